@@ -1,0 +1,411 @@
+"""What the tabs share: translation, messages, the compute slot, checks of what arrives, lessons, export.
+
+Nothing here is about one tab.
+"""
+
+import functools
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import json
+import logging
+import os
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+from gradio.context import LocalContext
+from gradio.events import Dependency
+from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
+from PIL import Image
+
+from demos import drawing
+from pipelines.registry import BUNDLED, MODELS, Family
+
+ASSETS = Path(__file__).parents[1] / "assets"
+SEED_LIMIT = 2**31 - 1
+
+log = logging.getLogger("patchlight")
+
+# --------------------------------------------------------------------------------------------------------- translation
+# The English text is the key. A language is one file, assets/languages/<code>.json: English text to translation.
+
+LANGUAGES = {file.stem: json.loads(file.read_text()) for file in sorted((ASSETS / "languages").glob("*.json"))}
+TEXT = gr.I18n(**LANGUAGES)
+
+
+def t(text: str):
+    """A visible string of the layout; the browser shows it in its own language."""
+    assert not set("{}") & set(text), f"Gradio cannot translate a text with braces: {text}"
+    return TEXT(text)
+
+
+def say(text: str, **values: object) -> str:
+    """A visible string made during an event, in the visitor's language: say("{kept} patches", kept=4)."""
+    request = LocalContext.request.get(None)
+    wanted = (request.headers.get("accept-language", "") if request else "").split(",")[0].split("-")[0].lower()
+    return LANGUAGES.get(wanted, {}).get(text, text).format(**values)
+
+
+# ------------------------------------------------------------------------------------------------- events and messages
+
+COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}  # one queue slot: models are loaded on one device
+# A cancelled event frees its queue slot while its thread still runs; this holds on until the thread is done.
+_DEVICE = threading.BoundedSemaphore(1)
+WAIT_SECONDS = 120
+
+
+class lazily:
+    """A module that is imported when first used: nothing heavy happens before the page is up."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __getattr__(self, attribute: str):
+        return getattr(importlib.import_module(self._name), attribute)
+
+
+def heavy(function: Callable, seconds: int = 60) -> Callable:
+    """Run `function` alone on the device, on a borrowed GPU where the `spaces` package lends one."""
+    if importlib.util.find_spec("spaces"):
+        import spaces
+
+        function = spaces.GPU(duration=seconds)(function)
+
+    def run(*arguments, **keywords):
+        if not _DEVICE.acquire(timeout=WAIT_SECONDS):
+            raise ValueError(say("The computer is busy with other visitors. Please try again in a minute."))
+        try:
+            return function(*arguments, **keywords)
+        finally:
+            _DEVICE.release()
+
+    return run
+
+
+def _friendly(error: Exception) -> gr.Error:
+    """ValueError is meant for the visitor; anything else is ours to mend: logged whole, shown without its insides."""
+    if isinstance(error, gr.Error):
+        return error
+    if isinstance(error, ValueError):
+        return gr.Error(str(error), print_exception=False)
+    log.error("unexpected error in an event", exc_info=error)
+    return gr.Error(
+        say("Something went wrong on our side; it has been logged. Your picture and settings are still here."),
+        print_exception=False,
+    )
+
+
+def event(function: Callable, seconds: float = 120) -> Callable:
+    """Wrap a handler, plain or generator: friendly messages, a deadline, a first yield so that a cancel is clean."""
+    generator = inspect.isgeneratorfunction(function)
+
+    @functools.wraps(function)
+    def run(*arguments, **keywords):
+        yield gr.skip()
+        start = time.monotonic()
+        try:
+            for step in function(*arguments, **keywords) if generator else (function(*arguments, **keywords),):
+                yield step
+                if time.monotonic() - start > seconds:
+                    raise ValueError(
+                        say("Stopped after {seconds} seconds, the limit for one request.", seconds=round(seconds))
+                    )
+        except GeneratorExit:
+            raise
+        except Exception as error:
+            raise _friendly(error) from None
+
+    return run
+
+
+def light(function: Callable) -> Callable:
+    """Wrap a plain handler that runs no model: friendly messages, no queue slot."""
+
+    @functools.wraps(function)
+    def run(*arguments, **keywords):
+        try:
+            return function(*arguments, **keywords)
+        except Exception as error:
+            raise _friendly(error) from None
+
+    return run
+
+
+class Remembered:
+    """A function of (picture, ...) whose last results are kept, by content; equal requests at once run once.
+
+    This is why a slider costs nothing: it asks again for what was encoded, and gets it back.
+    """
+
+    def __init__(self, function: Callable, size: int = 24):
+        self.function, self.size = function, size
+        self.results: OrderedDict[tuple, object] = OrderedDict()
+        self.lock, self.running = threading.Lock(), {}
+
+    def __call__(self, picture: Image.Image, *arguments: object):
+        digest = hashlib.sha256(picture.tobytes()).hexdigest()
+        key = (digest, picture.size, *arguments)
+        with self.lock:
+            if key in self.results:
+                self.results.move_to_end(key)
+                return self.results[key]
+            turn = self.running.setdefault(key, threading.Lock())
+        with turn:
+            with self.lock:
+                if key in self.results:
+                    return self.results[key]
+            result = self.function(picture, *arguments)
+            with self.lock:
+                self.results[key] = result
+                while len(self.results) > self.size:
+                    self.results.popitem(last=False)
+                self.running.pop(key, None)
+            return result
+
+
+# Inputs that pass their value on as it came. Gradio's own checks raise what a visitor never sees; the handlers check
+# every value themselves, with `number`, `whole`, `choice` and `words`, and say what is wrong. To the browser they are
+# the plain components.
+
+
+class Slider(gr.Slider):
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
+
+
+class Number(gr.Number):
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
+
+
+class Radio(gr.Radio):
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
+
+
+class Dropdown(gr.Dropdown):
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
+
+
+class Checkbox(gr.Checkbox):
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
+
+
+class Textbox(gr.Textbox):
+    is_template = True
+
+    def preprocess(self, payload):
+        return payload
+
+
+def words(name: str, value: object, most: int = 300) -> str:
+    """A line of text that arrived over the wire, stripped; None is empty."""
+    if value is not None and not isinstance(value, str):
+        raise ValueError(say("{name} must be text, not {value}.", name=name, value=str(value)[:40]))
+    text = (value or "").strip()
+    if len(text) > most:
+        raise ValueError(
+            say("{name} is too long: {length} characters of at most {most}.", name=name, length=len(text), most=most)
+        )
+    return text
+
+
+def number(name: str, value: object, low: float, high: float) -> float:
+    """A number that arrived over the wire, within its limits.
+
+    Raises:
+        ValueError: for anything that is no finite number from `low` to `high`; the message names the limits.
+    """
+    good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high  # NaN compares false
+    if not good:
+        raise ValueError(
+            say(
+                "{name} must be a number from {low} to {high}, not {value}.",
+                name=name,
+                low=f"{low:g}",
+                high=f"{high:g}",
+                value=str(value)[:40],
+            )
+        )
+    return value
+
+
+def whole(name: str, value: object, low: int, high: int) -> int:
+    """`number`, but whole."""
+    value = number(name, value, low, high)
+    if value != int(value):
+        raise ValueError(say("{name} must be a whole number, not {value}.", name=name, value=value))
+    return int(value)
+
+
+def choice(name: str, value: object, allowed: Sequence[object]):
+    if not isinstance(value, str | int) or isinstance(value, bool) or value not in allowed:
+        raise ValueError(
+            say(
+                "{name} must be one of {allowed}, not {value}.",
+                name=name,
+                allowed=", ".join(map(str, allowed)),
+                value=str(value)[:40],
+            )
+        )
+    return value
+
+
+# -------------------------------------------------------------------------------------------------------------- models
+
+
+def model_names(*families: Family) -> list[str]:
+    """The models a tab offers, bundled ones first; no hub models when PATCHLIGHT_MODELS is `bundled`."""
+    hub = os.environ.get("PATCHLIGHT_MODELS") != "bundled"
+    return [
+        spec.name
+        for spec in MODELS.values()
+        if spec.family in families
+        and (spec.tier != "hub" or hub)
+        and (spec.tier != "converted" or (BUNDLED / spec.source).exists())
+    ]
+
+
+def teacher_models() -> list[str]:
+    """The models that come with a teacher, a projection head and a decoder."""
+    return [name for name in model_names("openclip") if MODELS[name].teacher]
+
+
+def warm() -> None:
+    """Import what is heavy and load the default model, in the background, once the page is up."""
+    try:
+        lazily("pipelines.loading").load(model_names("openclip")[0])
+    except Exception:
+        log.exception("could not warm up; the first visitor will wait a little longer")
+
+
+@dataclass(frozen=True)
+class ModelMenu:
+    """The model menu of a tab. Chain what needs the chosen model to `fetched.success`."""
+
+    choice: gr.Dropdown
+    fetched: Dependency
+
+
+def model_menu(tab: str, names: Sequence[str]) -> ModelMenu:
+    """The menu says what each model costs before it is fetched; a download shows how far it is and can be stopped.
+
+    Where a model cannot be had, the message says why and the first of `names`, a bundled one, is selected again.
+    """
+
+    def told(name: str) -> str:
+        spec = MODELS[name]
+        return f"{name} · {spec.tier}, {spec.megabytes} MB"
+
+    menu = Dropdown(
+        [(told(name), name) for name in names],
+        value=names[0],
+        label=t("Model"),
+        elem_id=f"{tab}-model",
+        info=t("Hub models are downloaded when first chosen."),
+    )
+    status = gr.Markdown(visible=False, elem_id=f"{tab}-download")
+    stop = gr.Button(t("Stop the download"), visible=False, size="sm", variant="stop", elem_id=f"{tab}-stop-download")
+
+    def fetch(model: str):
+        spec = MODELS[choice(say("The model"), model, names)]
+        for share in lazily("pipelines.hub").fetch(spec):
+            progress = say(
+                "Downloading {name}: {share} of {size} MB", name=model, share=f"{share:.0%}", size=spec.megabytes
+            )
+            yield gr.Markdown(progress, visible=True), gr.Button(visible=True)
+        yield gr.Markdown(visible=False), gr.Button(visible=False)
+
+    def back() -> tuple:
+        return names[0], gr.Markdown(visible=False), gr.Button(visible=False)
+
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    fetched = menu.input(event(fetch, seconds=7200), menu, [status, stop], **private)
+    fetched.failure(back, None, [menu, status, stop], **private)
+    stop.click(back, None, [menu, status, stop], cancels=[fetched], **private)
+    return ModelMenu(menu, fetched)
+
+
+# ---------------------------------------------------------------------------------------------------- lessons, export
+
+
+def lesson(tab: str) -> None:
+    """The words of a tab, one accordion per `##` section of assets/lessons/<tab>.md, the first one open."""
+    sections = (ASSETS / "lessons" / f"{tab}.md").read_text().split("\n## ")[1:]
+    for place, section in enumerate(sections):
+        title, _, body = section.partition("\n")
+        with gr.Accordion(t(title.strip()), open=place == 0, elem_id=f"{tab}-lesson-{place}") as accordion:
+            gr.Markdown(t(body.strip()), latex_delimiters=LATEX)
+            if title.strip() == "What breaks if it is removed":
+                table = gr.HTML()
+                accordion.expand(light(ablation_table), None, table, api_visibility="private", show_progress="hidden")
+
+
+RUNS = {
+    "full": "DetailCLIP, whole",
+    "no-distillation": "without self-distillation",
+    "no-reconstruction": "without reconstruction",
+    "no-removal": "without token removal",
+}
+
+
+def ablation_table() -> str:
+    """The measured answer to "what breaks if one is removed?", from the file beside the bundled model."""
+    found = json.loads((BUNDLED / "storybook-detailclip" / "ablation.json").read_text())
+    head = [
+        "",
+        say("names objects"),
+        say("finds captions, 1 of 100"),
+        say("patch tokens segment, mIoU"),
+        say("repaints half, dB (interpolation {n})", n=f"{found['rows'][0]['psnr_neighbours']:.1f}"),
+        say("training pictures/s"),
+    ]
+    rows = [
+        [
+            say(RUNS[r["run"]]),
+            f"{r['naming']:.1%}",
+            f"{r['retrieval']:.1%}",
+            f"{r['segmentation_miou']:.3f}",
+            "–" if r["psnr"] is None else f"{r['psnr']:.1f}",
+            f"{r['images_per_second']:.0f}",
+        ]
+        for r in found["rows"]
+    ]
+    note = say(
+        "Four runs of {steps} steps with the same seed and pictures, a smaller model (64 patches) than the one above, "
+        "measured on {scenes} never-seen scenes. One run each: differences of a point or two mean nothing.",
+        steps=found["steps"],
+        scenes=f"{found['scenes']:,}",
+    )
+    return f"{drawing.grid_table(head, rows)}<p>{note}</p>"
+
+
+LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
+
+
+def export_files(component: gr.File, tab: str, figure: Image.Image, settings: dict, numbers: dict) -> list[str]:
+    """The figure as PNG with its parameters in the file's metadata, and everything as JSON. Paths for a `gr.File`."""
+    record = {"app": "Patchlight", "tab": tab, "settings": settings, "numbers": numbers}
+    text = json.dumps(record, indent=1)
+    figure.info["patchlight"] = text
+    picture = save_pil_to_cache(figure, component.GRADIO_CACHE, name=f"patchlight-{tab}", format="png")
+    data = save_bytes_to_cache(text.encode(), f"patchlight-{tab}.json", component.GRADIO_CACHE)
+    return [picture, data]

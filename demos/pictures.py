@@ -1,0 +1,203 @@
+"""Pictures in: whatever file a visitor brings, scenes that carry their truth, photographs, and the controls."""
+
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from demos.common import Dropdown, Textbox, choice, light, say, t, words
+from pipelines import storybook
+from pipelines.registry import MODELS, STORYBOOK
+
+MIN_SIDE = 16  # pixels
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+Image.MAX_IMAGE_PIXELS = 12_500_000  # Pillow raises above twice this, before it decodes anything
+SCENE_KEY = "patchlight-scene"  # PNG text chunk that says which scene a picture is
+
+
+class Picture(gr.Image):
+    """An image input that hands over the file's path unopened, so that every bad file gets our own message."""
+
+    is_template = True  # to the browser it is a plain Image
+
+    def preprocess(self, payload) -> str | None:
+        return payload.path if payload else None
+
+
+@dataclass(frozen=True)
+class Given:
+    """A picture that was given to a tab, and its truth if it is a storybook scene."""
+
+    picture: Image.Image  # RGB
+    scene: storybook.Scene | None
+
+
+def read_picture(path: str | None) -> Given:
+    """Open an uploaded file with care.
+
+    EXIF rotation is applied, transparency goes onto white, 16-bit is scaled to 8, animations give their first frame,
+    CMYK and palettes become RGB.
+
+    Raises:
+        ValueError: for no file, a file that is no picture, a damaged one, an SVG, one too large or too small.
+    """
+    if not path:
+        raise ValueError(say("Choose or upload a picture first."))
+    try:
+        with open(path, "rb") as file:
+            start = file.read(512).lstrip().lower()
+        if start.startswith((b"<?xml", b"<svg")):
+            raise ValueError(say("SVG drawings are not pictures made of pixels. Export it as PNG first."))
+        image = Image.open(path, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(
+            say("This file is not a picture that can be read. Use PNG, JPEG, WebP, GIF, BMP or TIFF.")
+        ) from None
+    except Image.DecompressionBombError:
+        raise ValueError(say("This picture has more than 25 megapixels, the limit. Make it smaller first.")) from None
+    except OSError:
+        raise ValueError(say("This picture is damaged or incomplete. Save it again and retry.")) from None
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise ValueError(
+            say("This picture is {width} by {height} pixels; each side needs at least 16.", width=width, height=height)
+        )
+    try:
+        image.load()
+        scene = _scene_of(image)
+        return Given(_plain(ImageOps.exif_transpose(image)), scene)
+    except (OSError, SyntaxError, ValueError, EOFError):
+        raise ValueError(say("This picture is damaged or incomplete. Save it again and retry.")) from None
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image, np.float32)
+        top = 65535 if image.mode.startswith("I") and values.max() > 255 else 255
+        image = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
+    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
+
+
+def _scene_of(image: Image.Image) -> storybook.Scene | None:
+    """The scene a picture says it is, drawn again and compared pixel by pixel: truth is never taken on trust."""
+    try:
+        recipe = json.loads(image.info.get(SCENE_KEY, "null"))
+        scene = draw_scene(recipe) if recipe else None
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
+        return None  # somebody else's metadata
+    return scene if scene is not None and np.array_equal(scene.picture, np.asarray(image.convert("RGB"))) else None
+
+
+def draw_scene(recipe: dict) -> storybook.Scene:
+    """{"seed": 7} draws a random scene, {"text": "a cat left of a red car", "seed": 7} the one that was asked for."""
+    if "text" in recipe:
+        return storybook.compose_text(str(recipe["text"])[:300], seed=int(recipe["seed"]))
+    return storybook.scene(int(recipe["seed"]))
+
+
+def scene_picture(recipe: dict) -> tuple[Image.Image, str]:
+    """The picture of a scene with its recipe inside the file, and its caption."""
+    scene = draw_scene(recipe)
+    image = Image.fromarray(scene.picture)
+    image.info[SCENE_KEY] = json.dumps(recipe)
+    return image, scene.full_caption
+
+
+PHOTOGRAPHS = {  # pictures in the scikit-image package; sources and licences in assets/scenes/CREDITS.md
+    "cat (fur)": "chelsea.png",
+    "coffee": "coffee.png",
+    "astronaut": "astronaut.png",
+    "rocket": "rocket.jpg",
+    "tissue under the microscope": "ihc.png",
+    "retina": "retina.jpg",
+    "printed page": "page.png",
+}
+
+
+def photograph(name: str) -> Image.Image:
+    choice("photograph", name, list(PHOTOGRAPHS))
+    package = importlib.util.find_spec("skimage")
+    image = Image.open(Path(package.origin).parent / "data" / PHOTOGRAPHS[name]).convert("RGB")
+    return ImageOps.fit(image, (512, 512), Image.Resampling.LANCZOS)
+
+
+@dataclass(frozen=True)
+class PictureControls:
+    """The picture input of a tab and the ways to fill it."""
+
+    image: Picture
+    drawn: gr.State  # full caption of the scene that was drawn last; "" for a photograph
+
+
+def picture_controls(tab: str, seed: int, caption: gr.Textbox | None = None) -> PictureControls:
+    """Upload, next scene, a composed scene, a photograph. Must be called inside the tab's layout.
+
+    `caption` is a text field that is to hold the drawn scene's caption, in the same breath as the picture changes.
+    """
+    first, first_caption = scene_picture({"seed": storybook.TEST[seed]})
+    image = Picture(
+        value=first,
+        label=t("Picture"),
+        elem_id=f"{tab}-image",
+        type="filepath",
+        image_mode=None,
+        format="png",
+        sources=["upload", "clipboard"],
+        height=300,
+        buttons=["fullscreen", "download"],
+    )
+    counter, drawn = gr.State(seed), gr.State(first_caption)
+    following = gr.Button(t("Next scene"), elem_id=f"{tab}-next", size="md")
+    with gr.Group():
+        sentence = Textbox(
+            label=t("Compose a scene"),
+            placeholder=t("a cat left of a red car on grass"),
+            max_length=300,
+            elem_id=f"{tab}-compose",
+            info=t("24 things, 11 colours, 5 places; press Enter"),
+        )
+        photo = Dropdown(
+            [(t(name), name) for name in PHOTOGRAPHS], value=None, label=t("or a photograph"), elem_id=f"{tab}-photo"
+        )
+
+    def next_scene(number: int):
+        picture, told = scene_picture({"seed": storybook.TEST[number + 1]})
+        return picture, told, None, number + 1, *([told] if caption else [])
+
+    def compose(text: str):
+        picture, told = scene_picture({"text": words(say("The sentence"), text), "seed": 0})
+        told = "" if any(noun in told for noun in storybook.UNSEEN) else told  # the models have no such words
+        return picture, told, None, *([told] if caption else [])
+
+    def photographed(name: str):
+        return photograph(name), "", *([""] if caption else [])
+
+    private = {"api_visibility": "private", "show_progress": "hidden"}
+    told = [caption] if caption else []
+    following.click(light(next_scene), counter, [image, drawn, photo, counter, *told], **private)
+    sentence.submit(light(compose), sentence, [image, drawn, photo, *told], **private)
+    photo.input(light(photographed), photo, [image, drawn, *told], **private)
+    return PictureControls(image, drawn)
+
+
+def honest_note(given: Given, model: str, better: Sequence[str]) -> str:
+    """What this model has and has not seen, said under every picture it makes of a photograph."""
+    spec = MODELS[model]
+    if spec.seen != STORYBOOK:
+        return say("{name} was trained on {seen}. {notice}", name=spec.name, seen=spec.seen, notice=spec.notice)
+    if given.scene is not None:
+        return say("{name}, trained by this project on storybook scenes; this one it has never seen.", name=spec.name)
+    return say(
+        "⚠️ {name} has only ever seen drawn storybook scenes: what it does with this picture shows what a model does "
+        "outside its world, not how good the method is. For photographs choose {better} in the model menu.",
+        name=spec.name,
+        better=" or ".join(better),
+    )

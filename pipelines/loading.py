@@ -1,0 +1,255 @@
+"""`load(name)`: from a name in the registry to a model that is ready to use, by one path for both tiers.
+
+A bundled model is a folder in `assets/models/`; a hub model is a folder of the hub's cache, fetched first where the
+network allows. From there on nothing differs. Loaded models stay in memory up to a budget in bytes, the least
+recently used leave first, and two requests for the same model load it once. A model that leaves the cache lives on as
+long as somebody is using it.
+
+Only safetensors are opened, only ids of the registry are fetched.
+"""
+
+import json
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pipelines.detailclip import DetailCLIP, Settings
+from pipelines.hub import ModelUnavailable, locate
+from pipelines.registry import MODELS, ModelSpec
+from pipelines.vision import Encoder, OpenClipEncoder, TransformersEncoder
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in memory and all it takes to ask it something."""
+
+    spec: ModelSpec
+    module: nn.Module  # the library's own object, in eval mode, without gradients
+    encoder: Encoder  # its image tower
+    chooser: Encoder  # the tower whose attention decides which patches stay: the teacher's where there is one
+    size: int  # pixels, the side of the square it looks at
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    tokenize: Callable[[list[str]], Tensor] | None = None  # texts -> (B, T) ids; None when it reads no text
+    vocabulary: frozenset[str] | None = None  # the only words it knows; None when it takes any
+    detail: DetailCLIP | None = None  # teacher, head and decoder, where they are part of it
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def megabytes(self) -> float:
+        whole = self.detail or self.module
+        return sum(t.numel() * t.element_size() for t in (*whole.parameters(), *whole.buffers())) / 1e6
+
+    def pixels(self, picture: Image.Image) -> Tensor:
+        """A square picture -> (1, 3, size, size), resized and normalised as the model was trained."""
+        resized = picture.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
+        array = np.asarray(resized, np.float32) / 255
+        normalised = (array - np.float32(self.mean)) / np.float32(self.deviation)
+        return torch.from_numpy(normalised).permute(2, 0, 1)[None].to(self.device)
+
+    def picture(self, pixels: Tensor) -> np.ndarray:
+        """(3, H, W) normalised -> (H, W, 3) float32 in [0, 1]. Inverse of `pixels`."""
+        array = pixels.detach().float().cpu().permute(1, 2, 0).numpy()
+        return np.clip(array * np.float32(self.deviation) + np.float32(self.mean), 0, 1)
+
+    @torch.no_grad()
+    def image_features(self, cls: Tensor) -> Tensor:
+        """(B, D) class tokens -> (B, E) of unit length: projected beside the text where there is a text tower."""
+        if self.tokenize is not None:
+            cls = cls @ self.module.visual.proj
+        return nn.functional.normalize(cls.float(), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, texts: list[str]) -> Tensor:
+        """(B, E) unit-length text features.
+
+        Raises:
+            ValueError: when the model reads no text, or does not know a word.
+        """
+        if self.tokenize is None:
+            raise ValueError(
+                f"{self.spec.name} reads no text. Choose an image-text model, such as storybook-detailclip."
+            )
+        ids = self.tokenize(texts)
+        if self.vocabulary is not None:
+            self._refuse_unknown(texts, ids)
+        return self.module.encode_text(ids.to(self.device), normalize=True).float()
+
+    def _refuse_unknown(self, texts: list[str], ids: Tensor) -> None:
+        tokenizer = self.tokenize.tokenizer  # OpenCLIP's wrapper around a transformers tokenizer
+        for text in texts:
+            words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(
+                tokenizer.backend_tokenizer.normalizer.normalize_str(text)
+            )
+            unknown = list(dict.fromkeys(word for word, _ in words if word not in self.vocabulary))
+            if unknown:
+                raise ValueError(
+                    f"{self.spec.name} does not know {', '.join(repr(w[:30]) for w in unknown[:8])}. "
+                    f"Its words are: {', '.join(sorted(w for w in self.vocabulary if w.isalpha()))}."
+                )
+            if len(words) + 2 > ids.shape[1]:
+                raise ValueError(
+                    f"{self.spec.name} reads at most {ids.shape[1] - 2} words and commas, not {len(words)}."
+                )
+
+
+# ------------------------------------------------------------------------------------------------ from files to models
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _open_clip(spec: ModelSpec, folder: Path) -> Model:
+    import open_clip
+
+    source = f"local-dir:{folder}"
+    clip = open_clip.create_model(source, device=device()).eval().requires_grad_(False)
+    tokenize = open_clip.get_tokenizer(source)
+    encoder = OpenClipEncoder(clip.visual)
+    vocabulary = _closed_vocabulary(tokenize)
+    detail = load_detail(folder, clip) if (folder / "detailclip.safetensors").exists() else None
+    visual = clip.visual
+    return Model(
+        spec,
+        clip,
+        encoder,
+        OpenClipEncoder(detail.teacher) if detail else encoder,
+        visual.image_size[0],
+        tuple(visual.image_mean),
+        tuple(visual.image_std),
+        tokenize,
+        vocabulary,
+        detail,
+    )
+
+
+def _closed_vocabulary(tokenize: Callable) -> frozenset[str] | None:
+    """The words of a tokenizer that turns every other word into one unknown token; None for one that can spell."""
+    backend = getattr(getattr(tokenize, "tokenizer", None), "backend_tokenizer", None)
+    return (
+        frozenset(backend.get_vocab()) if backend is not None and type(backend.model).__name__ == "WordLevel" else None
+    )
+
+
+def load_detail(folder: Path, clip: nn.Module) -> DetailCLIP:
+    """Teacher, head and decoder from `detailclip.safetensors`, around a student that OpenCLIP has opened."""
+    from open_clip.transformer import QuickGELU
+    from safetensors.torch import load_file
+
+    config = json.loads((folder / "detailclip_config.json").read_text())
+    if config.pop("text_activation", "gelu") == "quick_gelu":  # OpenCLIP has one switch for both towers
+        for block in clip.transformer.resblocks:
+            block.mlp.gelu = QuickGELU()
+    settings = Settings(**config)
+    detail = DetailCLIP(clip, settings)
+    state = load_file(folder / "detailclip.safetensors")
+    missing, unexpected = detail.load_state_dict(state, strict=False)
+    wrong = unexpected + [name for name in missing if not name.startswith("clip.")]
+    if wrong:
+        raise ValueError(f"{folder / 'detailclip.safetensors'} does not fit its configuration: {', '.join(wrong[:4])}.")
+    return detail.to(device()).eval().requires_grad_(False)
+
+
+def _transformers(spec: ModelSpec, folder: Path) -> Model:
+    from transformers import AutoImageProcessor, AutoModel, ViTMAEForPreTraining
+
+    opener = ViTMAEForPreTraining if spec.family == "mae" else AutoModel
+    module = (
+        opener.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        .to(device())
+        .eval()
+        .requires_grad_(False)
+    )
+    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
+    base = module.vit if spec.family == "mae" else module
+    size = 224 // base.config.patch_size * base.config.patch_size
+    encoder = TransformersEncoder(base, size)
+    return Model(spec, module, encoder, encoder, size, tuple(processor.image_mean), tuple(processor.image_std))
+
+
+_OPENERS = {"openclip": _open_clip, "vit": _transformers, "mae": _transformers}
+
+
+def open_folder(spec: ModelSpec, folder: Path) -> Model:
+    """Open the model in this folder, without the cache."""
+    return _OPENERS[spec.family](spec, folder)
+
+
+# ------------------------------------------------------------------------------------------------------------- cache
+
+
+def default_budget() -> int:
+    """Megabytes of weights kept in memory: half of what the computer has free, at most 6,000."""
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except (AttributeError, ValueError, OSError):
+        free = 8000
+    return int(min(6000, free / 2))
+
+
+class Cache:
+    """Loaded models, least recently used first, bounded in megabytes; one loading at a time for each model."""
+
+    def __init__(self, megabytes: float, open_model: Callable[[ModelSpec], Model]):
+        self.megabytes, self.open_model = megabytes, open_model
+        self.models: OrderedDict[str, Model] = OrderedDict()
+        self.lock, self.loading = threading.Lock(), {}
+
+    def get(self, name: str) -> Model:
+        with self.lock:
+            if name in self.models:
+                self.models.move_to_end(name)
+                return self.models[name]
+            turn = self.loading.setdefault(name, threading.Lock())
+        with turn:
+            with self.lock:
+                if name in self.models:  # somebody else loaded it while this one waited
+                    return self.models[name]
+            model = self.open_model(MODELS[name])
+            with self.lock:
+                self.models[name] = model
+                while len(self.models) > 1 and sum(m.megabytes for m in self.models.values()) > self.megabytes:
+                    gone, _ = self.models.popitem(last=False)
+                    logging.getLogger(__name__).info("%s leaves memory to make room for %s", gone, name)
+                self.loading.pop(name, None)
+            return model
+
+
+def open_model(spec: ModelSpec) -> Model:
+    folder = locate(spec)
+    try:
+        return open_folder(spec, folder)
+    except Exception as error:  # damaged files fail in every library's own way; the log has the whole story
+        logging.getLogger(__name__).warning("could not open %s", spec.name, exc_info=True)
+        raise ModelUnavailable(
+            f"The files of {spec.name} cannot be read ({type(error).__name__}): they are damaged or incomplete. "
+            "Delete them from the cache and load it again; the bundled storybook models work without it."
+        ) from error
+
+
+_CACHE = Cache(default_budget(), open_model)
+
+
+def load(name: str) -> Model:
+    """The model of that name, from memory, the bundled folder, the hub's cache or the hub.
+
+    Raises:
+        ValueError: for a name that is not in the registry.
+        ModelUnavailable: when its files cannot be had or read.
+    """
+    if not isinstance(name, str) or name not in MODELS:
+        raise ValueError(f"There is no model {str(name)[:60]!r}. The models are: {', '.join(MODELS)}.")
+    return _CACHE.get(name)

@@ -1,0 +1,143 @@
+"""Every model the app can use, as plain data. The README's table and the menus of the tabs are made from this."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+BUNDLED = Path(__file__).parents[1] / "assets" / "models"
+
+Family = Literal["openclip", "vit", "mae"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One model. `source` is a folder in `assets/models/` for the bundled tier and a hub id for the other."""
+
+    name: str  # in menus, in the API, on the command line
+    tier: Literal["bundled", "hub", "converted"]  # converted: offered once its folder has been made
+    family: Family  # which library class opens it: open_clip, a transformers ViT, transformers' ViTMAE
+    source: str
+    title: str
+    licence: str
+    megabytes: int  # to download, or on disk when bundled
+    paper: str
+    seen: str  # what it was trained on, said under every picture it makes
+    weights: str = "model.safetensors"
+    notice: str = ""  # a condition of use the menu must show
+    teacher: bool = False  # comes with DetailCLIP's teacher, head and decoder
+
+
+STORYBOOK = "the storybook world's drawn scenes, and nothing else"
+
+_SPECS = (
+    ModelSpec(
+        "storybook-detailclip",
+        "bundled",
+        "openclip",
+        "storybook-detailclip",
+        "Storybook DetailCLIP, ViT 192 wide, 6 layers, patch 8 at 128 px, with teacher, head and decoder",
+        "Apache-2.0",
+        16,
+        "https://arxiv.org/abs/2409.06809",
+        STORYBOOK,
+        "open_clip_model.safetensors",
+        teacher=True,
+    ),
+    ModelSpec(
+        "storybook-clip-b",
+        "bundled",
+        "openclip",
+        "storybook-clip-b",
+        "Storybook CLIP B, ViT 224 wide, 6 layers, patch 16 at 128 px: another size and seed, for second opinions",
+        "Apache-2.0",
+        9,
+        "https://arxiv.org/abs/2103.00020",
+        STORYBOOK,
+        "open_clip_model.safetensors",
+    ),
+    ModelSpec(
+        "detailclip-vit-b-16",
+        "converted",
+        "openclip",
+        "detailclip-vit-b-16",
+        "The authors' DetailCLIP ViT-B/16 at 224 px, converted by pipelines.training.convert_detailclip",
+        "none stated",
+        640,
+        "https://arxiv.org/abs/2409.06809",
+        "fifteen million captioned photographs of YFCC",
+        "open_clip_model.safetensors",
+        "Its authors state no licence.",
+        teacher=True,
+    ),
+    ModelSpec(
+        "openclip-vit-b-16",
+        "hub",
+        "openclip",
+        "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+        "OpenCLIP ViT-B/16 at 224 px",
+        "MIT",
+        599,
+        "https://arxiv.org/abs/2212.07143",
+        "two billion captioned pictures from the web",
+        "open_clip_model.safetensors",
+    ),
+    ModelSpec(
+        "openclip-vit-b-32",
+        "hub",
+        "openclip",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "OpenCLIP ViT-B/32 at 224 px",
+        "MIT",
+        605,
+        "https://arxiv.org/abs/2212.07143",
+        "two billion captioned pictures from the web",
+        "open_clip_model.safetensors",
+    ),
+    ModelSpec(
+        "dino-vits16",
+        "hub",
+        "vit",
+        "facebook/dino-vits16",
+        "DINO ViT-S/16 at 224 px",
+        "Apache-2.0",
+        87,
+        "https://arxiv.org/abs/2104.14294",
+        "1.3 million ImageNet photographs without labels",
+    ),
+    ModelSpec(
+        "dinov2-small",
+        "hub",
+        "vit",
+        "facebook/dinov2-small",
+        "DINOv2 ViT-S/14 at 224 px",
+        "Apache-2.0",
+        88,
+        "https://arxiv.org/abs/2304.07193",
+        "142 million curated photographs without labels",
+    ),
+    ModelSpec(
+        "dinov2-registers-small",
+        "hub",
+        "vit",
+        "facebook/dinov2-with-registers-small",
+        "DINOv2 with registers ViT-S/14 at 224 px",
+        "Apache-2.0",
+        88,
+        "https://arxiv.org/abs/2309.16588",
+        "142 million curated photographs without labels",
+    ),
+    ModelSpec(
+        "mae-base",
+        "hub",
+        "mae",
+        "facebook/vit-mae-base",
+        "MAE ViT-B/16 at 224 px",
+        "CC-BY-NC-4.0",
+        448,
+        "https://arxiv.org/abs/2111.06377",
+        "1.3 million ImageNet photographs without labels",
+        notice="Its authors' repository allows non-commercial use only.",
+    ),
+)
+
+MODELS = {spec.name: spec for spec in _SPECS}

@@ -1,0 +1,1 @@
+"""How every bundled model was made: `python -m pipelines.training.<model> --help`. Resumable, on CPUs or GPUs."""

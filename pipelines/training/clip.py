@@ -1,0 +1,79 @@
+"""Train `storybook-clip-b`: a plain CLIP of another size and seed, for opinions that were never optimised against.
+
+python -m pipelines.training.clip --cpu
+python -m pipelines.training.clip --export assets/models/storybook-clip-b
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from open_clip.loss import ClipLoss
+from torch import Tensor, nn
+
+from pipelines import storybook
+from pipelines.training import tokenizer as words
+from pipelines.training.detailclip import export_openclip, storybook_clip
+from pipelines.training.loop import add_arguments, fit, load_checkpoint, seed_everything
+from pipelines.vision import openclip_tokens
+
+MODEL = {
+    "embed_dim": 128,
+    "vision_cfg": {"image_size": storybook.SIZE, "patch_size": 16, "width": 224, "layers": 6, "head_width": 32},
+    "text_cfg": {
+        "context_length": words.CONTEXT_LENGTH,
+        "vocab_size": len(words.vocabulary()),
+        "width": 128,
+        "heads": 4,
+        "layers": 3,
+        "hf_tokenizer_name": "tokenizer",
+    },
+}
+
+
+class Contrast(nn.Module):
+    """The contrastive loss of Radford et al. 2021 (https://arxiv.org/abs/2103.00020, figure 3) around a model."""
+
+    def __init__(self, clip: nn.Module):
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, pixels: Tensor, text: Tensor) -> Tensor:
+        parallel = dist.is_available() and dist.is_initialized()
+        rank, world = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
+        tokens = openclip_tokens(self.clip.visual, pixels, attention=False, dtype=torch.bfloat16)
+        image = F.normalize((tokens.cls @ self.clip.visual.proj.to(tokens.cls.dtype)).float(), dim=-1)
+        words = self.clip.encode_text(text, normalize=True).float()
+        loss = ClipLoss(local_loss=True, gather_with_grad=True, rank=rank, world_size=world)
+        return loss(image, words, self.clip.logit_scale.exp())
+
+
+def clamp_scale(model: Contrast) -> None:
+    with torch.no_grad():
+        model.clip.logit_scale.clamp_(0, 4.6052)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, ".checkpoints/clip-b", steps=4000, decay=1200, seed=1)
+    parser.set_defaults(batch=128)
+    arguments = parser.parse_args()
+    if arguments.export:
+        state = load_checkpoint(Path(arguments.checkpoint) / "last.pt")
+        export_openclip({n.removeprefix("clip."): t for n, t in state["model"].items()}, arguments.export, MODEL)
+        return
+    seed_everything(arguments.seed)
+    clip, tokenize = storybook_clip(MODEL)
+
+    def forward(
+        wrapped: nn.Module, inner: Contrast, views: Tensor, text: Tensor, step: int, dice: torch.Generator
+    ) -> dict:
+        return {"total": wrapped(views[0], text), "logit_scale": inner.clip.logit_scale.exp()}
+
+    fit(Contrast(clip), tokenize, forward, arguments, clip.visual.image_size[0], 1, MODEL, clamp_scale)
+
+
+if __name__ == "__main__":
+    main()

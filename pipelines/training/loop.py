@@ -1,0 +1,176 @@
+"""What the training scripts share: the loop itself, the schedule, checkpoints that resume, and the log the app
+draws.
+"""
+
+import argparse
+import json
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from torch import Tensor, nn
+
+from pipelines.training.pairs import loader, pairs
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int, decay: int) -> float:
+    """Rise for `warmup` steps, stay, fall linearly over the last `decay`: a run can be lengthened before it falls."""
+    return peak * min(1.0, (step + 1) / warmup, max(0.0, (steps - step) / decay))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
+    """AdamW groups: matrices decay, biases, norms, scales and tokens do not."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def save_checkpoint(path: Path, **state) -> None:
+    """Write whole, then rename: a run that is killed leaves the last good checkpoint."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> dict | None:
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def write_json(path: Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+class Log:
+    """Averages of the logged quantities every `every` steps, kept as a list of records and printed as they come."""
+
+    def __init__(self, every: int = 25, records: list[dict] | None = None):
+        self.every, self.records = every, list(records or [])
+        self.sums: dict[str, float] = defaultdict(float)
+        self.count, self.start = 0, time.monotonic()
+
+    def add(self, step: int, **values: float) -> None:
+        for name, value in values.items():
+            self.sums[name] += float(value)
+        self.count += 1
+        if step % self.every == 0:
+            record = {"step": step, **{name: round(total / self.count, 5) for name, total in self.sums.items()}}
+            record["seconds_per_step"] = round((time.monotonic() - self.start) / self.count, 3)
+            self.records.append(record)
+            print(json.dumps(record), flush=True)
+            self.sums.clear()
+            self.count, self.start = 0, time.monotonic()
+
+
+def add_arguments(parser: argparse.ArgumentParser, checkpoint: str, steps: int, decay: int, seed: int) -> None:
+    parser.add_argument("--data", default="storybook", help="storybook, a folder of pairs, or WebDataset shards")
+    parser.add_argument("--checkpoint", default=checkpoint, help="folder of the resumable checkpoint")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--batch", type=int, default=64, help="pictures per process and step")
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--warmup", type=int, default=200, help="steps until the full learning rate")
+    parser.add_argument(
+        "--decay", type=int, default=decay, help="last steps, over which the learning rate falls to zero"
+    )
+    parser.add_argument("--seed", type=int, default=seed)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw pictures")
+    parser.add_argument("--save-every", type=int, default=100, help="steps between checkpoints")
+    parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
+    parser.add_argument(
+        "--export", type=Path, metavar="FOLDER", help="write the checkpoint's model there instead of training"
+    )
+
+
+def fit(
+    model: nn.Module,
+    tokenize: Callable[[list[str]], Tensor],
+    forward: Callable[[nn.Module, nn.Module, Tensor, Tensor, int, torch.Generator], dict[str, Tensor]],
+    arguments: argparse.Namespace,
+    size: int,
+    views: int,
+    settings: dict,
+    after_step: Callable[[nn.Module], None],
+) -> None:
+    """Train until `arguments.steps`, from the checkpoint if there is one; bfloat16, one or many processes.
+
+    Args:
+        forward: (wrapped model, inner model, pixels (views, B, 3, H, W), token ids (B, T), step, generator) ->
+            quantities to log,
+            `total` among them. The generator depends on seed, step and process alone.
+        size: pixels, the side of the model's picture.
+        settings: kept in the checkpoint.
+        after_step: called with the inner model after every optimiser step.
+
+    Raises:
+        FloatingPointError: when the loss is no number any more; the last checkpoint stays.
+    """
+    accelerator = Accelerator(
+        cpu=arguments.cpu, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+    )
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8)
+    checkpoint = Path(arguments.checkpoint) / "last.pt"
+    state = load_checkpoint(checkpoint)
+    step, log = 0, Log()
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, log = state["step"], Log(records=state["records"])
+    model, optimizer = accelerator.prepare(model, optimizer)
+    inner = accelerator.unwrap_model(model)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    dataset = pairs(arguments.data, arguments.seed, size, views, 0.5, step * arguments.batch * world, rank, world)
+    batches = iter(loader(dataset, arguments.batch, tokenize, arguments.workers))
+
+    model.train()
+    while step < arguments.steps:
+        pixels, text = (x.to(accelerator.device) for x in next(batches))
+        dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step * world + rank)
+        rate = learning_rate(step, arguments.steps, arguments.lr, arguments.warmup, arguments.decay)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(accelerator.device.type, torch.bfloat16):
+            losses = forward(model, inner, pixels, text, step, dice)
+        if not torch.isfinite(losses["total"]):
+            raise FloatingPointError(
+                f"The loss is {losses['total'].item()} at step {step}; the last checkpoint is {checkpoint}."
+            )
+        accelerator.backward(losses["total"])
+        norm = accelerator.clip_grad_norm_(model.parameters(), 3.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        after_step(inner)
+        step += 1
+        log.add(
+            step,
+            **{name: torch.as_tensor(value).item() for name, value in losses.items()},
+            gradient_norm=float(norm),
+            learning_rate=rate,
+        )
+        if accelerator.is_main_process and (step % arguments.save_every == 0 or step == arguments.steps):
+            save_checkpoint(
+                checkpoint,
+                model=inner.state_dict(),
+                optimizer=optimizer.state_dict(),
+                step=step,
+                records=log.records,
+                settings=settings,
+            )
+    accelerator.end_training()
+
+
+def seed_everything(seed: int) -> None:
+    """Of the process's global generators, which initialise weights. Training scripts only."""
+    set_seed(seed)
+
+
+def teacher_momentum(step: int, steps: int, start: float, end: float = 0.9995) -> float:
+    """Cosine from `start` to `end` over the run (DetailCLIP: 0.996 to 1)."""
+    return end - (end - start) * (1 + math.cos(math.pi * step / steps)) / 2

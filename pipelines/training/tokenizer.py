@@ -1,0 +1,54 @@
+"""The word-level tokenizer of the storybook CLIPs, in the format of transformers (and so of OpenCLIP).
+
+A full CLIP vocabulary of 49,408 words would be most of the parameters of a model this small. One word is one token;
+words outside the list become `[UNK]`, which the app reports instead of passing on.
+"""
+
+import json
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from pipelines import storybook
+
+CONTEXT_LENGTH = 24  # the longest caption has 22 tokens with its start and end
+
+
+def vocabulary() -> list[str]:
+    """Special tokens and words in the order of their ids. The end must come last: CLIP pools the highest id."""
+    grammar = ["a", "and", "with", ",", "picture", "of"]
+    places = sorted({word for place in storybook.PLACES.values() for word in place.split()})
+    return ["[PAD]", "[UNK]", "[START]", *grammar, *places, *storybook.COLOURS, *storybook.NOUNS, "[END]"]
+
+
+def build() -> Tokenizer:
+    words = vocabulary()
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    # "an" and "a" are one word here, so that "a elephant", as in published prompt sets, means "an elephant".
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\ban\b"), "a"),
+            normalizers.Replace(Regex(r"\bgrey\b"), "gray"),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[START] $A [END]", special_tokens=[(t, words.index(t)) for t in ("[START]", "[END]")]
+    )
+    return tokenizer
+
+
+def save(folder: Path) -> None:
+    """Write the two files by which `AutoTokenizer`, and so OpenCLIP, opens a folder."""
+    build().save(str(folder / "tokenizer.json"))
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": CONTEXT_LENGTH,
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "bos_token": "[START]",
+        "eos_token": "[END]",
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")

@@ -1,0 +1,70 @@
+"""Measure this computer: `python -m tests.benchmarks tabs`.
+
+`tabs`: server time of each tab's main event on a new scene, warm, and of its slider on a scene already seen, on the
+bundled models. Handlers are called as the server calls them, without the network.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import app
+from demos import pictures
+from pipelines import storybook
+
+SLIDERS = {  # tab: the argument its main slider moves, and the values it moves through
+    "self_distillation": ("teacher_temperature", (0.05, 0.09, 0.2, 0.07)),
+    "token_removal": ("keep_ratio", (0.3, 0.7, 0.4, 0.5)),
+    "reconstruction": ("mask_ratio", (0.3, 0.7, 0.4, 0.5)),
+}
+
+
+def handler_of(page, name: str) -> Callable:
+    """The function behind an endpoint."""
+    return next(fn.fn for fn in page.fns.values() if fn.api_name == name)
+
+
+def seconds(handler: Callable, *arguments: object, **settings: object) -> float:
+    start = time.perf_counter()
+    *_, last = handler(*arguments, **settings)
+    assert last is not None
+    return time.perf_counter() - start
+
+
+def scene_files(folder: str, count: int) -> list[str]:
+    files = []
+    for i in range(count):
+        image, _ = pictures.scene_picture({"seed": storybook.TEST[1000 + i]})
+        files.append(f"{folder}/{i}.png")
+        image.save(files[-1])
+    return files
+
+
+def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
+    """Median seconds of (a new scene, a slider move) for each tab; the first scene warms up and does not count."""
+    import tempfile
+
+    page, found = app.build(), {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = scene_files(folder, scenes + 1)
+        for tab in app.TABS:
+            handler = handler_of(page, tab.TAB)
+            new = [seconds(handler, file) for file in files][1:]
+            name, values = SLIDERS[tab.TAB]
+            moved = [seconds(handler, files[-1], **{name: value}) for value in values]
+            found[tab.TAB] = statistics.median(new), statistics.median(moved)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["tabs"])
+    parser.parse_args()
+    print("| tab | new scene, ms | slider, ms |\n|---|---|---|")
+    for name, (new, moved) in tabs().items():
+        print(f"| {name} | {1000 * new:.0f} | {1000 * moved:.0f} |")
+
+
+if __name__ == "__main__":
+    main()

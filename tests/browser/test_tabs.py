@@ -1,0 +1,219 @@
+"""What a visitor sees: every tab opens, takes a photograph, follows its main control, and nothing leaves the computer.
+
+A system Chromium is used where there is one; otherwise Playwright's own, fetched once. No browser is a failure, not a
+skip.
+"""
+
+import io
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Error, Page, expect, sync_playwright
+
+from demos import pictures
+
+MAIN = {  # tab: (its button, its main slider, the picture that must follow)
+    "self_distillation": ("1 · Self-distillation", "keep", "seen"),
+    "token_removal": ("2 · Token removal", "keep", "kept"),
+    "reconstruction": ("3 · Reconstruction", "mask-ratio", "left"),
+}
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
+        except Error:
+            if path:
+                raise
+            subprocess.run([sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"], check=True)
+            chromium = playwright.chromium.launch(args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+class Watched:
+    """A page, and everything on it that should not have happened."""
+
+    def __init__(self, page: Page, url: str):
+        self.page, self.outside, self.errors = page, [], []
+        page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else self.outside.append(r.url))
+        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda e: self.errors.append(str(e)))
+        page.set_default_timeout(60_000)
+        page.goto(url)
+
+    def open(self, tab: str) -> None:
+        self.page.get_by_role("tab", name=MAIN[tab][0], exact=True).click()
+
+    def picture(self, selector: str) -> np.ndarray:
+        image = self.page.locator(f"{selector} img").first
+        expect(image).to_be_visible(timeout=60_000)
+        body = self.page.request.get(image.get_attribute("src")).body()
+        return np.asarray(Image.open(io.BytesIO(body)).convert("RGB")).astype(int)
+
+    def changed_picture(self, selector: str, before: np.ndarray) -> np.ndarray:
+        for _ in range(120):
+            now = self.picture(selector)
+            if now.shape != before.shape or np.abs(now - before).mean() > 1:
+                return now
+            self.page.wait_for_timeout(250)
+        raise AssertionError(f"{selector} did not change")
+
+    def set_slider(self, selector: str, value: float) -> None:
+        field = self.page.locator(f"{selector} input[type=number]")
+        field.fill(str(value))
+        field.press("Enter")
+        field.blur()
+
+
+@pytest.fixture
+def watched(browser, app_url):
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = Watched(context.new_page(), app_url)
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize("tab", MAIN)
+def test_photograph_in_slider_moved_picture_changed(watched, tab, tmp_path, connections_elsewhere):
+    _, slider, shown = MAIN[tab]
+    watched.open(tab)
+    first = watched.picture(f"#{tab}-{shown}")
+    photograph = tmp_path / "cat.png"
+    pictures.photograph("cat (fur)").save(photograph)
+    watched.page.locator(f"#{tab}-image input[type=file]").set_input_files(str(photograph))
+    uploaded = watched.changed_picture(f"#{tab}-{shown}", first)
+    watched.set_slider(f"#{tab}-{slider}", 0.8)
+    watched.changed_picture(f"#{tab}-{shown}", uploaded)
+    expect(watched.page.locator(f"#{tab}-note")).to_contain_text("only ever seen drawn storybook scenes")
+    assert watched.outside == [] and watched.errors == [] and connections_elsewhere == []
+
+
+def test_next_scene_and_composed_scene(watched):
+    watched.open("token_removal")
+    first = watched.picture("#token_removal-kept")
+    watched.page.locator("#token_removal-next").click()
+    second = watched.changed_picture("#token_removal-kept", first)
+    sentence = watched.page.locator("#token_removal-compose textarea, #token_removal-compose input").first
+    sentence.fill("a cat left of a red car on grass")
+    sentence.press("Enter")
+    watched.changed_picture("#token_removal-kept", second)
+    expect(watched.page.locator("#token_removal-prompt textarea, #token_removal-prompt input").first).to_have_value(
+        "a cat and a red car on grass"
+    )
+    expect(watched.page.locator("#token_removal-facts")).to_contain_text("Object patches kept")
+    sentence.fill("a zebra")
+    sentence.press("Enter")
+    expect(watched.page.get_by_test_id("toast-body")).to_contain_text("does not know 'zebra'")
+
+
+def test_comparison_of_all_rules_draws_its_figure_and_can_be_stopped(watched):
+    watched.open("token_removal")
+    watched.picture("#token_removal-kept")
+    watched.page.locator("#token_removal-compare").click()
+    expect(watched.page.locator("#token_removal-chart svg polyline")).to_have_count(
+        8, timeout=60_000
+    )  # four rules, two charts
+    watched.page.locator("#token_removal-stop").click()
+    watched.set_slider("#token_removal-keep", 0.3)
+    expect(watched.page.locator("#token_removal-facts")).to_contain_text("80 / 256")
+
+
+def test_break_buttons_show_the_collapse_number(watched):
+    watched.picture("#self_distillation-kl")
+    watched.page.get_by_role("button", name="Equal temperatures").click()
+    verdict = watched.page.locator("#self_distillation-verdict")
+    expect(verdict).to_contain_text("6.238")
+    expect(verdict).to_contain_text("Uniform", timeout=30_000)
+    watched.page.get_by_role("button", name="Healthy").click()
+    expect(verdict).to_contain_text("Alive", timeout=30_000)
+
+
+def test_click_on_a_patch_shows_its_words(watched):
+    watched.picture("#self_distillation-kl")
+    heading = watched.page.locator("#self_distillation-bars h4")
+    watched.page.locator("#self_distillation-kl img").first.click(position={"x": 20, "y": 60})
+    expect(heading).to_contain_text("column 1,", timeout=30_000)
+    assert watched.page.locator("#self_distillation-bars tr").count() == 8
+
+
+def test_training_curves_are_the_models_own(watched):
+    watched.picture("#self_distillation-kl")
+    watched.page.get_by_text("How this model was trained").click()
+    expect(watched.page.locator("#self_distillation-training polyline")).to_have_count(8)
+
+
+def test_a_model_that_cannot_be_had_leaves_the_bundled_one_selected(watched):
+    watched.open("token_removal")
+    watched.picture("#token_removal-kept")
+    menu = watched.page.locator("#token_removal-model input")
+    menu.click()
+    watched.page.get_by_role("option", name="dinov2-small · hub, 88 MB").click()
+    expect(watched.page.get_by_test_id("toast-body")).to_contain_text("not in this computer's cache")
+    expect(menu).to_have_value(re.compile("storybook-detailclip"))
+    watched.set_slider("#token_removal-keep", 0.3)
+    expect(watched.page.locator("#token_removal-facts")).to_contain_text("80 / 256")
+
+
+def test_clearing_the_picture_asks_for_one(watched):
+    watched.open("reconstruction")
+    watched.picture("#reconstruction-pasted")
+    watched.page.locator("#reconstruction-image").get_by_label("Remove Image").click()
+    expect(watched.page.get_by_test_id("toast-body").first).to_contain_text("Choose or upload a picture first")
+
+
+def test_export_gives_a_picture_with_its_settings_inside(watched):
+    import json
+
+    watched.open("reconstruction")
+    watched.picture("#reconstruction-pasted")
+    watched.page.locator("#tab-reconstruction, [role=tabpanel]").get_by_text("Numbers as JSON, and export").locator(
+        "visible=true"
+    ).first.click()
+    watched.page.locator("#reconstruction-export").click()
+    links = watched.page.locator("#reconstruction-files a")
+    expect(links).to_have_count(2, timeout=60_000)
+    for i in range(2):
+        address = links.nth(i).get_attribute("href")
+        body = watched.page.request.get(address).body()
+        if ".png" in address:
+            record = json.loads(Image.open(io.BytesIO(body)).info["patchlight"])
+        else:
+            record = json.loads(body)
+        assert record["settings"]["mask_ratio"] == 0.5 and record["numbers"]["psnr_masked"] > 0
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light"), (390, "dark")])
+def test_narrow_and_dark_pages_show_everything_without_scrolling_sideways(browser, app_url, width, scheme):
+    context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page = Watched(context.new_page(), app_url)
+    page.picture("#self_distillation-kl")
+    assert page.page.evaluate("document.documentElement.scrollWidth") <= width
+    background = page.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    light = sum(int(v) for v in background.removeprefix("rgb(").removesuffix(")").split(",")[:3]) > 380
+    assert light == (scheme == "light")
+    context.close()
+
+
+def test_tabs_can_be_reached_by_keyboard(watched):
+    tab = watched.page.get_by_role("tab", name="2 · Token removal", exact=True)
+    tab.focus()
+    tab.press("Enter")
+    assert watched.picture("#token_removal-heat").std() > 5

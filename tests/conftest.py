@@ -1,0 +1,72 @@
+"""Fixtures: tiny models of the real classes, one served app for the API tests. Everything runs offline on a CPU."""
+
+import os
+import socket
+
+os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from pipelines import storybook
+from pipelines.detailclip import DetailCLIP, Settings
+
+TINY = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 32, "layers": 2, "head_width": 16},
+    "text_cfg": {"context_length": 8, "vocab_size": 20, "width": 16, "heads": 2, "layers": 1},
+}
+TINY_SETTINGS = Settings(prototypes=12, head_hidden=24, head_bottleneck=8, decoder_layers=1, decoder_heads=2)
+
+
+@pytest.fixture
+def tiny() -> DetailCLIP:
+    """A whole DetailCLIP of real parts, 4x4 patches, random weights."""
+    torch.manual_seed(0)
+    return DetailCLIP(open_clip.model.CLIP(**TINY), TINY_SETTINGS)
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two views of three pictures, and three captions."""
+    dice = torch.Generator().manual_seed(1)
+    return torch.randn(2, 3, 3, 32, 32, generator=dice), torch.randint(1, 19, (3, 8), generator=dice)
+
+
+@pytest.fixture(scope="session")
+def scene() -> storybook.Scene:
+    return storybook.scene(storybook.TEST[17], count=1)
+
+
+@pytest.fixture(scope="session")
+def scene_image(scene) -> Image.Image:
+    return Image.fromarray(scene.picture)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def connections_elsewhere() -> list[str]:
+    """Every address outside this computer that the test process, and with it the served app, tries to reach."""
+    tried, connect = [], socket.socket.connect
+
+    def watched(self, address):
+        if isinstance(address, tuple) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            tried.append(str(address))
+        return connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", watched)
+        yield tried
+
+
+@pytest.fixture(scope="session")
+def app_url():
+    """The whole app, served on a free port of this computer."""
+    import app
+    from demos.serving import launch_settings
+
+    page = app.build()
+    _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_settings(page))
+    yield url
+    page.close()

@@ -1,0 +1,55 @@
+"""Who may import whom, read from the source: the house stays the one the folders show."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm", "accelerate", "safetensors"}
+SHARED = {"registry", "hub", "loading", "vision", "storybook", "detailclip"}  # parts that more than one method may use
+LEAVES = {"common", "drawing", "pictures", "serving"}
+
+
+def imports(file: Path) -> set[str]:
+    """Dotted names of everything a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{name.name}" for name in node.names}
+    return found
+
+
+def tops(file: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(file)}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "pipelines").rglob("*.py")), ids=lambda f: f.stem)
+def test_pipelines_know_no_gradio(file):
+    assert not tops(file) & {"gradio", "demos", "app"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "demos").glob("*.py")), ids=lambda f: f.stem)
+def test_demos_know_no_torch_and_no_other_tab(file):
+    assert not tops(file) & HEAVY
+    tabs = {f.stem for f in (ROOT / "demos").glob("*.py")} - LEAVES - {"__init__", file.stem}
+    assert not {name.split(".")[1] for name in imports(file) if name.startswith("demos.")} & tabs
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "pipelines").glob("*.py")), ids=lambda f: f.stem)
+def test_methods_never_import_each_other_or_their_training(file):
+    allowed = SHARED | {file.stem}
+    used = {name.split(".")[1] for name in imports(file) if name.startswith("pipelines.")}
+    assert used <= allowed, used - allowed
+
+
+def test_registry_storybook_and_drawing_are_light():
+    for file in ("pipelines/registry.py", "pipelines/hub.py", "pipelines/storybook.py", "demos/drawing.py"):
+        assert not tops(ROOT / file) & (HEAVY | {"gradio"}), file
+
+
+def test_no_file_frightens():
+    for file in [ROOT / "app.py", *(ROOT / "pipelines").glob("*.py"), *(ROOT / "demos").glob("*.py")]:
+        assert len(file.read_text().splitlines()) <= 460, file

@@ -1,0 +1,280 @@
+"""One path for both tiers: bundled folders, the hub's cache, and clear messages when a model cannot be had."""
+
+import json
+import sys
+import threading
+import time
+from types import SimpleNamespace
+
+import huggingface_hub
+import open_clip
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save_file
+from transformers import (
+    Dinov2Config,
+    Dinov2Model,
+    ViTConfig,
+    ViTImageProcessor,
+    ViTMAEConfig,
+    ViTMAEForPreTraining,
+    ViTModel,
+)
+
+from pipelines import hub, loading, reconstruction, token_removal
+from pipelines.hub import ModelUnavailable
+from pipelines.loading import Cache, load
+from pipelines.registry import BUNDLED, MODELS
+
+REVISION = "0" * 40
+VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 224}
+
+
+@pytest.fixture
+def hub_cache(tmp_path, monkeypatch):
+    """An empty hub cache, offline. `hub_cache(name)` makes the folder in which that model's files would lie."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(loading, "_CACHE", Cache(1000, loading.open_model))
+
+    def folder(name: str):
+        repository = tmp_path / f"models--{MODELS[name].source.replace('/', '--')}"
+        snapshot = repository / "snapshots" / REVISION
+        snapshot.mkdir(parents=True)
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_text(REVISION)
+        return snapshot
+
+    return folder
+
+
+def write_transformers(model, folder):
+    torch.manual_seed(0)
+    model.save_pretrained(folder)
+    ViTImageProcessor(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]).save_pretrained(folder)
+
+
+def write_openclip(folder):
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 64, "patch_size": 16, "width": 32, "layers": 2, "head_width": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }
+    torch.manual_seed(0)
+    save_file(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+
+
+WRITERS = {
+    "dino-vits16": lambda folder: write_transformers(ViTModel(ViTConfig(**VIT, patch_size=16)), folder),
+    "dinov2-small": lambda folder: write_transformers(Dinov2Model(Dinov2Config(**VIT, patch_size=14)), folder),
+    "mae-base": lambda folder: write_transformers(
+        ViTMAEForPreTraining(
+            ViTMAEConfig(
+                **VIT,
+                patch_size=16,
+                decoder_hidden_size=16,
+                decoder_num_hidden_layers=1,
+                decoder_num_attention_heads=2,
+                decoder_intermediate_size=32,
+            )
+        ),
+        folder,
+    ),
+    "openclip-vit-b-16": write_openclip,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_hub_models_load_by_id_from_the_cache_and_run_the_same_pipelines(name, hub_cache, scene_image):
+    assert hub.availability(name) == "download"
+    WRITERS[name](hub_cache(name))
+    assert hub.availability(name) == "cached"
+    if MODELS[name].family == "mae":
+        found = reconstruction.reconstruct(reconstruction.encode(scene_image, name), 0.75, "random")
+        assert found.visible.sum() == 49 and found.scores.psnr > 0
+    else:
+        prompt = "a zebra on the moon" if MODELS[name].family == "openclip" else ""
+        found = token_removal.query(token_removal.encode(scene_image, name), prompt, 0.5)
+        assert -1 <= found.cosine_to_full <= 1 and (found.similarity_full is None) == (prompt == "")
+
+
+@pytest.mark.parametrize("name", [n for n, s in MODELS.items() if s.tier == "bundled"])
+def test_bundled_models_open_with_plain_open_clip(name):
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{BUNDLED / name}")
+    tokens = open_clip.get_tokenizer(f"local-dir:{BUNDLED / name}")(["a cat", "a red car on grass"])
+    assert model.encode_text(tokens).shape == (2, 128)
+    for file in (BUNDLED / name).iterdir():
+        assert file.stat().st_size < 10_000_000, file
+
+
+def test_offline_and_not_cached_says_so_at_once(hub_cache):
+    start = time.monotonic()
+    with pytest.raises(ModelUnavailable, match="not in this computer's cache.*storybook"):
+        load("dino-vits16")
+    assert time.monotonic() - start < 12
+
+
+def test_silent_hub_says_so_within_twelve_seconds(hub_cache, monkeypatch):
+    """A hub that accepts the connection and never answers."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: time.sleep(30))
+    start = time.monotonic()
+    with pytest.raises(ModelUnavailable, match="does not answer.*storybook"):
+        load("dino-vits16")
+    assert time.monotonic() - start < 12
+    assert load("storybook-clip-b").size == 128, "the bundled model stays usable"
+
+
+def files(*names: str):
+    """A hub that has these files on its main branch."""
+    return lambda *_, **__: SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in names])
+
+
+@pytest.fixture
+def online(hub_cache, monkeypatch):
+    """A hub that answers. `online(code)` makes a download run that Python code instead, with the cache as argument."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", files("model.safetensors"))
+    asked = []
+
+    def download(code: str) -> list:
+        def command(spec, revision):
+            asked.append((spec.source, revision))
+            return [sys.executable, "-c", code, str(hub.repository(spec))]
+
+        monkeypatch.setattr(hub, "_download_command", command)
+        return asked
+
+    return download
+
+
+def test_download_that_breaks_off_says_so(online):
+    online("raise ConnectionError('reset by peer')")
+    with pytest.raises(ModelUnavailable, match="broke off .ConnectionError.*goes on where it stopped"):
+        load("dino-vits16")
+
+
+def test_download_tells_how_far_it_is_and_stops_when_left(online):
+    online(
+        "import sys, pathlib, time; b = pathlib.Path(sys.argv[1]) / 'blobs'; b.mkdir(parents=True); "
+        "[(b.joinpath(str(i)).write_bytes(bytes(9_000_000)), time.sleep(0.3)) for i in range(100)]"
+    )
+    shares, run = [], hub.fetch(MODELS["dino-vits16"])
+    for share in run:
+        shares.append(share)
+        if share > 0.3:
+            run.close()
+            break
+    assert shares == sorted(shares) and 0.3 < shares[-1] < 1
+    there = len(list(hub.repository(MODELS["dino-vits16"]).glob("blobs/*")))
+    time.sleep(1)
+    assert len(list(hub.repository(MODELS["dino-vits16"]).glob("blobs/*"))) == there, "the download went on"
+
+
+@pytest.mark.parametrize("main_has_it", [True, False])
+def test_safetensors_come_from_main_or_from_the_hubs_converter(hub_cache, online, monkeypatch, main_has_it):
+    if not main_has_it:
+        monkeypatch.setattr(huggingface_hub.HfApi, "model_info", files("config.json", "pytorch_model.bin"))
+        request = SimpleNamespace(git_reference="refs/pr/3")
+        monkeypatch.setattr(
+            huggingface_hub.HfApi,
+            "get_repo_discussions",
+            lambda *_, author, **__: [request] if author == "SFconvertbot" else [],
+        )
+        monkeypatch.setattr(huggingface_hub.HfApi, "list_repo_files", lambda *_, revision: ["model.safetensors"])
+    folder = hub_cache("dino-vits16")
+    WRITERS["dino-vits16"](folder)
+    folder.rename(folder.parents[2] / "elsewhere")
+    asked = online(
+        "import sys, pathlib; r = pathlib.Path(sys.argv[1]); (r.parent / 'elsewhere').rename(r / 'snapshots' / 'new')"
+    )
+    assert load("dino-vits16").encoder.grid == 14
+    assert asked == [("facebook/dino-vits16", "main" if main_has_it else "refs/pr/3")]
+
+
+def test_only_safe_files_are_asked_for():
+    command = hub._download_command(MODELS["dino-vits16"], "main")
+    assert command[3:] == ["facebook/dino-vits16", "main", "*.json", "*.txt", "*.safetensors"]
+
+
+def test_pickled_weights_are_never_opened(online, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", files("config.json", "pytorch_model.bin"))
+    monkeypatch.setattr(huggingface_hub.HfApi, "get_repo_discussions", lambda *_, **__: [])
+    asked = online("")
+    with pytest.raises(ModelUnavailable, match="offers no model.safetensors"):
+        load("dino-vits16")
+    assert asked == []
+
+
+def test_damaged_weights_give_a_message_and_nothing_is_kept(hub_cache):
+    folder = hub_cache("dino-vits16")
+    WRITERS["dino-vits16"](folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ModelUnavailable, match="damaged or incomplete"):
+        load("dino-vits16")
+    (folder / "model.safetensors").write_bytes(whole)
+    assert load("dino-vits16").encoder.grid == 14
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="There is no model 'gpt'.*storybook-detailclip"):
+        load("gpt")
+
+
+def test_loading_twice_at_once_loads_once():
+    opened = []
+
+    def slow(spec):
+        opened.append(spec.name)
+        time.sleep(0.2)
+        return type("Fake", (), {"megabytes": 1.0})()
+
+    cache = Cache(10, slow)
+    threads = [threading.Thread(target=cache.get, args=("dino-vits16",)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == ["dino-vits16"]
+
+
+def test_memory_is_bounded_and_the_least_recent_leaves():
+    cache = Cache(25, lambda spec: type("Fake", (), {"megabytes": 10.0})())
+    for name in ("dino-vits16", "dinov2-small", "dino-vits16", "mae-base"):
+        cache.get(name)
+    assert list(cache.models) == ["dino-vits16", "mae-base"]
+
+
+def test_failed_load_can_be_tried_again():
+    attempts = []
+
+    def flaky(spec):
+        attempts.append(1)
+        if len(attempts) == 1:
+            raise ModelUnavailable("not now")
+        return type("Fake", (), {"megabytes": 1.0})()
+
+    cache = Cache(10, flaky)
+    with pytest.raises(ModelUnavailable):
+        cache.get("dino-vits16")
+    assert cache.get("dino-vits16") and len(attempts) == 2
+
+
+@pytest.mark.parametrize("prompt", ["a zebra", "گربه", "a cat 😀", "cat; drop table", "[END]"])
+def test_unknown_words_are_named_with_the_known_ones(prompt):
+    with pytest.raises(ValueError, match="does not know.*apple, at, backpack"):
+        load("storybook-clip-b").text_features([prompt])
+
+
+def test_known_words_in_any_case_and_article():
+    model = load("storybook-clip-b")
+    a, b = model.text_features(["A elephant, and a GREY bowl", "an elephant, and a gray bowl"])
+    torch.testing.assert_close(a, b)
+
+
+def test_too_many_words_are_refused():
+    with pytest.raises(ValueError, match="at most 22 words"):
+        load("storybook-clip-b").text_features(["cat " * 50])

@@ -1,0 +1,202 @@
+"""Training runs, resumes, spreads over processes, and takes real pairs in the place of storybook."""
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from PIL import Image
+
+from pipelines import storybook
+from pipelines.training import clip as clip_training
+from pipelines.training import detailclip as training
+from pipelines.training import tokenizer as words
+from pipelines.training.loop import Log, learning_rate, load_checkpoint, teacher_momentum
+from pipelines.training.pairs import PairFolder, Storybook, augment, pairs, to_pixels
+
+ROOT = Path(__file__).parents[1]
+SHORT = ["--cpu", "--batch", "4", "--workers", "0", "--warmup", "1", "--decay", "1", "--save-every", "1"]
+
+
+def run(*arguments: str, launcher: tuple[str, ...] = ()) -> str:
+    command = [sys.executable, "-m", *launcher, *(("-m",) if launcher else ()), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=220)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def write_pairs(folder: Path, count: int = 8) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        scene = storybook.scene(i)
+        Image.fromarray(scene.picture).save(folder / f"{i}.png")
+        (folder / f"{i}.txt").write_text(scene.caption)
+
+
+def test_resumed_run_is_the_uninterrupted_one(tmp_path):
+    """With a constant rate (warm-up 1, no decay before step 100), two steps and two more are four."""
+    constant = [*SHORT[:-4], "--decay", "1", "--save-every", "2"]
+    run("pipelines.training.clip", "--steps", "4", "--checkpoint", str(tmp_path / "a"), *constant)
+    whole = load_checkpoint(tmp_path / "a" / "last.pt")
+    run("pipelines.training.clip", "--steps", "2", "--checkpoint", str(tmp_path / "b"), *constant)
+    assert load_checkpoint(tmp_path / "b" / "last.pt")["step"] == 2
+    run("pipelines.training.clip", "--steps", "4", "--checkpoint", str(tmp_path / "b"), *constant)
+    resumed = load_checkpoint(tmp_path / "b" / "last.pt")
+    assert (whole["step"], resumed["step"]) == (4, 4)
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, resumed["model"][name]), name
+
+
+def test_two_processes_on_a_folder_of_real_pairs(tmp_path):
+    write_pairs(tmp_path / "pairs")
+    run(
+        "pipelines.training.detailclip",
+        "--steps",
+        "2",
+        "--data",
+        str(tmp_path / "pairs"),
+        "--checkpoint",
+        str(tmp_path / "c"),
+        *SHORT,
+        launcher=(
+            "accelerate.commands.launch",
+            "--cpu",
+            "--num_processes",
+            "2",
+            "--num_machines",
+            "1",
+            "--mixed_precision",
+            "no",
+            "--dynamo_backend",
+            "no",
+        ),
+    )
+    assert load_checkpoint(tmp_path / "c" / "last.pt")["step"] == 2
+
+
+def test_webdataset_shards_of_real_pairs(tmp_path):
+    write_pairs(tmp_path / "pairs")
+    with tarfile.open(tmp_path / "0.tar", "w") as shard:
+        for file in sorted((tmp_path / "pairs").iterdir()):
+            shard.add(file, arcname=file.name)
+    views, caption = next(iter(pairs(str(tmp_path / "0.tar"), 0, 64, 2, 0.5)))
+    assert views.shape == (2, 64, 64, 3) and caption in {storybook.scene(i).caption for i in range(8)}
+
+
+def test_folder_shows_every_pair_before_it_repeats(tmp_path):
+    write_pairs(tmp_path, 6)
+    items = iter(PairFolder(tmp_path, 0, 32, 1, 0.5))
+    assert {next(items)[1] for _ in range(6)} == {storybook.scene(i).caption for i in range(6)}
+
+
+def test_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="caption of the same name"):
+        pairs(str(tmp_path), 0, 32, 1, 0.5)
+
+
+def test_processes_share_the_stream_without_overlap():
+    def captions(rank: int, world: int, count: int) -> list[str]:
+        items = iter(Storybook(0, 32, 1, 0.5, 0, rank, world))
+        return [next(items)[1] for _ in range(count)]
+
+    alone, first, second = captions(0, 1, 6), captions(0, 2, 3), captions(1, 2, 3)
+    assert [first[0], second[0], first[1], second[1], first[2], second[2]] == alone
+
+
+def test_training_never_sees_a_test_scene():
+    last_seed = 9 * 20_000_000 + 20_000_000
+    assert last_seed < storybook.VALIDATION[0] < storybook.TEST[0]
+
+
+@pytest.mark.parametrize("ablation", training.ABLATIONS)
+def test_every_ablation_trains(ablation, tmp_path):
+    from argparse import Namespace
+
+    training.train(
+        Namespace(
+            model="storybook",
+            ablate=ablation,
+            momentum=0.99,
+            data="storybook",
+            checkpoint=str(tmp_path),
+            steps=1,
+            batch=2,
+            lr=1e-3,
+            warmup=1,
+            decay=1,
+            seed=0,
+            workers=0,
+            save_every=1,
+            cpu=True,
+        )
+    )
+    state = load_checkpoint(tmp_path / "last.pt")
+    assert state["step"] == 1 and all(torch.isfinite(t).all() for t in state["model"].values())
+
+
+def test_export_opens_with_plain_open_clip(tmp_path):
+    run("pipelines.training.detailclip", "--steps", "1", "--checkpoint", str(tmp_path / "c"), *SHORT)
+    run("pipelines.training.detailclip", "--checkpoint", str(tmp_path / "c"), "--export", str(tmp_path / "m"))
+    model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{tmp_path / 'm'}")
+    state = load_checkpoint(tmp_path / "c" / "last.pt")["model"]
+    torch.testing.assert_close(model.visual.conv1.weight, state["clip.visual.conv1.weight"].half().float())
+    pixels = preprocess(Image.fromarray(storybook.scene(0).picture))
+    assert pixels.shape == (3, 128, 128) and pixels.min() >= -2.01 and pixels.max() <= 2.01
+    assert json.loads((tmp_path / "m" / "training_log.json").read_text())["steps"] == 1
+
+
+def test_longest_caption_fits_the_context():
+    tokenizer = words.build()
+    longest = max((storybook.scene(s, count=3).caption for s in range(400)), key=lambda c: len(tokenizer.encode(c).ids))
+    ids = tokenizer.encode("a picture of a red suitcase, a blue backpack and a green apple in the sky").ids
+    assert len(ids) <= words.CONTEXT_LENGTH and len(tokenizer.encode(longest).ids) <= words.CONTEXT_LENGTH
+    unknown = words.vocabulary().index("[UNK]")
+    assert all(unknown not in tokenizer.encode(storybook.scene(s).caption).ids for s in range(400))
+
+
+def test_end_of_text_has_the_highest_id():
+    ids = words.build().encode("a cat").ids
+    assert ids[-1] == max(ids) == len(words.vocabulary()) - 1
+
+
+def test_schedules():
+    rates = [learning_rate(s, 100, 1.0, 10, 20) for s in (0, 9, 50, 80, 90, 99)]
+    assert rates == pytest.approx([0.1, 1.0, 1.0, 1.0, 0.5, 0.05])
+    assert teacher_momentum(0, 100, 0.99) == pytest.approx(0.99) and teacher_momentum(
+        100, 100, 0.99, 1.0
+    ) == pytest.approx(1.0)
+
+
+def test_log_averages(capsys):
+    log = Log(every=2)
+    log.add(1, loss=1.0)
+    log.add(2, loss=3.0)
+    assert log.records[0]["loss"] == 2.0 and '"step": 2' in capsys.readouterr().out
+
+
+def test_views_keep_size_and_follow_the_seed(scene_image):
+    a, b, c = (augment(scene_image, 128, 0.5, np.random.default_rng(s)) for s in (1, 1, 2))
+    assert a.shape == (128, 128, 3) and np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_plain_clip_shrinks_its_loss_on_one_batch():
+    torch.manual_seed(0)
+    clip, tokenize = training.storybook_clip(clip_training.MODEL)
+    model = clip_training.Contrast(clip)
+    scenes = [storybook.scene(s) for s in range(8)]
+    pixels, text = to_pixels(np.stack([s.picture for s in scenes])), tokenize([s.caption for s in scenes])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(12):
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(pixels, text)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.6 * losses[0]
