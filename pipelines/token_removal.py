@@ -33,9 +33,7 @@ class Encoded:
     model: str
     pixels: torch.Tensor  # (1, 3, S, S) on the CPU, normalised
     picture: np.ndarray  # (S, S, 3) float32 in [0, 1], what the model sees
-    attention: (
-        np.ndarray
-    )  # (L, h, g, g) float32: class token to patch, each head's row summing to 1 with the class token
+    attention: np.ndarray  # (L, h, g, g) float32, class token to patch; a head's row and its class token sum to 1
     features: np.ndarray  # (E,) unit length, of all patches
     milliseconds: float  # for that pass
 
@@ -181,9 +179,8 @@ def flops(model: Model, patches: int) -> int:
     """
     width = model.encoder.width
     tokens = patches + model.encoder.prefix
-    embedding = (
-        2 * model.encoder.grid**2 * width * 3 * (model.size // model.encoder.grid) ** 2
-    )  # before any patch is dropped
+    patch = model.size // model.encoder.grid
+    embedding = 2 * model.encoder.grid**2 * width * 3 * patch**2  # before any patch is dropped
     return embedding + model.encoder.layers * (24 * tokens * width**2 + 4 * tokens**2 * width)
 
 

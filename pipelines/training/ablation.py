@@ -4,8 +4,8 @@
 
 Trains a DetailCLIP with 16-pixel patches (64 tokens, so that four runs take about an hour on two cores): whole, without
 distillation, without reconstruction, and without removal. Without removal the student sees every patch, and the two
-patch losses are taken over all of them. Writes `ablation.json` beside the bundled model; the lessons show it,
-whatever it says.
+patch losses are taken over all of them. Writes `ablation.json` and the table of the card of the bundled model; the
+lessons show it, whatever it says.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from pipelines.loading import open_folder
 from pipelines.registry import BUNDLED, MODELS
 from pipelines.training import detailclip
 from pipelines.training.loop import load_checkpoint, write_json
-from pipelines.training.quality import evaluate
+from pipelines.training.quality import evaluate, write_between
 
 CONFIGURATION = {
     **detailclip.STORYBOOK_MODEL,
@@ -41,6 +41,23 @@ def measure(name: str, folder: Path, batch: int, scenes: int) -> dict:
         "psnr_neighbours": figures["psnr_random_neighbours"],
         "images_per_second": batch / seconds,
     }
+
+
+def table(found: dict) -> str:
+    """The rows as the model card shows them."""
+    neighbours = found["rows"][0]["psnr_neighbours"]
+    lines = [
+        f"| run, {found['steps']} steps each | naming | caption, 1 of 100 | mIoU "
+        f"| PSNR (interpolation {neighbours:.2f}) | pictures/s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        painted = "–" if row["psnr"] is None else f"{row['psnr']:.2f}"
+        lines.append(
+            f"| {row['run']} | {row['naming']:.1%} | {row['retrieval']:.1%} | {row['segmentation_miou']:.3f} "
+            f"| {painted} | {row['images_per_second']:.0f} |"
+        )
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -71,9 +88,9 @@ def main() -> None:
         detailclip.export(folder, folder / "model", CONFIGURATION)
         rows.append(measure(name, folder, arguments.batch, options.scenes))
         print(json.dumps(rows[-1]), flush=True)
-    write_json(
-        BUNDLED / SPEC.source / "ablation.json", {"steps": options.steps, "scenes": options.scenes, "rows": rows}
-    )
+    found = {"steps": options.steps, "scenes": options.scenes, "rows": rows}
+    write_json(BUNDLED / SPEC.source / "ablation.json", found)
+    write_between(BUNDLED / SPEC.source / "README.md", "ablation", table(found))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
-"""Train `storybook-clip-b`: a plain CLIP of another size and seed, for opinions that were never optimised against.
+"""Train a plain CLIP: `storybook-clip-b`, of another size and seed, for opinions that were never optimised against,
+or the CLIP that DetailCLIP starts from.
 
-python -m pipelines.training.clip --cpu
-python -m pipelines.training.clip --export assets/models/storybook-clip-b
+    python -m pipelines.training.clip --cpu
+    python -m pipelines.training.clip --export assets/models/storybook-clip-b
+
+While it trains, it sees a random part of the patches (FLIP, Li et al. 2023, https://arxiv.org/abs/2212.00794): that
+many more pictures in the same time, and nothing lost once the last steps show all of them.
 """
 
 import argparse
@@ -15,11 +19,11 @@ from torch import Tensor, nn
 
 from pipelines import storybook
 from pipelines.training import tokenizer as words
-from pipelines.training.detailclip import export_openclip, storybook_clip
-from pipelines.training.loop import add_arguments, fit, load_checkpoint, seed_everything
+from pipelines.training.detailclip import STORYBOOK_MODEL, export_openclip, storybook_clip
+from pipelines.training.loop import add_arguments, fit, load_checkpoint, precision, seed_everything
 from pipelines.vision import openclip_tokens
 
-MODEL = {
+MODEL = {  # storybook-clip-b
     "embed_dim": 128,
     "vision_cfg": {"image_size": storybook.SIZE, "patch_size": 16, "width": 224, "layers": 6, "head_width": 32},
     "text_cfg": {
@@ -33,6 +37,9 @@ MODEL = {
 }
 
 
+MODELS = {"storybook-clip-b": MODEL, "storybook-detailclip": STORYBOOK_MODEL}
+
+
 class Contrast(nn.Module):
     """The contrastive loss of Radford et al. 2021 (https://arxiv.org/abs/2103.00020, figure 3) around a model."""
 
@@ -40,10 +47,11 @@ class Contrast(nn.Module):
         super().__init__()
         self.clip = clip
 
-    def forward(self, pixels: Tensor, text: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, text: Tensor, kept: Tensor | None) -> Tensor:
+        """(B, 3, H, W), (B, T), (B, M) indices of the patches to see, None for all -> the loss."""
         parallel = dist.is_available() and dist.is_initialized()
         rank, world = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
-        tokens = openclip_tokens(self.clip.visual, pixels, attention=False, dtype=torch.bfloat16)
+        tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=precision(pixels.device))
         image = F.normalize((tokens.cls @ self.clip.visual.proj.to(tokens.cls.dtype)).float(), dim=-1)
         words = self.clip.encode_text(text, normalize=True).float()
         loss = ClipLoss(local_loss=True, gather_with_grad=True, rank=rank, world_size=world)
@@ -59,20 +67,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_arguments(parser, ".checkpoints/clip-b", steps=4000, decay=1200, seed=1)
     parser.set_defaults(batch=128)
+    parser.add_argument("--model", choices=MODELS, default="storybook-clip-b", help="whose size")
+    parser.add_argument("--keep", type=float, default=0.5, help="share of the patches seen, until the last steps")
+    parser.add_argument("--all", type=int, default=300, help="last steps, which see all patches")
     arguments = parser.parse_args()
+    model = MODELS[arguments.model]
     if arguments.export:
         state = load_checkpoint(Path(arguments.checkpoint) / "last.pt")
-        export_openclip({n.removeprefix("clip."): t for n, t in state["model"].items()}, arguments.export, MODEL)
+        export_openclip({n.removeprefix("clip."): t for n, t in state["model"].items()}, arguments.export, model)
         return
     seed_everything(arguments.seed)
-    clip, tokenize = storybook_clip(MODEL)
+    clip, tokenize = storybook_clip(model)
+    patches = clip.visual.grid_size[0] ** 2
 
     def forward(
         wrapped: nn.Module, inner: Contrast, views: Tensor, text: Tensor, step: int, dice: torch.Generator
     ) -> dict:
-        return {"total": wrapped(views[0], text), "logit_scale": inner.clip.logit_scale.exp()}
+        kept = None
+        if step < arguments.steps - arguments.all:
+            order = torch.rand(len(text), patches, generator=dice).argsort(dim=1)
+            kept = order[:, : round(patches * arguments.keep)].to(views.device)
+        return {"total": wrapped(views[0], text, kept), "logit_scale": inner.clip.logit_scale.exp()}
 
-    fit(Contrast(clip), tokenize, forward, arguments, clip.visual.image_size[0], 1, MODEL, clamp_scale)
+    fit(Contrast(clip), tokenize, forward, arguments, clip.visual.image_size[0], 1, model, clamp_scale)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,21 @@ from pathlib import Path
 
 import open_clip
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipelines import storybook
 from pipelines.detailclip import DetailCLIP, Settings, sincos_positions
 from pipelines.training import tokenizer as words
-from pipelines.training.loop import add_arguments, fit, load_checkpoint, seed_everything, teacher_momentum, write_json
+from pipelines.training.loop import (
+    add_arguments,
+    fit,
+    load_checkpoint,
+    precision,
+    seed_everything,
+    teacher_momentum,
+    write_json,
+)
 from pipelines.training.pairs import DEVIATION, MEAN
 
 STORYBOOK_MODEL = {
@@ -98,6 +106,8 @@ def train(arguments: argparse.Namespace, configuration: dict = STORYBOOK_MODEL) 
         STORYBOOK_SETTINGS if arguments.model == "storybook" else Settings(), **ABLATIONS[arguments.ablate]
     )
     model, tokenize = build(arguments.model, settings, configuration)
+    if arguments.start:
+        start_from(model, arguments.start)
 
     def forward(
         wrapped: nn.Module, inner: DetailCLIP, views: Tensor, text: Tensor, step: int, dice: torch.Generator
@@ -105,7 +115,9 @@ def train(arguments: argparse.Namespace, configuration: dict = STORYBOOK_MODEL) 
         momentum = teacher_momentum(step, arguments.steps, arguments.momentum)
         inner.update_teacher(momentum)
         random_share = random_share_at(step, arguments.steps)
-        losses = wrapped(views, text, keep_ratio_at(step, settings), random_share, BLUR_SHARE, dice, torch.bfloat16)
+        losses = wrapped(
+            views, text, keep_ratio_at(step, settings), random_share, BLUR_SHARE, dice, precision(views.device)
+        )
         return {**vars(losses), "logit_scale": inner.clip.logit_scale.exp(), "teacher_momentum": momentum}
 
     fit(
@@ -118,6 +130,16 @@ def train(arguments: argparse.Namespace, configuration: dict = STORYBOOK_MODEL) 
         asdict(settings),
         DetailCLIP.clamp_scale,
     )
+
+
+def start_from(model: DetailCLIP, folder: Path) -> None:
+    """Fill the model from an exported folder: a DetailCLIP whole, a plain CLIP as student and as teacher."""
+    model.clip.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
+    if (folder / "detailclip.safetensors").exists():
+        rest = {name: t for name, t in model.state_dict().items() if name.startswith("clip.")}
+        model.load_state_dict(rest | load_file(folder / "detailclip.safetensors"))
+    else:
+        model.teacher.load_state_dict(model.clip.visual.state_dict())
 
 
 def export_openclip(state: dict[str, Tensor], folder: Path, model: dict) -> None:

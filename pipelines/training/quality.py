@@ -302,13 +302,19 @@ def table(figures: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
+def write_between(readme: Path, mark: str, text: str) -> None:
+    """Replace what stands between `<!-- mark -->` and `<!-- /mark -->`."""
+    before, opening, rest = readme.read_text().partition(f"<!-- {mark} -->")
+    _, closing, after = rest.partition(f"<!-- /{mark} -->")
+    if not closing:
+        raise ValueError(f"{readme} has no place for {mark}: <!-- {mark} --> and <!-- /{mark} --> are missing.")
+    readme.write_text(f"{before}{opening}\n{text}\n{closing}{after}")
+
+
 def write_card(folder: Path, figures: dict[str, float]) -> None:
     """Put the figures into quality.json and between the marks of the README."""
     (folder / "quality.json").write_text(json.dumps({k: round(v, 5) for k, v in figures.items()}, indent=1) + "\n")
-    readme = folder / "README.md"
-    before, _, rest = readme.read_text().partition("<!-- quality -->")
-    _, _, after = rest.partition("<!-- /quality -->")
-    readme.write_text(f"{before}<!-- quality -->\n{table(figures)}\n<!-- /quality -->{after}")
+    write_between(folder / "README.md", "quality", table(figures))
 
 
 def main() -> None:
