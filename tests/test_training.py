@@ -16,8 +16,8 @@ from pipelines import storybook
 from pipelines.training import clip as clip_training
 from pipelines.training import detailclip as training
 from pipelines.training import tokenizer as words
-from pipelines.training.loop import Log, learning_rate, load_checkpoint, teacher_momentum
-from pipelines.training.pairs import PairFolder, Storybook, augment, pairs, to_pixels
+from pipelines.training.loop import Log, learning_rate, load_checkpoint, save_checkpoint, teacher_momentum
+from pipelines.training.pairs import ONE_BY_ONE, PairFolder, Storybook, augment, pairs, to_pixels
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["--cpu", "--batch", "4", "--workers", "0", "--warmup", "1", "--decay", "1", "--save-every", "1"]
@@ -99,6 +99,13 @@ def test_empty_folder_is_refused(tmp_path):
         pairs(str(tmp_path), 0, 32, 1, 0.5)
 
 
+def test_half_of_the_stretches_show_one_object_at_a_time():
+    stream = iter(Storybook(0, 128, 0, 1.0, start=ONE_BY_ONE - 40))
+    captions = [next(stream)[1] for _ in range(80)]
+    several = [" and " in c or " with " in c or "," in c for c in captions]
+    assert any(several[:40]) and not any(several[40:])
+
+
 def test_processes_share_the_stream_without_overlap():
     def captions(rank: int, world: int, count: int) -> list[str]:
         items = iter(Storybook(0, 32, 1, 0.5, 0, rank, world))
@@ -133,6 +140,7 @@ def test_every_ablation_trains(ablation, tmp_path):
             workers=0,
             save_every=1,
             cpu=True,
+            start=None,
         )
     )
     state = load_checkpoint(tmp_path / "last.pt")
@@ -148,6 +156,43 @@ def test_export_opens_with_plain_open_clip(tmp_path):
     pixels = preprocess(Image.fromarray(storybook.scene(0).picture))
     assert pixels.shape == (3, 128, 128) and pixels.min() >= -2.01 and pixels.max() <= 2.01
     assert json.loads((tmp_path / "m" / "training_log.json").read_text())["steps"] == 1
+
+
+def test_run_starts_from_an_exported_model(tmp_path):
+    """From a DetailCLIP folder everything comes, from a plain CLIP the student, and the teacher is its copy."""
+    settings = training.STORYBOOK_SETTINGS
+    torch.manual_seed(1)
+    first, _ = training.build("storybook", settings)
+    state = {"model": first.state_dict(), "step": 0, "records": [], "settings": vars(settings)}
+    save_checkpoint(tmp_path / "last.pt", **state)
+    training.export(tmp_path, tmp_path / "whole")
+    training.export_openclip(first.clip.state_dict(), tmp_path / "plain", training.STORYBOOK_MODEL)
+
+    second, _ = training.build("storybook", settings)
+    training.start_from(second, tmp_path / "whole")
+    for name, tensor in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], tensor, atol=1e-3, rtol=1e-3, msg=name)
+
+    third, _ = training.build("storybook", settings)
+    training.start_from(third, tmp_path / "plain")
+    torch.testing.assert_close(third.clip.visual.conv1.weight, first.clip.visual.conv1.weight, atol=1e-3, rtol=1e-3)
+    for slow, fast in zip(third.teacher.parameters(), third.clip.visual.parameters(), strict=True):
+        assert torch.equal(slow, fast)
+
+
+def test_plain_clip_sees_a_part_and_at_the_end_all_patches(tmp_path, monkeypatch):
+    seen = []
+
+    def look(self, pixels, text, kept):
+        seen.append(None if kept is None else tuple(kept.shape))
+        assert kept is None or all(len(row.unique()) == len(row) and row.max() < 64 for row in kept)
+        return self.clip.logit_scale.sum()
+
+    monkeypatch.setattr(clip_training.Contrast, "forward", look)
+    command = ["clip", "--steps", "3", "--all", "1", "--keep", "0.25", "--checkpoint", str(tmp_path), *SHORT]
+    monkeypatch.setattr(sys, "argv", command)
+    clip_training.main()
+    assert seen == [(4, 16), (4, 16), None]
 
 
 def test_longest_caption_fits_the_context():
@@ -193,8 +238,7 @@ def test_plain_clip_shrinks_its_loss_on_one_batch():
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     losses = []
     for _ in range(12):
-        with torch.autocast("cpu", torch.bfloat16):
-            loss = model(pixels, text)
+        loss = model(pixels, text, None)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

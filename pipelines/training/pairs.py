@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from pipelines import storybook
 
 MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the storybook models' pixels, in [0, 1]
+ONE_BY_ONE = 512  # scenes in a stretch
 SEEDS_PER_RUN = 20_000_000  # run n trains on storybook seeds n*SEEDS_PER_RUN onwards
 
 
@@ -46,7 +47,11 @@ def augment(picture: Image.Image, size: int, smallest: float, rng: np.random.Gen
 
 
 class Storybook(IterableDataset):
-    """Endless scenes; worker w of W and process r of R together take every (W*R)-th."""
+    """Endless scenes; worker w of W and process r of R together take every (W*R)-th.
+
+    Stretches of scenes alternate with stretches of single objects: in a batch of scenes, colours and places tell the
+    captions apart and a noun can stay unlearned; in a batch of single things, a dozen differ by the noun alone.
+    """
 
     def __init__(
         self, seed: int, size: int, views: int, smallest: float, start: int = 0, rank: int = 0, world: int = 1
@@ -59,7 +64,8 @@ class Storybook(IterableDataset):
         offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         index = self.start + self.rank + offset * self.world
         while True:
-            scene = storybook.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + index])
+            count = 1 if index // ONE_BY_ONE % 2 else None
+            scene = storybook.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + index], count=count)
             yield self.item(Image.fromarray(scene.picture), scene.caption, index)
             index += stride * self.world
 
