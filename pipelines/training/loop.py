@@ -180,5 +180,5 @@ def seed_everything(seed: int) -> None:
 
 
 def teacher_momentum(step: int, steps: int, start: float, end: float = 0.998) -> float:
-    """Cosine from `start` to `end` over the run. DetailCLIP goes from 0.996 to 1; a run of an hour must forget sooner."""
+    """Cosine from `start` to `end` over the run. DetailCLIP goes from 0.996 to 1; a short run must forget sooner."""
     return end - (end - start) * (1 + math.cos(math.pi * step / steps)) / 2
