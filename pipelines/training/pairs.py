@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from pipelines import storybook
 
 MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the storybook models' pixels, in [0, 1]
-ONE_BY_ONE = 512  # scenes in a stretch
+LESSON = 512  # pictures in a stretch
 SEEDS_PER_RUN = 20_000_000  # run n trains on storybook seeds n*SEEDS_PER_RUN onwards
 
 
@@ -49,8 +49,8 @@ def augment(picture: Image.Image, size: int, smallest: float, rng: np.random.Gen
 class Storybook(IterableDataset):
     """Endless scenes; worker w of W and process r of R together take every (W*R)-th.
 
-    Stretches of scenes alternate with stretches of single objects: in a batch of scenes, colours and places tell the
-    captions apart and a noun can stay unlearned; in a batch of single things, a dozen differ by the noun alone.
+    Stretches of scenes alternate with lessons, single objects with the bare noun as caption: in a batch of scenes
+    colours and places already tell the captions apart, and a noun can stay unlearned for long.
     """
 
     def __init__(
@@ -64,9 +64,10 @@ class Storybook(IterableDataset):
         offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         index = self.start + self.rank + offset * self.world
         while True:
-            count = 1 if index // ONE_BY_ONE % 2 else None
-            scene = storybook.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + index], count=count)
-            yield self.item(Image.fromarray(scene.picture), scene.caption, index)
+            lesson = index // LESSON % 2 == 1
+            scene = storybook.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + index], count=1 if lesson else None)
+            caption = storybook.article(scene.objects[0].noun) if lesson else scene.caption
+            yield self.item(Image.fromarray(scene.picture), caption, index)
             index += stride * self.world
 
     def item(self, picture: Image.Image, caption: str, index: int) -> tuple[np.ndarray, str]:
