@@ -354,11 +354,12 @@ def lesson(tab: str) -> None:
         title, _, body = section.partition("\n")
         with gr.Accordion(t(title.strip()), open=place == 0, elem_id=f"{tab}-lesson-{place}") as accordion:
             gr.Markdown(t(body.strip()), latex_delimiters=LATEX)
-            if title.strip() == "What breaks if it is removed":
+            if title.strip() == "What breaks if it is removed" and ABLATION.exists():
                 table = gr.HTML()
                 accordion.expand(light(ablation_table), None, table, api_visibility="private", show_progress="hidden")
 
 
+ABLATION = BUNDLED / "storybook-detailclip" / "ablation.json"  # from python -m pipelines.training.ablation
 RUNS = {
     "full": "DetailCLIP, whole",
     "no-distillation": "without self-distillation",
@@ -369,7 +370,7 @@ RUNS = {
 
 def ablation_table() -> str:
     """The measured answer to "what breaks if one is removed?", from the file beside the bundled model."""
-    found = json.loads((BUNDLED / "storybook-detailclip" / "ablation.json").read_text())
+    found = json.loads(ABLATION.read_text())
     head = [
         "",
         say("names objects"),
@@ -390,8 +391,9 @@ def ablation_table() -> str:
         for r in found["rows"]
     ]
     note = say(
-        "Four runs of {steps} steps with the same seed and pictures, a smaller model (64 patches) than the one above, "
-        "measured on {scenes} never-seen scenes. One run each: differences of a point or two mean nothing.",
+        "This project's own training: four runs of {steps} steps with the same seed and pictures, a smaller model (64 "
+        "patches) than the one above, measured on {scenes} never-seen scenes. One run each: differences of a point or "
+        "two mean nothing.",
         steps=found["steps"],
         scenes=f"{found['scenes']:,}",
     )

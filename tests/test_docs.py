@@ -10,6 +10,9 @@ import pytest
 import app
 from demos import common
 from pipelines.registry import BUNDLED, MODELS
+from pipelines.training import ablation
+from pipelines.training.detailclip import ABLATIONS
+from pipelines.training.loop import write_json
 from pipelines.training.quality import ROWS, table
 
 ROOT = Path(__file__).parents[1]
@@ -112,12 +115,22 @@ def test_cards_meet_their_floors(name):
         assert 0.45 <= figures["object_patches_kept_random"] <= 0.6
 
 
-def test_ablation_is_shown_as_measured():
-    shown = common.ablation_table()
-    found = json.loads((BUNDLED / "storybook-detailclip" / "ablation.json").read_text())
-    assert [row["run"] for row in found["rows"]] == list(common.RUNS)
-    for row in found["rows"]:
-        assert f"{row['naming']:.1%}" in shown and f"{row['segmentation_miou']:.3f}" in shown
+def test_ablation_is_shown_as_measured(tmp_path, monkeypatch):
+    """The command's file is what the lessons and the card show; no figure is made up for a run that is not there."""
+    rows = [
+        {"run": run, "naming": 0.5 + i / 100, "retrieval": 0.6, "segmentation_miou": 0.123 + i / 10}
+        | {"psnr": None if run == "no-reconstruction" else 21.5, "psnr_neighbours": 20.25, "images_per_second": 30 + i}
+        for i, run in enumerate(ABLATIONS)
+    ]
+    found = {"steps": 77, "scenes": 1234, "rows": rows}
+    write_json(tmp_path / "ablation.json", found)
+    monkeypatch.setattr(common, "ABLATION", tmp_path / "ablation.json")
+    shown, card = common.ablation_table(), ablation.table(found)
+    assert list(ABLATIONS) == list(common.RUNS) and "77 steps" in shown and "1,234" in shown and "77 steps" in card
+    for row in rows:
+        for text in (f"{row['naming']:.1%}", f"{row['segmentation_miou']:.3f}", str(row["images_per_second"])):
+            assert text in shown and text in card, (row, text)
+    assert shown.count("21.5") == card.count("21.50") == 3
 
 
 def test_requirements_say_why_they_have_an_upper_bound():
