@@ -41,6 +41,7 @@ class Settings:
     weight_rec: float = 1.0  # a3
     weight_spread: float = 0.0  # not in the paper: see `spread`
     normalise_pixels: bool = False  # True: the paper's default target, each patch standardised by itself
+    paint_on_fill: bool = False  # not in the paper: see `smooth_fill`
 
 
 # ----------------------------------------------------------------------------------------------- patches and removal
@@ -208,6 +209,29 @@ def lower_resolution(pixels: Tensor, factor: int) -> Tensor:
     return F.interpolate(small, size=pixels.shape[-2:], mode="bicubic", align_corners=False)
 
 
+def smooth_fill(pixels: Tensor, seen: Tensor, rounds: int = 4) -> Tensor:
+    """Fill what is unseen smoothly from what is seen: (B, 3, H, W) and (B, 1, H, W), 1 where seen -> the filled pixels.
+
+    From coarse to fine (pull-push, Gortler et al. 1996), each level smoothed `rounds` times: near to the harmonic
+    interpolation that `pipelines.reconstruction` takes as the painter that knows nothing. With `paint_on_fill` the
+    decoder paints what this fill lacks. Differs from the paper, whose decoder paints from nothing: here a model of an
+    hour's training would spend it on learning to interpolate, and could never return a sharper picture than the
+    blurred one it got.
+    """
+    if min(pixels.shape[-2:]) == 1:
+        return pixels
+    share = F.avg_pool2d(seen, 2)
+    coarse = F.avg_pool2d(pixels * seen, 2) / share.clamp_min(1e-6)
+    coarse = smooth_fill(coarse, (share > 0).to(seen.dtype), rounds)
+    guess = F.interpolate(coarse, size=pixels.shape[-2:], mode="bilinear", align_corners=False)
+    filled = torch.where(seen > 0, pixels, guess)
+    for _ in range(rounds):
+        around = F.pad(filled, (1, 1, 1, 1), mode="replicate")
+        mean = (around[..., 2:, 1:-1] + around[..., :-2, 1:-1] + around[..., 1:-1, 2:] + around[..., 1:-1, :-2]) / 4
+        filled = torch.where(seen > 0, pixels, mean)
+    return filled
+
+
 def pixel_target(pixels: Tensor, patch: int, normalise: bool) -> Tensor:
     """(B, N, p*p*3) what the decoder has to paint: the model's normalised pixels, or each patch standardised by itself.
 
@@ -278,6 +302,20 @@ class DetailCLIP(nn.Module):
         tokens = openclip_tokens(self.clip.visual, pixels, kept, attention, dtype)
         return tokens, self.decoder(tokens, kept)
 
+    def paint(self, pixels: Tensor, kept: Tensor | None, decoded: Tensor) -> Tensor:
+        """Decoder tokens (B, N, D) -> painted patches (B, N, p*p*3) float32, all of them.
+
+        `pixels` (B, 3, H, W) are those the student got, of which it saw the patches `kept`.
+        """
+        painted = self.decoder.to_pixels(decoded).float()
+        if not self.settings.paint_on_fill:
+            return painted
+        if kept is not None:
+            seen = torch.zeros(len(kept), self.grid**2, device=pixels.device).scatter(1, kept, 1.0)
+            seen = seen.view(-1, 1, self.grid, self.grid)
+            pixels = smooth_fill(pixels, F.interpolate(seen, scale_factor=self.patch, mode="nearest"))
+        return painted + patchify(pixels, self.patch)
+
     # 3. The losses of one step.
 
     def forward(
@@ -345,7 +383,8 @@ class DetailCLIP(nn.Module):
             loss_spread = spread((cls - self.center_cls) / s.teacher_temperature_cls)
             loss_spread = (loss_spread + spread((patch - self.center_patch) / s.teacher_temperature_patch)) / 2
         if s.weight_rec:
-            error = self.decoder.to_pixels(decoded).float() - pixel_target(pixels, self.patch, s.normalise_pixels)
+            painted = self.paint(seen_by_student, kept, decoded)
+            error = painted - pixel_target(pixels, self.patch, s.normalise_pixels)
             counts = torch.zeros(2 * batch, count, device=pixels.device).scatter(1, lost, 1.0)
             counts = torch.maximum(counts, blurred[:, None].float())  # and all patches of blurred pictures
             loss_rec = (error.square().mean(-1) * counts).sum() / counts.sum()

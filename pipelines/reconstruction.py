@@ -159,9 +159,9 @@ def paint(loaded: Model, pixels: torch.Tensor, visible: np.ndarray) -> torch.Ten
     kept = torch.from_numpy(np.flatnonzero(visible))[None].to(loaded.device)
     pixels = pixels.to(loaded.device)
     if loaded.detail is not None:
-        everything = kept.shape[1] == visible.size
-        _, decoded = loaded.detail.student(pixels, None if everything else kept)
-        return loaded.detail.decoder.to_pixels(decoded)
+        kept = None if kept.shape[1] == visible.size else kept
+        _, decoded = loaded.detail.student(pixels, kept)
+        return loaded.detail.paint(pixels, kept, decoded)
     tokens = loaded.encoder.encode(pixels, kept)
     order = torch.cat([kept, complement(kept, visible.size)], dim=1) if kept.shape[1] < visible.size else kept
     latent = torch.cat([tokens.cls[:, None], tokens.patches], dim=1)

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -130,6 +131,36 @@ def test_each_loss_is_its_formula(tiny, batch):
         losses.total,
         losses.clip + s.weight_cls * losses.cls + s.weight_patch * losses.patch + s.weight_rec * losses.rec,
     )
+
+
+def test_smooth_fill_keeps_what_is_seen_and_knows_nothing_else():
+    pixels, seen = torch.rand(2, 3, 32, 32), (torch.rand(2, 1, 4, 4) < 0.5).float()
+    seen[:, :, 0, 0] = 1
+    seen = seen.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    filled = d.smooth_fill(pixels, seen)
+    assert torch.equal(filled * seen, pixels * seen)
+    torch.testing.assert_close(filled, d.smooth_fill(pixels * seen + 9 * (1 - seen), seen))  # hidden pixels stay out
+    flat = torch.full((1, 3, 32, 32), 0.3)
+    torch.testing.assert_close(d.smooth_fill(flat, seen[:1]), flat)
+    hole = torch.ones(1, 1, 32, 32)
+    hole[..., 12:20, 12:20] = 0
+    ramp = torch.linspace(0, 1, 32).expand(1, 3, 32, 32)
+    torch.testing.assert_close(d.smooth_fill(ramp, hole), ramp, atol=0.05, rtol=0)
+    assert d.smooth_fill(torch.rand(1, 3, 21, 21), torch.ones(1, 1, 21, 21)).shape == (1, 3, 21, 21)
+
+
+def test_decoder_paints_what_the_fill_lacks(tiny):
+    tiny.settings = replace(tiny.settings, paint_on_fill=True)
+    pixels, kept = torch.randn(2, 3, 32, 32), torch.tensor([[0, 1, 4, 5], [2, 6, 10, 14]])
+    seen = torch.zeros(2, 16).scatter(1, kept, 1.0).view(2, 1, 4, 4)
+    filled = d.smooth_fill(pixels, seen.repeat_interleave(8, 2).repeat_interleave(8, 3))
+    with torch.no_grad():
+        _, decoded = tiny.student(pixels, kept)
+        lacking = tiny.decoder.to_pixels(decoded)
+        torch.testing.assert_close(tiny.paint(pixels, kept, decoded), d.patchify(filled, 8) + lacking)
+        torch.testing.assert_close(tiny.paint(pixels, None, decoded), d.patchify(pixels, 8) + lacking)
+        tiny.settings = replace(tiny.settings, paint_on_fill=False)
+        torch.testing.assert_close(tiny.paint(pixels, kept, decoded), lacking)
 
 
 def test_normalised_pixel_target_is_each_patch_by_itself():

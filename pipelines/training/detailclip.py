@@ -56,7 +56,13 @@ PREPROCESS = {
 # ones, so L_Rec weighs more; the two distillation losses weigh half, their cross-entropies starting at ln K beside a
 # CLIP loss of ln B.
 STORYBOOK_SETTINGS = Settings(
-    decoder_layers=2, decoder_heads=3, weight_cls=0.5, weight_patch=0.5, weight_rec=5.0, weight_spread=1.0
+    decoder_layers=2,
+    decoder_heads=3,
+    weight_cls=0.5,
+    weight_patch=0.5,
+    weight_rec=5.0,
+    weight_spread=1.0,
+    paint_on_fill=True,
 )
 BLUR_SHARE = 0.2
 ABLATIONS = {
