@@ -102,7 +102,10 @@ def _friendly(error: Exception) -> gr.Error:
 
 
 def event(function: Callable, seconds: float = 120) -> Callable:
-    """Wrap a handler, plain or generator: friendly messages, a deadline, a first yield so that a cancel is clean."""
+    """Wrap a handler: friendly messages, a first yield so that a cancel is clean, a deadline between steps.
+
+    A plain handler is one step and is not interrupted.
+    """
     generator = inspect.isgeneratorfunction(function)
 
     @functools.wraps(function)
@@ -110,7 +113,10 @@ def event(function: Callable, seconds: float = 120) -> Callable:
         yield gr.skip()
         start = time.monotonic()
         try:
-            for step in function(*arguments, **keywords) if generator else (function(*arguments, **keywords),):
+            if not generator:
+                yield function(*arguments, **keywords)
+                return
+            for step in function(*arguments, **keywords):
                 yield step
                 if time.monotonic() - start > seconds:
                     raise ValueError(
@@ -125,7 +131,7 @@ def event(function: Callable, seconds: float = 120) -> Callable:
 
 
 def light(function: Callable) -> Callable:
-    """Wrap a plain handler that runs no model: friendly messages, no queue slot."""
+    """Wrap a plain handler that needs no model, or only what is `Remembered`: friendly messages, no queue slot."""
 
     @functools.wraps(function)
     def run(*arguments, **keywords):
@@ -140,10 +146,11 @@ def light(function: Callable) -> Callable:
 class Remembered:
     """A function of (picture, ...) whose last results are kept, by content; equal requests at once run once.
 
-    This is why a slider costs nothing: it asks again for what was encoded, and gets it back.
+    This is why a slider costs nothing: it asks again for what was encoded, and gets it back. A result takes up to 3 MB;
+    the size is for a class of thirty with two pictures each.
     """
 
-    def __init__(self, function: Callable, size: int = 24):
+    def __init__(self, function: Callable, size: int = 64):
         self.function, self.size = function, size
         self.results: OrderedDict[tuple, object] = OrderedDict()
         self.lock, self.running = threading.Lock(), {}
@@ -174,46 +181,29 @@ class Remembered:
 # the plain components.
 
 
-class Slider(gr.Slider):
+class _Raw:
     is_template = True
 
     def preprocess(self, payload):
         return payload
 
 
-class Number(gr.Number):
-    is_template = True
-
-    def preprocess(self, payload):
-        return payload
+class Slider(_Raw, gr.Slider): ...
 
 
-class Radio(gr.Radio):
-    is_template = True
-
-    def preprocess(self, payload):
-        return payload
+class Number(_Raw, gr.Number): ...
 
 
-class Dropdown(gr.Dropdown):
-    is_template = True
-
-    def preprocess(self, payload):
-        return payload
+class Radio(_Raw, gr.Radio): ...
 
 
-class Checkbox(gr.Checkbox):
-    is_template = True
-
-    def preprocess(self, payload):
-        return payload
+class Dropdown(_Raw, gr.Dropdown): ...
 
 
-class Textbox(gr.Textbox):
-    is_template = True
+class Checkbox(_Raw, gr.Checkbox): ...
 
-    def preprocess(self, payload):
-        return payload
+
+class Textbox(_Raw, gr.Textbox): ...
 
 
 def words(name: str, value: object, most: int = 300) -> str:
@@ -271,6 +261,13 @@ def choice(name: str, value: object, allowed: Sequence[object]):
 
 # -------------------------------------------------------------------------------------------------------------- models
 
+RULES = {  # who decides which patches stay
+    "attention": "attention, 2×2 blocks (DetailCLIP)",
+    "attention-patch": "attention, single patches",
+    "random": "random blocks",
+    "inverse": "lowest attention",
+}
+
 
 def model_names(*families: Family) -> list[str]:
     """The models a tab offers, bundled ones first; no hub models when PATCHLIGHT_MODELS is `bundled`."""
@@ -287,6 +284,23 @@ def model_names(*families: Family) -> list[str]:
 def teacher_models() -> list[str]:
     """The models that come with a teacher, a projection head and a decoder."""
     return [name for name in model_names("openclip") if MODELS[name].teacher]
+
+
+def at_hand(model: object) -> None:
+    """Refuse a model that would have to be downloaded: no visitor waits for another one's download.
+
+    Raises:
+        ValueError: for a model whose files are not there yet.
+    """
+    if isinstance(model, str) and model in MODELS and lazily("pipelines.hub").availability(model) == "download":
+        raise ValueError(
+            say(
+                "{name} is not on this computer yet ({size} MB). Choose it in the page's model menu and wait until it "
+                "is there, or start the app with --prefetch {name}.",
+                name=model,
+                size=MODELS[model].megabytes,
+            )
+        )
 
 
 def warm() -> None:
@@ -306,14 +320,15 @@ class ModelMenu:
 
 
 def model_menu(tab: str, names: Sequence[str]) -> ModelMenu:
-    """The menu says what each model costs before it is fetched; a download shows how far it is and can be stopped.
+    """The menu says what each model costs, and on what terms, before it is fetched; a download shows how far it is and
+    can be stopped.
 
     Where a model cannot be had, the message says why and the first of `names`, a bundled one, is selected again.
     """
 
     def told(name: str) -> str:
-        spec = MODELS[name]
-        return f"{name} · {spec.tier}, {spec.megabytes} MB"
+        spec, where = MODELS[name], lazily("pipelines.hub").availability(name).replace("download", "to download")
+        return f"{name} · {where}, {spec.megabytes} MB · {spec.licence}"
 
     menu = Dropdown(
         [(told(name), name) for name in names],
@@ -338,10 +353,31 @@ def model_menu(tab: str, names: Sequence[str]) -> ModelMenu:
         return names[0], gr.Markdown(visible=False), gr.Button(visible=False)
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
-    fetched = menu.input(event(fetch, seconds=7200), menu, [status, stop], **private)
+    fetched = menu.input(event(fetch, seconds=7200), menu, [status, stop], trigger_mode="always_last", **private)
     fetched.failure(back, None, [menu, status, stop], **private)
     stop.click(back, None, [menu, status, stop], cancels=[fetched], **private)
     return ModelMenu(menu, fetched)
+
+
+def stop_button(tab: str, *running: Dependency) -> None:
+    """A button that ends what the tab has under way."""
+    stop = gr.Button(t("Stop"), elem_id=f"{tab}-stop", variant="stop", size="sm")
+    stop.click(None, None, None, cancels=list(running), api_visibility="private")
+
+
+def when_open(box: gr.Accordion, function: Callable, inputs: list, output, *changes: Dependency) -> list[Dependency]:
+    """Fill `output` when the accordion is opened, and again after each of `changes` for as long as it is open."""
+    opened = gr.State(False)
+    settings = {"api_visibility": "private", **COMPUTE}
+
+    def again(is_open, *arguments):
+        if is_open:
+            yield from function(*arguments)
+
+    box.collapse(lambda: False, None, opened, api_visibility="private", show_progress="hidden")
+    first = box.expand(lambda: True, None, opened, api_visibility="private", show_progress="hidden")
+    refilled = [change.success(event(again), [opened, *inputs], output, **settings) for change in changes]
+    return [first.then(event(function), inputs, output, **settings), *refilled]
 
 
 # ---------------------------------------------------------------------------------------------------- lessons, export

@@ -1,16 +1,19 @@
 """Pictures in: whatever file a visitor brings, scenes that carry their truth, photographs, and the controls."""
 
+import contextlib
 import importlib.util
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
 import numpy as np
+from gradio.events import Dependency
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from demos.common import Dropdown, Textbox, choice, light, say, t, words
+from demos.common import Dropdown, Textbox, choice, light, model_names, say, t, words
 from pipelines import storybook
 from pipelines.registry import MODELS, STORYBOOK
 
@@ -49,6 +52,8 @@ def read_picture(path: str | None) -> Given:
     if not path:
         raise ValueError(say("Choose or upload a picture first."))
     try:
+        with contextlib.suppress(PermissionError):
+            os.utime(path)  # in use: not yet to be cleaned away
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
         if start.startswith((b"<?xml", b"<svg")):
@@ -58,6 +63,8 @@ def read_picture(path: str | None) -> Given:
         raise ValueError(
             say("This file is not a picture that can be read. Use PNG, JPEG, WebP, GIF, BMP or TIFF.")
         ) from None
+    except FileNotFoundError:
+        raise ValueError(say("This picture is no longer kept here. Please upload it again.")) from None
     except Image.DecompressionBombError:
         raise ValueError(say("This picture has more than 25 megapixels, the limit. Make it smaller first.")) from None
     except OSError:
@@ -78,12 +85,19 @@ def read_picture(path: str | None) -> Given:
 def _plain(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         values = np.asarray(image, np.float32)
-        top = 65535 if image.mode.startswith("I") and values.max() > 255 else 255
-        image = Image.fromarray((values / top * 255).clip(0, 255).astype(np.uint8))
+        values = np.nan_to_num(values)
+        image = Image.fromarray((values / _white(image.mode, values.max()) * 255).clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
+
+
+def _white(mode: str, highest: float) -> int:
+    """The value that means white in a picture of more than 8 bits, by its mode and where that leaves it open, size."""
+    if mode.startswith("I;16"):
+        return 65535
+    return 1 if mode == "F" and highest <= 1 else 255 if highest <= 255 else 65535
 
 
 def _scene_of(image: Image.Image) -> storybook.Scene | None:
@@ -135,6 +149,7 @@ class PictureControls:
 
     image: Picture
     drawn: gr.State  # full caption of the scene that was drawn last; "" for a photograph
+    uploaded: Dependency  # an upload has emptied the caption
 
 
 def picture_controls(tab: str, seed: int, caption: gr.Textbox | None = None) -> PictureControls:
@@ -185,7 +200,15 @@ def picture_controls(tab: str, seed: int, caption: gr.Textbox | None = None) -> 
     following.click(light(next_scene), counter, [image, drawn, photo, counter, *told], **private)
     sentence.submit(light(compose), sentence, [image, drawn, photo, *told], **private)
     photo.input(light(photographed), photo, [image, drawn, *told], **private)
-    return PictureControls(image, drawn)
+    uploaded = image.upload(lambda: (None, *([""] * (1 + len(told)))), None, [photo, drawn, *told], **private)
+    return PictureControls(image, drawn, uploaded)
+
+
+def panel(tab: str, name: str, label: str) -> gr.Image:
+    """A picture that is shown, not taken."""
+    return gr.Image(
+        label=t(label), format="png", interactive=False, elem_id=f"{tab}-{name}", buttons=["fullscreen", "download"]
+    )
 
 
 def honest_note(given: Given, model: str, better: Sequence[str]) -> str:
@@ -195,9 +218,12 @@ def honest_note(given: Given, model: str, better: Sequence[str]) -> str:
         return say("{name} was trained on {seen}. {notice}", name=spec.name, seen=spec.seen, notice=spec.notice)
     if given.scene is not None:
         return say("{name}, trained by this project on storybook scenes; this one it has never seen.", name=spec.name)
-    return say(
+    warning = say(
         "⚠️ {name} has only ever seen drawn storybook scenes: what it does with this picture shows what a model does "
-        "outside its world, not how good the method is. For photographs choose {better} in the model menu.",
+        "outside its world, not how good the method is.",
         name=spec.name,
-        better=" or ".join(better),
     )
+    offered = [name for name in better if name in model_names(MODELS[name].family)]
+    if not offered:
+        return warning
+    return f"{warning} {say('For photographs choose {better} in the model menu.', better=' or '.join(offered))}"

@@ -76,10 +76,11 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
                     seed = common.Number(42, label=t("Seed of the random pattern"), elem_id=f"{TAB}-seed")
                     menu = common.model_menu(TAB, [*common.teacher_models(), *common.model_names("mae")])
                     model = menu.choice
+                below = gr.Column()
             with gr.Column(scale=8, min_width=320):
                 with gr.Row():
-                    left = _image("What is left", "left")
-                    pasted = _image("Rebuilt, visible patches pasted", "pasted")
+                    left = pictures.panel(TAB, "left", "What is left")
+                    pasted = pictures.panel(TAB, "pasted", "Rebuilt, visible patches pasted")
                 mask_ratio = common.Slider(
                     0,
                     0.95,
@@ -90,6 +91,7 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
                     info=t("Share of the patches to hide"),
                 )
                 numbers = gr.HTML(elem_id=f"{TAB}-facts")
+                formula = gr.Markdown(latex_delimiters=common.LATEX, elem_id=f"{TAB}-formula")
                 note = gr.Markdown(elem_id=f"{TAB}-note", elem_classes="note")
                 with gr.Row():
                     compare = gr.ImageSlider(
@@ -99,11 +101,11 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
                         elem_id=f"{TAB}-slider",
                         slider_position=50,
                     )
-                    error = _image("Error of each hidden patch", "error")
+                    error = pictures.panel(TAB, "error", "Error of each hidden patch")
                 with gr.Row():
-                    original = _image("Original", "original")
-                    predicted = _image("The decoder's raw output", "predicted")
-                    baseline = _image("Interpolated from the neighbours", "baseline")
+                    original = pictures.panel(TAB, "original", "Original")
+                    predicted = pictures.panel(TAB, "predicted", "The decoder's raw output")
+                    baseline = pictures.panel(TAB, "baseline", "Interpolated from the neighbours")
                 with gr.Accordion(t("The same picture at four mask ratios"), open=False) as row_box:
                     row = gr.Gallery(
                         label=t("Mask ratios"),
@@ -119,9 +121,10 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
                     save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
                     files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
         common.lesson(TAB)
-        painted = gr.State(None)  # (g, g) bool, the patches that were painted over
+        painted = gr.State(None)  # (picture, (g, g) bool): the patches that were painted over, and in which picture
 
         def run(image, mask_ratio, pattern, target, low_resolution, seed, model, painted) -> tuple:
+            common.at_hand(model)
             given = pictures.read_picture(image)
             mask_ratio = common.number(say("The mask ratio"), mask_ratio, 0, 0.98)
             common.choice(say("The pattern"), pattern, list(PATTERNS))
@@ -129,7 +132,8 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
             common.choice(say("The resolution"), low_resolution, [1, 2, 3, 4])
             seed = common.whole(say("The seed"), seed, 0, common.SEED_LIMIT)
             encoded = encode(given.picture, model)
-            mask = _fit(painted, len(encoded.attention)) if pattern == "painted" else None
+            where, mask = painted or (None, None)
+            mask = _fit(mask, len(encoded.attention)) if pattern == "painted" and where == image else None
             return given, encoded, reconstruct(encoded, mask_ratio, pattern, target, int(low_resolution), seed, mask)
 
         def reconstruction(
@@ -145,23 +149,21 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
             return present(*run(image, mask_ratio, pattern, target, low_resolution, seed, model, painted))
 
         def paint(canvas, model, image):
+            common.at_hand(model)
             encoded = encode(pictures.read_picture(image).picture, model)
-            return painted_patches(canvas, len(encoded.attention)), "painted"
+            return (image, painted_patches(canvas, len(encoded.attention))), "painted"
 
-        def ratios(image, pattern, target, low_resolution, seed, model, painted):
+        def ratios(image, pattern, target, low_resolution, seed, model):
+            pattern = pattern if pattern != "painted" else "random"  # paint has no ratio
             shown = []
             for ratio in ROW_RATIOS:
-                _, encoded, found = run(
-                    image,
-                    ratio,
-                    pattern if pattern != "painted" else "random",
-                    target,
-                    low_resolution,
-                    seed,
-                    model,
-                    None,
+                _, encoded, found = run(image, ratio, pattern, target, low_resolution, seed, model, None)
+                told = say(
+                    "{ratio} hidden, {pattern}: {psnr} dB",
+                    ratio=f"{ratio:.0%}",
+                    pattern=say(PATTERNS[pattern]),
+                    psnr=f"{found.scores.psnr:.1f}",
                 )
-                told = say("{ratio} hidden: {psnr} dB", ratio=f"{ratio:.0%}", psnr=f"{found.scores.psnr:.1f}")
                 shown += [
                     (drawing.keep_patches(found.given, found.visible, ghost=0), told),
                     (drawing.enlarge(found.pasted), told),
@@ -169,16 +171,16 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
                 yield shown
 
         inputs = [image, mask_ratio, pattern, target, low_resolution, seed, model]
-        outputs = [original, left, predicted, pasted, error, baseline, compare, numbers, note, result]
+        outputs = [original, left, predicted, pasted, error, baseline, compare, numbers, formula, note, result]
         main = event(reconstruction)
         triggers = [image.change, mask_ratio.input, pattern.input, target.input, low_resolution.input, seed.submit]
         quiet = {"show_progress": "minimal", "show_progress_on": pasted, "trigger_mode": "always_last"}
         given = [*inputs, painted]
-        gr.on([*triggers, tab.select], main, given, outputs, api_name=TAB, **quiet, **COMPUTE)
-        menu.fetched.success(main, given, outputs, api_visibility="private", **quiet, **COMPUTE)
-        use_paint.click(
-            event(paint), [canvas, model, image], [painted, pattern], api_visibility="private", **COMPUTE
-        ).success(main, [*inputs, painted], outputs, api_visibility="private", **quiet, **COMPUTE)
+        private = {"api_visibility": "private", **COMPUTE}
+        ran = gr.on([*triggers, tab.select], main, given, outputs, api_name=TAB, **quiet, **COMPUTE)
+        changed = menu.fetched.success(main, given, outputs, **private, **quiet)
+        took_paint = use_paint.click(event(paint), [canvas, model, image], [painted, pattern], **private)
+        rebuilt = took_paint.success(main, given, outputs, **private, **quiet)
         paint_box.expand(
             event(lambda image: _for_canvas(pictures.read_picture(image).picture)),
             image,
@@ -193,13 +195,8 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
             api_visibility="private",
             show_progress="hidden",
         )
-        row_box.expand(
-            event(ratios),
-            [image, pattern, target, low_resolution, seed, model, painted],
-            row,
-            api_visibility="private",
-            **COMPUTE,
-        )
+        settings = [image, pattern, target, low_resolution, seed, model]
+        shown_row = common.when_open(row_box, ratios, settings, row, ran, changed)
 
         def export(image, *settings):
             given, encoded, found = run(image, *settings)
@@ -216,14 +213,10 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
             record = dict(zip(names, settings, strict=False))
             return common.export_files(files, TAB, drawing.strip(panels[:6], captions), record, panels[-1])
 
-        save.click(event(export), [*inputs, painted], files, api_visibility="private", **COMPUTE)
-    return main, [*inputs, painted], outputs
-
-
-def _image(label: str, name: str) -> gr.Image:
-    return gr.Image(
-        label=t(label), format="png", interactive=False, elem_id=f"{TAB}-{name}", buttons=["fullscreen", "download"]
-    )
+        saved = save.click(event(export), given, files, **private)
+        with below:
+            common.stop_button(TAB, ran, changed, took_paint, rebuilt, *shown_row, saved)
+    return main, given, outputs
 
 
 def _for_canvas(picture: Image.Image) -> np.ndarray:
@@ -254,7 +247,7 @@ def _fit(painted: np.ndarray | None, grid: int) -> np.ndarray | None:
 
 
 def present(given: Given, encoded, found) -> tuple:
-    """(original, left, predicted, pasted, error, baseline, slider, facts, note, numbers)."""
+    """(original, left, predicted, pasted, error, baseline, slider, facts, formula, note, numbers)."""
     hidden = ~found.visible
     worst = np.nanmax(found.error)
     panels = (
@@ -270,10 +263,10 @@ def present(given: Given, encoded, found) -> tuple:
         "psnr_masked": found.scores.psnr,
         "ssim_masked": found.scores.ssim,
         "psnr_mean_colour": found.mean_colour.psnr,
-        "psnr_neighbours": found.neighbours.psnr,
-        "ssim_neighbours": found.neighbours.ssim,
+        "psnr_neighbours": found.neighbours and found.neighbours.psnr,  # None when nothing is hidden
+        "ssim_neighbours": found.neighbours and found.neighbours.ssim,
         "edge_error": found.scores.edge_mse,
-        "edge_error_neighbours": found.neighbours.edge_mse,
+        "edge_error_neighbours": found.neighbours and found.neighbours.edge_mse,
         "tokens_visible": int(found.visible.sum()),
         "tokens_total": found.visible.size,
         "psnr_sharpened": found.sharpened and found.sharpened.psnr,
@@ -284,41 +277,46 @@ def present(given: Given, encoded, found) -> tuple:
         "mask": hidden.astype(int).tolist(),
     }
     slider = (panels[0], panels[2] if found.visible.all() else panels[3])
-    return (*panels, slider, _facts(numbers), pictures.honest_note(given, encoded.model, BETTER), numbers)
+    note = pictures.honest_note(given, encoded.model, BETTER)
+    return (*panels, slider, _facts(numbers), _formula(numbers), note, numbers)
+
+
+def _formula(n: dict) -> str:
+    judged = n["tokens_total"] - n["tokens_visible"] or n["tokens_total"]
+    return (
+        rf"$$\mathrm{{PSNR}} = 10 \log_{{10}} \frac{{1}}{{\mathrm{{MSE}}}} = 10 \log_{{10}} "
+        rf"\frac{{1}}{{{n['mse_masked']:.5f}}} = {n['psnr_masked']:.1f}\ \mathrm{{dB}},\qquad "
+        rf"\mathrm{{MSE}}\ \textrm{{over}}\ {judged}\ \textrm{{patches}}$$"
+    )
 
 
 def _facts(n: dict) -> str:
-    gain = n["psnr_masked"] - n["psnr_neighbours"]
-    rows = [
-        (
-            say("Hidden patches"),
-            f"{n['tokens_total'] - n['tokens_visible']} / {n['tokens_total']}",
-            say("nothing hidden: the whole picture is judged")
-            if n["tokens_visible"] == n["tokens_total"]
-            else say("judged on these alone"),
-        ),
-        (
-            say("PSNR of the model"),
-            f"{n['psnr_masked']:.1f} dB",
-            say("higher is nearer; {gain} dB against interpolation", gain=f"{gain:+.1f}"),
-        ),
-        (
-            say("PSNR, interpolated from neighbours"),
-            f"{n['psnr_neighbours']:.1f} dB",
-            say("a painter that knows nothing"),
-        ),
-        (say("PSNR, one mean colour"), f"{n['psnr_mean_colour']:.1f} dB", say("a painter that does not even look")),
-        (
-            say("SSIM of the model"),
-            f"{n['ssim_masked']:.3f}",
-            say("1 = same structure; interpolated: {other}", other=f"{n['ssim_neighbours']:.3f}"),
-        ),
-        (
-            say("Error on edges (fur, leaves, outlines)"),
-            f"{n['edge_error']:.4f}",
-            say("weighted by the gradient; interpolated: {other}", other=f"{n['edge_error_neighbours']:.4f}"),
-        ),
-    ]
+    other = n["psnr_neighbours"] is not None  # something is hidden, so there is something to interpolate
+    hidden = say("judged on these alone") if other else say("nothing hidden: the whole picture is judged")
+    rows = [(say("Hidden patches"), f"{n['tokens_total'] - n['tokens_visible']} / {n['tokens_total']}", hidden)]
+    if other:
+        gain = f"{n['psnr_masked'] - n['psnr_neighbours']:+.1f}"
+        rows.append(
+            (
+                say("PSNR of the model"),
+                f"{n['psnr_masked']:.1f} dB",
+                say("higher is nearer; {gain} dB against interpolation", gain=gain),
+            )
+        )
+        told = say("a painter that knows nothing")
+        rows.append((say("PSNR, interpolated from neighbours"), f"{n['psnr_neighbours']:.1f} dB", told))
+    else:
+        rows.append((say("PSNR of the model"), f"{n['psnr_masked']:.1f} dB", say("higher is nearer")))
+    told = say("a painter that does not even look")
+    rows.append((say("PSNR, one mean colour"), f"{n['psnr_mean_colour']:.1f} dB", told))
+    told = say("1 = same structure")
+    if other:
+        told = say("1 = same structure; interpolated: {other}", other=f"{n['ssim_neighbours']:.3f}")
+    rows.append((say("SSIM of the model"), f"{n['ssim_masked']:.3f}", told))
+    told = say("weighted by the gradient")
+    if other:
+        told = say("weighted by the gradient; interpolated: {other}", other=f"{n['edge_error_neighbours']:.4f}")
+    rows.append((say("Error on edges (fur, leaves, outlines)"), f"{n['edge_error']:.4f}", told))
     if n["psnr_bicubic"] is not None:
         rows.append(
             (

@@ -6,16 +6,10 @@ import gradio as gr
 import numpy as np
 
 from demos import common, drawing, pictures
-from demos.common import COMPUTE, event, heavy, lazily, light, say, t
+from demos.common import COMPUTE, RULES, event, heavy, lazily, light, say, t
 from demos.pictures import Given
 
 TAB = "self_distillation"
-RULES = {
-    "attention": "attention, 2×2 blocks (DetailCLIP)",
-    "attention-patch": "attention, single patches",
-    "random": "random blocks",
-    "inverse": "lowest attention",
-}
 BREAKS = {  # what each button sets: (teacher temperature, student temperature, centring)
     "Healthy": (0.07, 0.1, True),
     "No centring": (0.07, 0.1, False),
@@ -75,27 +69,30 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
                     )
                     menu = common.model_menu(TAB, common.teacher_models())
                     model = menu.choice
+                below = gr.Column()
             with gr.Column(scale=8, min_width=320):
                 with gr.Row():
-                    student_sees = _image("What the student sees", "seen")
-                    kl_map = _image("Where the guess is wrong (click a patch)", "kl")
+                    student_sees = pictures.panel(TAB, "seen", "What the student sees")
+                    kl_map = pictures.panel(TAB, "kl", "Where the guess is wrong (click a patch)")
                 keep_ratio = common.Slider(
                     0.1, 1, 0.5, step=0.1, label=t("Keep ratio of the student"), elem_id=f"{TAB}-keep"
                 )
                 verdict = gr.HTML(elem_id=f"{TAB}-verdict")
                 with gr.Row():
-                    teacher_ids = _image("Teacher's first choice", "ids-teacher")
-                    student_ids = _image("Student's first choice", "ids-student")
+                    teacher_ids = pictures.panel(TAB, "ids-teacher", "Teacher's first choice")
+                    student_ids = pictures.panel(TAB, "ids-student", "Student's first choice")
                 bars = gr.HTML(elem_id=f"{TAB}-bars")
                 numbers = gr.HTML(elem_id=f"{TAB}-facts")
                 formula = gr.Markdown(latex_delimiters=common.LATEX, elem_id=f"{TAB}-formula")
                 note = gr.Markdown(elem_id=f"{TAB}-note", elem_classes="note")
                 with gr.Accordion(t("Features in colour: equal colours, equal features"), open=False):
                     with gr.Row():
-                        teacher_pca = _image("Teacher", "pca-teacher")
-                        student_pca = _image("Student", "pca-student")
+                        teacher_pca = pictures.panel(TAB, "pca-teacher", "Teacher")
+                        student_pca = pictures.panel(TAB, "pca-student", "Student")
                 with gr.Accordion(t("The other view, and the class token"), open=False):
-                    other_view = _image("A crop of the picture, mirrored", "other")
+                    with gr.Row():
+                        teacher_other = pictures.panel(TAB, "other-teacher", "Second view, a crop: the teacher's")
+                        other_view = pictures.panel(TAB, "other", "The student's")
                     cls_bars = gr.HTML(elem_id=f"{TAB}-cls-bars")
                 with gr.Accordion(t("How this model was trained"), open=False) as curves_box:
                     training = gr.HTML(elem_id=f"{TAB}-training")
@@ -107,6 +104,7 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
         picked = gr.State(None)  # (row, column) of the patch whose distributions are shown; None picks the worst guess
 
         def look(image, keep_ratio, rule, seed, model):
+            common.at_hand(model)
             given = pictures.read_picture(image)
             keep_ratio = round(common.number(say("The keep ratio"), keep_ratio, 0.01, 1), 2)
             common.choice(say("The rule"), rule, list(RULES))
@@ -156,7 +154,7 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
                 encoded, keep_ratio, *_temperatures(teacher_temperature, student_temperature), _flag(centering)
             )
             grid = len(found.removed)
-            cell = drawing.enlarge(encoded.pictures[0]).width // grid
+            cell = drawing.enlarge(encoded.pictures[0]).width // grid  # every panel is as large
             column, row = (min(grid - 1, max(0, int(v) // cell)) for v in click.index)
             return (row, column), patch_bars(found, row, column), kl_picture(encoded, found, row, column)
 
@@ -168,6 +166,7 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
             student_ids,
             teacher_pca,
             student_pca,
+            teacher_other,
             other_view,
             verdict,
             bars,
@@ -180,8 +179,8 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
         main = event(self_distillation)
         shown = {"show_progress": "minimal", "show_progress_on": kl_map, "trigger_mode": "always_last"}
         triggers = [image.change, rule.input, seed.submit, tab.select]
-        gr.on(triggers, main, inputs, outputs, api_name=TAB, **shown, **COMPUTE)
-        menu.fetched.success(main, inputs, outputs, api_visibility="private", **shown, **COMPUTE)
+        ran = gr.on(triggers, main, inputs, outputs, api_name=TAB, **shown, **COMPUTE)
+        changed = menu.fetched.success(main, inputs, outputs, api_visibility="private", **shown, **COMPUTE)
         quick = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
         sliders = [keep_ratio.input, teacher_temperature.input, student_temperature.input, centering.input]
         requery = light(self_distillation)
@@ -217,14 +216,10 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
             record = dict(zip(names, settings[1:], strict=True))
             return common.export_files(files, TAB, drawing.strip(pictures[:4], captions), record, numbers)
 
-        save.click(event(export), inputs, files, api_visibility="private", **COMPUTE)
+        saved = save.click(event(export), inputs, files, api_visibility="private", **COMPUTE)
+        with below:
+            common.stop_button(TAB, ran, changed, saved)
     return main, inputs, outputs
-
-
-def _image(label: str, name: str) -> gr.Image:
-    return gr.Image(
-        label=t(label), format="png", interactive=False, elem_id=f"{TAB}-{name}", buttons=["fullscreen", "download"]
-    )
 
 
 def _temperatures(teacher: object, student: object) -> tuple[float, float]:
@@ -243,11 +238,15 @@ def _flag(centering: object) -> bool:
 def present(given: Given, encoded, found, colours, keep_ratio: float, settings: tuple, picked: tuple | None) -> tuple:
     """Everything the tab shows for one result, in the order of its outputs."""
     grid, limit = len(found.removed), math.log(found.prototypes)
-    row, column = picked or np.unravel_index(np.argmax(np.where(found.learnt_from, found.kl, -1)), found.kl.shape)
+    if not picked or max(picked) >= grid:  # nothing picked, or on a model with more patches
+        picked = np.unravel_index(np.argmax(np.where(found.learnt_from, found.kl, -1)), found.kl.shape)
+    row, column = picked
     palette = drawing.palette(np.concatenate([found.teacher.argmax(-1), found.student.argmax(-1)]))
     pages = [drawing.keep_patches(encoded.pictures[0], ~found.removed), kl_picture(encoded, found, row, column)]
-    pages += [drawing.paint_ids(p.argmax(-1), palette) for p in (found.teacher, found.student)]
+    side = pages[0].width  # a click falls on the same patch in every panel
+    pages += [drawing.paint_ids(p.argmax(-1), palette, side) for p in (found.teacher, found.student)]
     pages += [drawing.enlarge(c) for c in colours]
+    pages.append(drawing.enlarge(encoded.pictures[1]))
     pages.append(drawing.keep_patches(encoded.pictures[1], encoded.students[keep_ratio].kept[1]))
 
     learnt = found.learnt_from
@@ -280,7 +279,7 @@ def present(given: Given, encoded, found, colours, keep_ratio: float, settings: 
         cls_bars,
         _facts(numbers),
         _formula(found, settings),
-        pictures.honest_note(given, encoded.model, ("dino-vits16",)),
+        pictures.honest_note(given, encoded.model, ()),
         numbers,
     )
 
@@ -311,11 +310,15 @@ def patch_bars(found, row: int, column: int) -> str:
 
 
 def collapse_of(found) -> str:
-    """`uniform` when every prototype is equally likely everywhere, `one` when one takes all, else `none`."""
+    """`uniform` when every prototype is equally likely everywhere, `one` when one takes all, `hard` when the teacher is
+    certain of every patch and so only points at one prototype each, else `none`.
+    """
     limit = math.log(found.prototypes)
     if float(found.teacher_entropy.mean()) > 0.95 * limit:
         return "uniform"
-    return "one" if found.mean_entropy < 0.05 * limit else "none"
+    if found.mean_entropy < 0.05 * limit:
+        return "one"
+    return "hard" if float(found.teacher_entropy.mean()) < 0.05 * limit else "none"
 
 
 def _verdict(n: dict) -> str:
@@ -327,6 +330,10 @@ def _verdict(n: dict) -> str:
             limit=f"{limit:.3f}",
         ),
         "one": say("One prototype takes every patch. The loss falls to 0 and nothing is learnt: the other collapse."),
+        "hard": say(
+            "Too sharp: the teacher is certain of every patch. It points at one prototype and no longer says what else "
+            "fits; a run that starts like this soon gives one prototype everything."
+        ),
         "none": say("Alive: the teacher is sure of single patches and the patches differ."),
     }
     state = "good" if n["collapse"] == "none" else "bad"

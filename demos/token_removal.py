@@ -6,19 +6,14 @@ import gradio as gr
 import numpy as np
 
 from demos import common, drawing, pictures
-from demos.common import COMPUTE, event, heavy, lazily, light, say, t
+from demos.common import COMPUTE, RULES, event, heavy, lazily, light, say, t
 from demos.pictures import Given
 from pipelines import storybook
 from pipelines.registry import MODELS
 
 TAB = "token_removal"
-RULES = {
-    "attention": "attention, 2×2 blocks (DetailCLIP)",
-    "attention-patch": "attention, single patches",
-    "random": "random blocks",
-    "inverse": "lowest attention",
-}
 BETTER = ("openclip-vit-b-16", "dinov2-small")
+LAYERS = HEADS = 6  # of the model that is chosen first
 MOST_LAYERS = 12  # of any model in the registry
 
 
@@ -57,28 +52,15 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
                 with gr.Accordion(t("Advanced"), open=False):
                     with gr.Row():
                         layer = common.Dropdown(
-                            _numbers(MOST_LAYERS), value="mean", label=t("Layer"), elem_id=f"{TAB}-layer"
+                            _numbers(LAYERS), value="mean", label=t("Layer"), elem_id=f"{TAB}-layer"
                         )
-                        head = common.Dropdown(
-                            _numbers(MOST_LAYERS), value="mean", label=t("Head"), elem_id=f"{TAB}-head"
-                        )
+                        head = common.Dropdown(_numbers(HEADS), value="mean", label=t("Head"), elem_id=f"{TAB}-head")
                     seed = common.Number(42, label=t("Seed of the random rule"), elem_id=f"{TAB}-seed")
+                below = gr.Column()
             with gr.Column(scale=8, min_width=320):
                 with gr.Row():
-                    heat = gr.Image(
-                        label=t("Where the class token looks"),
-                        format="png",
-                        interactive=False,
-                        elem_id=f"{TAB}-heat",
-                        buttons=["fullscreen", "download"],
-                    )
-                    kept = gr.Image(
-                        label=t("What is left"),
-                        format="png",
-                        interactive=False,
-                        elem_id=f"{TAB}-kept",
-                        buttons=["fullscreen", "download"],
-                    )
+                    heat = pictures.panel(TAB, "heat", "Where the class token looks")
+                    kept = pictures.panel(TAB, "kept", "What is left")
                 keep_ratio = common.Slider(
                     0.05,
                     1,
@@ -89,15 +71,12 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
                     info=t("Share of the 2×2-patch blocks that stay, plus one block"),
                 )
                 numbers = gr.HTML(elem_id=f"{TAB}-facts")
+                formula = gr.Markdown(latex_delimiters=common.LATEX, elem_id=f"{TAB}-formula")
                 note = gr.Markdown(elem_id=f"{TAB}-note", elem_classes="note")
                 chart = gr.HTML(elem_id=f"{TAB}-chart")
-                with gr.Row():
-                    compare = gr.Button(
-                        t("Compare all rules at all ratios"), elem_id=f"{TAB}-compare", variant="primary", size="md"
-                    )
-                    stop = gr.Button(
-                        t("Stop"), elem_id=f"{TAB}-stop", variant="stop", size="md", scale=0, min_width=120
-                    )
+                compare = gr.Button(
+                    t("Compare all rules at all ratios"), elem_id=f"{TAB}-compare", variant="primary", size="md"
+                )
                 with gr.Accordion(t("Every layer and head"), open=False) as heads_box:
                     heads = gr.Gallery(
                         label=t("Attention of each layer (rows) and head"),
@@ -114,6 +93,14 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
                     files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
         common.lesson(TAB)
 
+        def look(image, prompt, keep_ratio, rule, layer, head, seed, model):
+            common.at_hand(model)
+            given = pictures.read_picture(image)
+            settings = _checked(prompt, keep_ratio, rule, layer, head, seed, model)
+            encoded = encode(given.picture, model)
+            _check_layer_and_head(encoded, settings)
+            return given, encoded, settings
+
         def token_removal(
             image,
             prompt="",
@@ -124,29 +111,23 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
             seed=42,
             model="storybook-detailclip",
         ):
-            given = pictures.read_picture(image)
-            settings = _checked(prompt, keep_ratio, rule, layer, head, seed, model)
-            encoded = encode(given.picture, model)
-            _check_layer_and_head(encoded, settings)
+            given, encoded, settings = look(image, prompt, keep_ratio, rule, layer, head, seed, model)
             found = query(encoded, **settings, names=storybook.NOUNS)
-            _, points = swept.get((id(encoded), settings["prompt"], settings["seed"]), (None, None))
+            _, points = swept.get((id(encoded), *_curve_of(settings)), (None, None))
             return present(given, encoded, found, settings, points)
 
-        def compare_rules(image, prompt, keep_ratio, seed, model):
-            given = pictures.read_picture(image)
-            settings = _checked(prompt, keep_ratio, "attention", "mean", "mean", seed, model)
-            encoded = encode(given.picture, model)
-            key = (id(encoded), settings["prompt"], settings["seed"])
-            points = []
+        def compare_rules(image, prompt, keep_ratio, seed, model, layer="mean", head="mean"):
+            given, encoded, settings = look(image, prompt, keep_ratio, "attention", layer, head, seed, model)
+            key, points = (id(encoded), *_curve_of(settings)), []
             for ratio in pipeline.SWEEP_RATIOS:
-                points += sweep(encoded, ratio, settings["prompt"], settings["seed"])
+                points += sweep(encoded, ratio, *_curve_of(settings))
                 yield _chart(points, keep_ratio), [vars(p) for p in points]
             swept[key] = encoded, points  # holding `encoded` keeps its id its own
             while len(swept) > 64:
                 swept.pop(next(iter(swept)))
 
         inputs = [image, prompt, keep_ratio, rule, layer, head, seed, model]
-        outputs = [heat, kept, numbers, note, chart, result]
+        outputs = [heat, kept, numbers, formula, note, chart, result]
         main = event(token_removal)
         shown = {"show_progress": "minimal", "show_progress_on": kept}
         ran = gr.on(
@@ -170,39 +151,38 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
         points_json = gr.JSON(visible=False)
         comparing = compare.click(
             event(compare_rules),
-            [image, prompt, keep_ratio, seed, model],
+            [image, prompt, keep_ratio, seed, model, layer, head],
             [chart, points_json],
             api_name=f"{TAB}_sweep",
             show_progress="minimal",
             show_progress_on=chart,
             **COMPUTE,
         )
-        stop.click(None, None, None, cancels=[ran, comparing], api_visibility="private")
-        tab.select(
+        private = {"api_visibility": "private", **COMPUTE}
+        uploaded = controls.uploaded.then(main, inputs, outputs, **private, **shown)  # without the old description
+        opened = tab.select(
             light(lambda prompt, drawn: prompt or drawn),
             [prompt, controls.drawn],
             prompt,
             api_visibility="private",
             show_progress="hidden",
-        ).then(main, inputs, outputs, api_visibility="private", **shown, **COMPUTE)
+        ).then(main, inputs, outputs, **private, **shown)
 
         def fit_menus(model):
             sizes = pipeline.layers_and_heads(model)
             return tuple(common.Dropdown(_numbers(size), value="mean") for size in sizes)
 
-        menu.fetched.success(
-            event(fit_menus), model, [layer, head], api_visibility="private", show_progress="hidden", **COMPUTE
-        ).success(main, inputs, outputs, api_visibility="private", **shown, **COMPUTE)
+        fitted = menu.fetched.success(event(fit_menus), model, [layer, head], show_progress="hidden", **private)
+        changed = fitted.success(main, inputs, outputs, **private, **shown)
 
         def show_heads(image, model):
-            return head_pictures(encode(pictures.read_picture(image).picture, model))
+            common.at_hand(model)
+            yield head_pictures(encode(pictures.read_picture(image).picture, model))
 
-        heads_box.expand(event(show_heads), [image, model], heads, api_visibility="private", **COMPUTE)
+        shown_heads = common.when_open(heads_box, show_heads, [image, model], heads, ran, changed)
 
         def export(image, prompt, keep_ratio, rule, layer, head, seed, model):
-            given = pictures.read_picture(image)
-            settings = _checked(prompt, keep_ratio, rule, layer, head, seed, model)
-            encoded = encode(given.picture, model)
+            given, encoded, settings = look(image, prompt, keep_ratio, rule, layer, head, seed, model)
             found = query(encoded, **settings, names=storybook.NOUNS)
             heat, kept, *_, numbers = present(given, encoded, found, settings, None)
             captions = [
@@ -213,7 +193,9 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
             figure = drawing.strip([drawing.enlarge(encoded.picture), heat, kept], captions)
             return common.export_files(files, TAB, figure, {**settings, "model": model}, numbers)
 
-        save.click(event(export), inputs, files, api_visibility="private", **COMPUTE)
+        saved = save.click(event(export), inputs, files, **private)
+        with below:
+            common.stop_button(TAB, ran, comparing, uploaded, opened, fitted, changed, *shown_heads, saved)
     return main, inputs, outputs
 
 
@@ -241,6 +223,11 @@ def _checked(prompt, keep_ratio, rule, layer, head, seed, model) -> dict:
     }
 
 
+def _curve_of(settings: dict) -> tuple:
+    """What the curves of all rules depend on, as the pipeline's `sweep` takes it."""
+    return settings["prompt"], settings["layer"], settings["head"], settings["seed"]
+
+
 def _check_layer_and_head(encoded, settings: dict) -> None:
     for name, size in zip(("layer", "head"), encoded.attention.shape[:2], strict=True):
         if settings[name] is not None and settings[name] >= size:
@@ -250,7 +237,7 @@ def _check_layer_and_head(encoded, settings: dict) -> None:
 
 
 def present(given: Given, encoded, found, settings: dict, points: Sequence | None) -> tuple:
-    """(heat map, kept patches, facts, note, chart, numbers)."""
+    """(heat map, kept patches, facts, formula, note, chart, numbers)."""
     heat = drawing.heat_over(encoded.picture, drawing.normalised(found.heat))
     kept = drawing.keep_patches(encoded.picture, found.kept)
     total, left = found.kept.size, int(found.kept.sum())
@@ -277,7 +264,17 @@ def present(given: Given, encoded, found, settings: dict, points: Sequence | Non
         "keep_mask": found.kept.astype(int).tolist(),
     }
     note = pictures.honest_note(given, encoded.model, BETTER)
-    return heat, kept, _facts(numbers), note, _chart(points or [], settings["keep_ratio"]), numbers
+    formula, chart = _formula(numbers, settings["keep_ratio"]), _chart(points or [], settings["keep_ratio"])
+    return heat, kept, _facts(numbers), formula, note, chart, numbers
+
+
+def _formula(n: dict, keep_ratio: float) -> str:
+    blocks, total = n["tokens_kept"] // 4, n["tokens_total"] // 4
+    return (
+        rf"$$\min\left(\lfloor {total} \cdot {keep_ratio:g} \rfloor + 1,\ {total}\right) = {blocks}"
+        rf"\ \textrm{{blocks}} = {n['tokens_kept']}\ \textrm{{patches}},\qquad "
+        rf"\cos(f_{{kept}}, f_{{all}}) = {n['cosine_to_full']:.3f}$$"
+    )
 
 
 def _facts(n: dict) -> str:

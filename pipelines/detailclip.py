@@ -295,11 +295,9 @@ class DetailCLIP(nn.Module):
 
     # 2. The student encodes what is kept and decodes what is gone.
 
-    def student(
-        self, pixels: Tensor, kept: Tensor | None, attention: bool = False, dtype: torch.dtype | None = None
-    ) -> tuple[Tokens, Tensor]:
+    def student(self, pixels: Tensor, kept: Tensor | None, dtype: torch.dtype | None = None) -> tuple[Tokens, Tensor]:
         """(B, 3, H, W), (B, M) -> encoder tokens of the kept patches, decoder tokens (B, N, D) of all patches."""
-        tokens = openclip_tokens(self.clip.visual, pixels, kept, attention, dtype)
+        tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=dtype)
         return tokens, self.decoder(tokens, kept)
 
     def paint(self, pixels: Tensor, kept: Tensor | None, decoded: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
     """
     if folder_of(spec):
         return
-    if constants.HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE or os.environ.get("PATCHLIGHT_MODELS") == "bundled":
         raise ModelUnavailable(
             f"{spec.name} ({spec.source}) is not in this computer's cache, and the hub is off limits. {ADVICE}"
         )

@@ -10,7 +10,6 @@ Only safetensors are opened, only ids of the registry are fetched.
 
 import json
 import logging
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -85,6 +85,8 @@ class Model:
         ids = self.tokenize(texts)
         if self.vocabulary is not None:
             self._refuse_unknown(texts, ids)
+        elif ids[:, -1].any():  # OpenCLIP's tokenizer pads with 0 and cuts off without a word
+            raise ValueError(f"{self.spec.name} reads at most {ids.shape[1] - 3} pieces of words. Shorten the text.")
         return self.module.encode_text(ids.to(self.device), normalize=True).float()
 
     def _refuse_unknown(self, texts: list[str], ids: Tensor) -> None:
@@ -193,11 +195,7 @@ def open_folder(spec: ModelSpec, folder: Path) -> Model:
 
 def default_budget() -> int:
     """Megabytes of weights kept in memory: half of what the computer has free, at most 6,000."""
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
-    except (AttributeError, ValueError, OSError):
-        free = 8000
-    return int(min(6000, free / 2))
+    return int(min(6000, psutil.virtual_memory().available / 2e6))
 
 
 class Cache:

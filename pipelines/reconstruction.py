@@ -2,8 +2,8 @@
 https://arxiv.org/abs/2111.06377).
 
 `encode` prepares a picture; `reconstruct` removes patches by a pattern, lets the model paint them, and measures the
-painting where
-nothing was visible, beside two painters that know nothing: one mean colour, and interpolation from the neighbours.
+painting where nothing was visible, beside two painters that know nothing: one mean colour, and interpolation from the
+neighbours.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Result:
     error: np.ndarray  # (g, g) mean squared error of each removed patch; NaN where visible
     scores: Scores  # of the model
     mean_colour: Scores  # of painting every removed patch in the mean colour of the visible ones
-    neighbours: Scores  # of interpolating from the nearest visible pixels
+    neighbours: Scores | None  # of interpolating from the nearest visible pixels; None when nothing is hidden
     interpolated: np.ndarray  # the picture that `neighbours` scores
     sharpened: Scores | None  # low resolution only: the prediction over the whole picture
     bicubic: Scores | None  # low resolution only: the input, enlarged, over the whole picture
@@ -97,11 +97,9 @@ def visible_patches(
 
     Args:
         mask_ratio: share of the patches to hide, in [0, 0.98]. `attention` and `block` hide by 2x2 blocks and leave
-            one block
-            more than the ratio says, as DetailCLIP does.
+            one block more than the ratio says, as DetailCLIP does.
         pattern: `attention` keeps what the class token looks at; `random` hides single patches; `block` hides one
-            square in the
-            middle; `grid` keeps every k-th patch, evenly spread; `painted` hides what was painted.
+            square in the middle; `grid` keeps every k-th patch, evenly spread; `painted` hides what was painted.
         painted: (g, g) bool, for the pattern `painted`, whatever the ratio.
 
     Raises:
@@ -181,8 +179,7 @@ def reconstruct(
 
     Args:
         target: `pixels` shows what the decoder painted. `normalised` standardises each painted patch and gives it the
-            *true* mean
-            and deviation, as many published figures do: it looks better because it was told.
+            *true* mean and deviation, as many published figures do: it looks better because it was told.
         low_resolution: the model gets the picture at 1/low_resolution of its detail (area average, bicubic back up).
 
     Raises:
@@ -211,10 +208,11 @@ def reconstruct(
     pasted = np.where(seen[..., None], given, predicted)
 
     truth = encoded.picture
-    hidden = ~seen if not visible.all() else np.ones_like(seen)  # nothing hidden: the whole picture is judged
+    nothing_hidden = bool(visible.all())  # then the whole picture is judged
+    hidden = np.ones_like(seen) if nothing_hidden else ~seen
     interpolated = fill_from_neighbours(given, seen)
-    mean = np.where(seen[..., None], given, given[seen].mean(0))
-    judged = predicted if visible.all() else pasted
+    mean = np.where(hidden[..., None], given[seen].mean(0), given)
+    judged = predicted if nothing_hidden else pasted
     error = (judged - truth) ** 2
     error = error.mean(-1).reshape(grid, patch, grid, patch).mean((1, 3))
     everywhere = np.ones_like(seen)
@@ -223,10 +221,10 @@ def reconstruct(
         visible,
         predicted,
         pasted,
-        np.where(visible & ~visible.all(), np.nan, error),
+        error if nothing_hidden else np.where(visible, np.nan, error),
         measure(judged, truth, hidden),
         measure(mean, truth, hidden),
-        measure(interpolated, truth, hidden),
+        None if nothing_hidden else measure(interpolated, truth, hidden),
         interpolated,
         measure(predicted, truth, everywhere) if low_resolution > 1 else None,
         measure(given, truth, everywhere) if low_resolution > 1 else None,

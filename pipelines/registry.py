@@ -82,18 +82,6 @@ _SPECS = (
         "open_clip_model.safetensors",
     ),
     ModelSpec(
-        "openclip-vit-b-32",
-        "hub",
-        "openclip",
-        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
-        "OpenCLIP ViT-B/32 at 224 px",
-        "MIT",
-        605,
-        "https://arxiv.org/abs/2212.07143",
-        "two billion captioned pictures from the web",
-        "open_clip_model.safetensors",
-    ),
-    ModelSpec(
         "dino-vits16",
         "hub",
         "vit",

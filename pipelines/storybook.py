@@ -336,11 +336,12 @@ _GRAMMAR_WORDS = {"a", "an", "and", "with", "the", "on", "in", "at", "of", "left
 def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0) -> Scene:
     """Draw a sentence such as "a cat left of a red car on grass".
 
-    One to four objects, joined by "and", "with", a comma, "left of", "right of", "above" or "below"; the place is a key
-    of PLACES anywhere in the sentence. Without relations the objects stand side by side.
+    One to four objects, joined by "and", "with", a comma, "left of", "right of", "above" or "below"; the place, a key
+    of PLACES, after "on", "in" or "at" or by itself. Without relations the objects stand side by side.
 
     Raises:
-        ValueError: for words the storybook world does not have, naming them and the ones it has.
+        ValueError: for words the storybook world does not have, naming them and the ones it has; for a sentence that
+            says more than can be drawn.
     """
     words = re.findall(r"[^\W_]+|,", text.lower())
     known = _GRAMMAR_WORDS | set(NOUNS) | set(UNSEEN) | set(COLOURS) | set(PLACES) | {",", "grey"}
@@ -362,7 +363,18 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0)
         elif word in PLACES:
             background = word
         elif word in COLOURS:
+            if colour:
+                raise ValueError(f"{text!r} gives one thing two colours, {colour} and {word}. Choose one.")
             colour = word
+        elif word in ("left", "right"):
+            raise ValueError(f"Write '{word} of' in {text!r}: a cat {word} of a red car.")
+        elif word in ("on", "in", "at"):
+            after = next((w for w in words[position + 1 :] if w != "the"), "nothing")
+            if after not in PLACES:
+                raise ValueError(
+                    f"Only a place can follow {word!r}, not {after!r}: {', '.join(PLACES)}. "
+                    "Things stand left of, right of, above or below each other."
+                )
         elif word in NOUNS + UNSEEN:
             if cells:  # "cat left of car": the car stands one cell to the right of the cat
                 across, down = step or (-1, 0)
@@ -371,6 +383,8 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0)
                 cells.append((0, 0))
             objects.append((word, colour))
             colour, step = None, None
+    if colour:
+        raise ValueError(f"{text!r} has a colour, {colour}, with no thing after it. Try: a {colour} car.")
     if not 1 <= len(objects) <= 4:
         raise ValueError(
             f"A composed scene has 1 to 4 objects; {text!r} names {len(objects)}. Try: a cat left of a red car."
@@ -389,6 +403,5 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0)
 
 def object_share(scene: Scene, grid: int) -> np.ndarray:
     """(grid, grid) float32: the share of each patch's pixels that belong to some object."""
-    mask = np.any([o.mask for o in scene.objects], axis=0).astype(np.float32)
-    height, width = mask.shape
-    return mask.reshape(grid, height // grid, grid, width // grid).mean((1, 3))
+    mask = Image.fromarray(np.any([o.mask for o in scene.objects], axis=0).astype(np.float32))
+    return np.asarray(mask.resize((grid, grid), Image.Resampling.BOX))

@@ -8,6 +8,7 @@ blocks.
 Attention says what the model looked at, not why it decided so.
 """
 
+import functools
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -156,10 +157,17 @@ def query(
     )
 
 
-def sweep(encoded: Encoded, keep_ratio: float, prompt: str = "", seed: int = 42) -> list[Point]:
+def sweep(
+    encoded: Encoded,
+    keep_ratio: float,
+    prompt: str = "",
+    layer: int | None = None,
+    head: int | None = None,
+    seed: int = 42,
+) -> list[Point]:
     """Every rule at one keep ratio, the random one with RANDOM_SEEDS seeds: similarity and cosine."""
     loaded = load(encoded.model)
-    heat, pixels = score(encoded), encoded.pixels.to(loaded.device)
+    heat, pixels = score(encoded, layer, head), encoded.pixels.to(loaded.device)
     text = loaded.text_features([prompt])[0].cpu().numpy() if prompt.strip() else None
     plans = [(rule, None) for rule in RULES if rule != "random"] + [("random", seed + i) for i in range(RANDOM_SEEDS)]
     index = [torch.from_numpy(np.flatnonzero(keep(heat, keep_ratio, rule, number or 0))) for rule, number in plans]
@@ -207,11 +215,16 @@ def _guesses(loaded: Model, features: np.ndarray, names: tuple[str, ...], most: 
     """Zero-shot classification among `names`, as CLIP does it: softmax of the scaled similarities."""
     if not names:
         return []
-    article = ("an " if name[0] in "aeio" else "a " for name in names)
-    texts = [f"a picture of {a}{name}" for a, name in zip(article, names, strict=True)]
-    logits = loaded.module.logit_scale.exp().item() * (loaded.text_features(texts).cpu().numpy() @ features)
+    logits = loaded.module.logit_scale.exp().item() * (_name_features(loaded.spec.name, names) @ features)
     probabilities = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     return [(names[i], float(probabilities[i])) for i in np.argsort(-probabilities)[:most]]
+
+
+@functools.lru_cache(maxsize=16)
+def _name_features(model: str, names: tuple[str, ...]) -> np.ndarray:
+    """(n, E): a slider asks for the same names again and again."""
+    texts = [f"a picture of {'an' if name[0] in 'aeio' else 'a'} {name}" for name in names]
+    return load(model).text_features(texts).cpu().numpy()
 
 
 def layers_and_heads(model: str) -> tuple[int, int]:

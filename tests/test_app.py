@@ -1,6 +1,7 @@
 """The served app: its endpoints, their defaults, their messages. Everything through the network, as a visitor comes."""
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
-from demos import common, pictures
+from demos import common, pictures, token_removal
 from pipelines import storybook
 
 ROOT = Path(__file__).parents[1]
@@ -164,8 +165,8 @@ def test_sweep_arrives_in_steps(client, scene_file):
         ("/token_removal", {"prompt": 5}, "must be text"),
         ("/token_removal", {"model": "../../etc/passwd"}, "There is no model"),
         ("/token_removal", {"model": None}, "There is no model"),
-        ("/token_removal", {"model": "dino-vits16"}, "not in this computer's cache"),
-        ("/token_removal", {"model": "mae-base"}, "."),
+        ("/token_removal", {"model": "dino-vits16"}, "not on this computer yet.*--prefetch dino-vits16"),
+        ("/reconstruction", {"model": "mae-base"}, "not on this computer yet"),
         ("/reconstruction", {"mask_ratio": 0.99}, "mask ratio must be a number from 0 to 0.98"),
         ("/reconstruction", {"pattern": "painted"}, "Nothing is painted"),
         ("/reconstruction", {"low_resolution": 9}, "resolution must be one of 1, 2, 3, 4"),
@@ -262,6 +263,21 @@ def test_all_compute_events_share_one_slot_and_names_are_unique():
             assert (fn.concurrency_id, fn.concurrency_limit) == ("compute", 1), fn.api_name
 
 
+def test_every_event_that_computes_can_be_stopped():
+    page = app.build()
+    stopped = {target for fn in page.fns.values() for target in fn.cancels}
+    opening = {fn._id for fn in page.fns.values() if any(event == "load" for _, event in fn.targets)}
+    for fn in page.fns.values():
+        if fn.concurrency_id == "compute" and fn._id not in opening:
+            assert fn._id in stopped, (fn.api_name, fn.targets)
+
+
+def test_menus_fit_the_model_that_is_chosen_first():
+    from pipelines.token_removal import layers_and_heads
+
+    assert layers_and_heads("storybook-detailclip") == (token_removal.LAYERS, token_removal.HEADS)
+
+
 def get(url: str) -> tuple[int, dict, bytes]:
     try:
         with urllib.request.urlopen(url, timeout=20) as answer:
@@ -328,17 +344,20 @@ def test_nothing_heavy_is_imported_before_the_page_is_up():
 
 
 def test_page_is_ready_in_five_seconds():
-    """From `python app.py` to the first answer, best of two: the computer may be busy once."""
+    """From `python app.py` to the first answer, best of three: the computer may be busy."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
 
     def seconds() -> float:
         start = time.monotonic()
         process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", "7873", "--models", "bundled"], cwd=ROOT, stdout=subprocess.DEVNULL
+            [sys.executable, "app.py", "--port", port, "--models", "bundled"], cwd=ROOT, stdout=subprocess.DEVNULL
         )
         try:
             while time.monotonic() - start < 60:
                 try:
-                    if get("http://127.0.0.1:7873/")[0] == 200:
+                    if get(f"http://127.0.0.1:{port}/")[0] == 200:
                         break
                 except urllib.error.URLError:
                     time.sleep(0.05)
@@ -347,7 +366,7 @@ def test_page_is_ready_in_five_seconds():
             process.terminate()
             process.wait()
 
-    assert min(seconds(), seconds()) <= 5
+    assert min(seconds() for _ in range(3)) <= 5
 
 
 def test_spaces_decorator_is_used_where_the_package_is(monkeypatch):

@@ -88,14 +88,14 @@ def test_a_description_is_left_out_for_a_model_that_reads_none():
 
 def test_finished_figure_follows_the_slider(scene_file):
     handlers = served(token_removal, token_removal_pipeline)
-    assert last(handlers["token_removal"](scene_file, keep_ratio=0.3))[4] == ""
+    assert last(handlers["token_removal"](scene_file, keep_ratio=0.3))[5] == ""
     steps = [
         s
         for s in handlers["token_removal_sweep"](scene_file, "", 0.3, 42, "storybook-detailclip")
         if isinstance(s, tuple)
     ]
     assert len(steps) == len(token_removal_pipeline.SWEEP_RATIOS) and len(steps[-1][1]) == 8 * len(steps)
-    charts = [last(handlers["token_removal"](scene_file, keep_ratio=keep))[4] for keep in (0.3, 0.6)]
+    charts = [last(handlers["token_removal"](scene_file, keep_ratio=keep))[5] for keep in (0.3, 0.6)]
     assert charts[0].count("<polyline") == 4 and charts[0] != charts[1]
 
 
@@ -126,12 +126,53 @@ def test_collapse_is_named():
     uniform = np.full((2, 2, 4), 0.25)
     one = np.zeros((2, 2, 4))
     one[..., 1] = 1
-    sure_and_different = np.eye(4).reshape(2, 2, 4)
-    assert [self_distillation.collapse_of(result(p)) for p in (uniform, one, sure_and_different)] == [
-        "uniform",
-        "one",
-        "none",
-    ]
+    certain = np.eye(4).reshape(2, 2, 4)
+    sure_and_different = 0.8 * certain + 0.05
+    named = [self_distillation.collapse_of(result(p)) for p in (uniform, one, certain, sure_and_different)]
+    assert named == ["uniform", "one", "hard", "none"]
+
+
+def test_click_means_the_same_patch_in_every_panel(scene_file):
+    """The panels are equally large, and a click on the last patch of any of them picks the last patch."""
+    handlers = {}
+    with gr.Blocks() as page:
+        self_distillation.build(self_distillation_pipeline)
+    for fn in page.fns.values():
+        handlers.setdefault(fn.name, fn.fn)
+    shown = last(handlers["self_distillation"](scene_file))
+    sizes = {picture.size for picture in shown[1:4]}
+    assert len(sizes) == 1
+    width, height = sizes.pop()
+    click = types.SimpleNamespace(index=[width - 1, height - 1])
+    settings = (scene_file, 0.5, "attention", 0.07, 0.1, True, 42, "storybook-detailclip")
+    (row, column), *_ = handlers["pick"](*settings, click)
+    assert (row, column) == (15, 15)
+    numbers = last(handlers["self_distillation"](scene_file, picked=(99, 99)))[-1]
+    assert numbers["patches"] == 256, "a patch of another model's larger grid is forgotten"
+
+
+def test_nothing_hidden_has_no_interpolation_to_compare_with(scene_file):
+    handler = served(reconstruction, reconstruction_pipeline)["reconstruction"]
+    *_, facts, _, _, numbers = last(handler(scene_file, 0.0, pattern="random"))
+    assert numbers["psnr_neighbours"] is None and numbers["psnr_mean_colour"] < 40 and "interpolated" not in facts
+
+
+def test_formulas_carry_the_present_values(scene_file):
+    *_, formula, _, _, numbers = last(
+        served(token_removal, token_removal_pipeline)["token_removal"](scene_file, "", 0.25)
+    )
+    assert r"64 \cdot 0.25 \rfloor + 1" in formula and f"= {numbers['tokens_kept']}" in formula
+    assert f"{numbers['cosine_to_full']:.3f}" in formula and numbers["tokens_kept"] == 68
+    *_, formula, _, numbers = last(served(reconstruction, reconstruction_pipeline)["reconstruction"](scene_file))
+    assert f"{numbers['mse_masked']:.5f}" in formula and f"{numbers['psnr_masked']:.1f}" in formula
+
+
+def test_export_refuses_a_layer_that_is_not_there(scene_file):
+    with gr.Blocks() as page:
+        token_removal.build(token_removal_pipeline)
+    export = next(fn.fn for fn in page.fns.values() if fn.name == "export")
+    with pytest.raises(gr.Error, match="6 layers"):
+        last(export(scene_file, "", 0.5, "attention", "11", "mean", 42, "storybook-detailclip"))
 
 
 def test_painted_patches_are_those_under_the_paint():
@@ -150,12 +191,14 @@ def test_painting_hides_those_patches(scene_file):
     handler = served(reconstruction, fake)["reconstruction"]
     painted = np.zeros((16, 16), bool)
     painted[5:8, 5:8] = True
-    numbers = last(handler(scene_file, pattern="painted", painted=painted))[-1]
+    numbers = last(handler(scene_file, pattern="painted", painted=(scene_file, painted)))[-1]
     assert np.array_equal(np.array(numbers["mask"], bool), painted) and calls["reconstruct"] == 1
+    with pytest.raises(gr.Error, match="Nothing is painted"):
+        last(handler(scene_file, pattern="painted", painted=("another picture", painted)))
 
 
 def test_low_resolution_shows_both_numbers(scene_file):
-    *_, facts, note, numbers = last(
+    *_, facts, _, note, numbers = last(
         served(reconstruction, reconstruction_pipeline)["reconstruction"](scene_file, 0.0, low_resolution=4)
     )
     assert (

@@ -22,7 +22,9 @@ from transformers import (
     ViTModel,
 )
 
-from pipelines import hub, loading, reconstruction, token_removal
+from demos import pictures
+from demos import token_removal as token_removal_tab
+from pipelines import hub, loading, reconstruction, storybook, token_removal
 from pipelines.hub import ModelUnavailable
 from pipelines.loading import Cache, load
 from pipelines.registry import BUNDLED, MODELS
@@ -98,6 +100,30 @@ def test_hub_models_load_by_id_from_the_cache_and_run_the_same_pipelines(name, h
         prompt = "a zebra on the moon" if MODELS[name].family == "openclip" else ""
         found = token_removal.query(token_removal.encode(scene_image, name), prompt, 0.5)
         assert -1 <= found.cosine_to_full <= 1 and (found.similarity_full is None) == (prompt == "")
+
+
+@pytest.mark.parametrize("name", ["dino-vits16", "dinov2-small"])
+def test_a_storybook_scene_keeps_its_truth_under_any_grid(name, hub_cache, tmp_path):
+    """224-pixel models have 14 or 16 patches a side, of which 14 does not divide the scene's 128 pixels."""
+    import gradio as gr
+    from gradio.processing_utils import get_pil_metadata
+
+    WRITERS[name](hub_cache(name))
+    picture, _ = pictures.scene_picture({"seed": storybook.TEST[3]})
+    picture.save(tmp_path / "scene.png", pnginfo=get_pil_metadata(picture))
+    with gr.Blocks() as page:
+        token_removal_tab.build()
+    handler = next(fn.fn for fn in page.fns.values() if fn.api_name == "token_removal")
+    *_, shown = handler(str(tmp_path / "scene.png"), model=name)
+    assert 0 <= shown[-1]["object_patches_kept"] <= 1
+
+
+def test_bundled_only_means_the_hub_is_never_asked(monkeypatch):
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "_ask", lambda spec: pytest.fail("the hub was asked"))
+    monkeypatch.setenv("PATCHLIGHT_MODELS", "bundled")
+    with pytest.raises(ModelUnavailable, match="off limits"):
+        next(hub.fetch(MODELS["dino-vits16"]))
 
 
 @pytest.mark.parametrize("name", [n for n, s in MODELS.items() if s.tier == "bundled"])

@@ -55,6 +55,19 @@ def test_sixteen_bit_is_scaled_not_clipped(save):
     assert np.abs(shown.astype(int) - GRADIENT[..., 0]).max() <= 1
 
 
+@pytest.mark.parametrize(("top", "kind"), [(1.0, np.float32), (255.0, np.float32), (200, np.int32), (60000, np.int32)])
+def test_deep_pictures_keep_their_brightness(save, top, kind):
+    ramp = np.linspace(0, 1, 64 * 48).reshape(48, 64)
+    pixels = np.asarray(read_picture(save(Image.fromarray((ramp * top).astype(kind)), "a.tiff")).picture).astype(float)
+    white = 255 * top / {1.0: 1, 255.0: 255, 200: 255, 60000: 65535}[top]
+    assert pixels[0, 0].max() <= 1 and pixels[-1, -1] == pytest.approx(white, abs=2)
+
+
+def test_a_picture_that_was_cleaned_away_is_asked_for_again():
+    with pytest.raises(ValueError, match="upload it again"):
+        read_picture("/tmp/no-longer-here.png")
+
+
 def test_transparency_goes_onto_white(save):
     image = plain().convert("RGBA")
     image.putalpha(Image.new("L", image.size, 0))

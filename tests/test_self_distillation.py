@@ -77,7 +77,7 @@ def test_sliders_never_run_the_model(encoded, monkeypatch):
         raise AssertionError("a model was run")
 
     monkeypatch.setattr(torch.nn.Module, "__call__", forbidden)
-    monkeypatch.setattr(loading, "load", forbidden)
+    monkeypatch.setattr(self_distillation, "load", forbidden)
     for keep_ratio in self_distillation.RATIOS:
         self_distillation.query(encoded, keep_ratio, 0.05, 0.2, keep_ratio < 0.5)
         self_distillation.principal_colours(encoded, keep_ratio)
@@ -138,7 +138,8 @@ def test_training_log_is_the_runs_own():
     assert {"clip", "cls", "patch", "rec", "entropy_patch", "entropy_mean_patch", "prototypes_used"} <= set(
         log["records"][0]
     )
-    assert log["records"][-1]["clip"] < log["records"][0]["clip"] / 4
+    first, last = log["records"][0], log["records"][-1]
+    assert all(last[name] < first[name] for name in ("cls", "patch", "rec"))
     assert self_distillation.training_log("storybook-clip-b") is None
 
 

@@ -95,7 +95,11 @@ def test_composed_picture_of_another_shape():
     [
         ("a zebra and a cat", "'zebra'"),
         ("", "1 to 4 objects"),
-        ("red", "1 to 4 objects"),
+        ("red", "no thing after it"),
+        ("a cat red", "no thing after it"),
+        ("a red blue car", "two colours"),
+        ("a cat on a bench", "Only a place can follow 'on'"),
+        ("a cat left a car", "left of"),
         ("a red cat", "red cat"),
         ("cat left of dog above horse right of frog and cat", "1 to 4 objects"),
         ("گربه", "does not know"),
@@ -115,6 +119,8 @@ def test_object_share_counts_pixels(scene):
     share = storybook.object_share(scene, 16)
     assert share.shape == (16, 16)
     assert share.sum() * 64 == pytest.approx(scene.objects[0].mask.sum())
+    odd = storybook.object_share(scene, 14)  # the grid of a 224-pixel model does not divide 128
+    assert odd.shape == (14, 14) and odd.mean() == pytest.approx(share.mean(), abs=0.005)
 
 
 def test_sprites_are_there_and_credited():

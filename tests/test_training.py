@@ -17,7 +17,7 @@ from pipelines.training import clip as clip_training
 from pipelines.training import detailclip as training
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import Log, learning_rate, load_checkpoint, save_checkpoint, teacher_momentum
-from pipelines.training.pairs import LESSON, PairFolder, Storybook, augment, pairs, to_pixels
+from pipelines.training.pairs import LESSON, SEEDS_PER_RUN, PairFolder, Storybook, augment, pairs, to_pixels
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["--cpu", "--batch", "4", "--workers", "0", "--warmup", "1", "--decay", "1", "--save-every", "1"]
@@ -115,9 +115,16 @@ def test_processes_share_the_stream_without_overlap():
     assert [first[0], second[0], first[1], second[1], first[2], second[2]] == alone
 
 
-def test_training_never_sees_a_test_scene():
-    last_seed = 9 * 20_000_000 + 20_000_000
-    assert last_seed < storybook.VALIDATION[0] < storybook.TEST[0]
+def test_training_never_sees_a_test_scene(monkeypatch):
+    drawn, scene = [], storybook.scene
+    monkeypatch.setattr(storybook, "scene", lambda seed, **settings: drawn.append(seed) or scene(seed, **settings))
+    for seed in (0, 5, 9):
+        stream = iter(Storybook(seed, 128, 0, 1.0, start=SEEDS_PER_RUN - 4))
+        for _ in range(4):
+            next(stream)
+    assert len(set(drawn)) == 12 and all(s in storybook.TRAIN for s in drawn)
+    assert not {*storybook.TRAIN[:1], *storybook.TRAIN[-1:]} & {*storybook.VALIDATION[:1], *storybook.TEST[:1]}
+    assert storybook.TRAIN[-1] < storybook.VALIDATION[0] and storybook.VALIDATION[-1] < storybook.TEST[0]
 
 
 @pytest.mark.parametrize("ablation", training.ABLATIONS)

@@ -50,18 +50,18 @@ def write_json(path: Path, content: dict) -> None:
 
 
 class Log:
-    """Averages of the logged quantities every `every` steps, kept as a list of records and printed as they come."""
+    """Averages of the logged quantities every `every` steps and at the last, kept as records and printed."""
 
     def __init__(self, every: int = 25, records: list[dict] | None = None):
         self.every, self.records = every, list(records or [])
         self.sums: dict[str, float] = defaultdict(float)
         self.count, self.start = 0, time.monotonic()
 
-    def add(self, step: int, **values: float) -> None:
+    def add(self, step: int, last: bool = False, **values: float) -> None:
         for name, value in values.items():
             self.sums[name] += float(value)
         self.count += 1
-        if step % self.every == 0:
+        if step % self.every == 0 or last:
             record = {"step": step, **{name: round(total / self.count, 5) for name, total in self.sums.items()}}
             record["seconds_per_step"] = round((time.monotonic() - self.start) / self.count, 3)
             self.records.append(record)
@@ -158,6 +158,7 @@ def fit(
         step += 1
         log.add(
             step,
+            last=step == arguments.steps,
             **{name: torch.as_tensor(value).item() for name, value in losses.items()},
             gradient_norm=float(norm),
             learning_rate=rate,

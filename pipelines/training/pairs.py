@@ -1,7 +1,8 @@
 """Image-text pairs for contrastive training: the storybook world, or a folder or WebDataset shards of real pairs.
 
-Every pair comes as `views` differently cropped and coloured pictures and its caption. Item i depends on the seed and
-on i alone, so a run that is resumed, or spread over processes, sees what it would have seen.
+Every pair comes as `views` differently cropped and coloured pictures and its caption. Of storybook and folders, item i
+depends on the seed and on i alone, so a run that is resumed, or spread over processes, sees what it would have seen;
+shards are drawn anew with every start.
 """
 
 from collections.abc import Iterator

@@ -74,13 +74,13 @@ def image_features(model: Model, world: list[storybook.Scene], keep_ratio: float
         kept = None
         if keep_ratio is not None:
             kept = keep_highest(mean_attention(model.chooser.encode(pixels)), keep_ratio)
-        found.append(model.image_features(model.encoder.encode(pixels, kept).cls))
+        found.append(model.image_features(model.encoder.encode(pixels, kept).cls).cpu())
     return torch.cat(found)
 
 
 def naming(model: Model, features: Tensor, world: list[storybook.Scene]) -> float:
     """Share of single-object scenes whose noun, among 24, has the most similar text."""
-    texts = model.text_features([storybook.article(noun) for noun in storybook.NOUNS])
+    texts = model.text_features([storybook.article(noun) for noun in storybook.NOUNS]).cpu()
     truth = torch.tensor([storybook.NOUNS.index(s.objects[0].noun) for s in world])
     return (features @ texts.T).argmax(1).eq(truth).float().mean().item()
 
@@ -92,13 +92,13 @@ def colour_naming(model: Model, features: Tensor, world: list[storybook.Scene]) 
         thing = scene.objects[0]
         if thing.colour:
             texts = model.text_features([storybook.article(f"{colour} {thing.noun}") for colour in storybook.COLOURS])
-            right.append(list(storybook.COLOURS)[int((texts @ feature).argmax())] == thing.colour)
+            right.append(list(storybook.COLOURS)[int((texts.cpu() @ feature).argmax())] == thing.colour)
     return float(np.mean(right))
 
 
 def retrieval(model: Model, features: Tensor, world: list[storybook.Scene]) -> tuple[float, float]:
     """Top-1 from picture to caption, and from caption to picture, among GROUP distinct ones."""
-    texts = model.text_features([s.full_caption for s in world])
+    texts = model.text_features([s.full_caption for s in world]).cpu()
     to_text, to_image = [], []
     for start in range(0, len(world) - GROUP + 1, GROUP):
         similarity = features[start : start + GROUP] @ texts[start : start + GROUP].T
@@ -112,7 +112,7 @@ def object_patches_kept(model: Model, world: list[storybook.Scene], keep_ratio: 
     """Share of patches at least half covered by objects that the attention keeps, and that a random choice keeps."""
     kept_share, random_share, dice = [], [], torch.Generator().manual_seed(0)
     for part, pixels in batches(model, world):
-        score = mean_attention(model.chooser.encode(pixels))
+        score = mean_attention(model.chooser.encode(pixels)).cpu()
         for values, shares in ((score, kept_share), (torch.rand(score.shape, generator=dice), random_share)):
             kept = torch.zeros(score.shape, dtype=torch.bool).scatter(1, keep_highest(values, keep_ratio), True).numpy()
             for mask, scene in zip(kept, part, strict=True):
@@ -122,8 +122,7 @@ def object_patches_kept(model: Model, world: list[storybook.Scene], keep_ratio: 
     return float(np.mean(kept_share)), float(np.mean(random_share))
 
 
-# ---------------------------------------------------------------------------------------------------- segmentation
-# probe
+# -------------------------------------------------------------------------------------------------- segmentation probe
 
 
 def token_labels(scene: storybook.Scene) -> np.ndarray:
@@ -144,7 +143,7 @@ def segmentation_probe(model: Model, test: list[storybook.Scene], train_scenes: 
     train = scenes(train_scenes, seeds=storybook.VALIDATION)
     tokens, targets = [], []
     for part, pixels in batches(model, train):
-        tokens.append(model.encoder.encode(pixels).patches.flatten(0, 1))
+        tokens.append(model.encoder.encode(pixels).patches.flatten(0, 1).cpu())
         labels = torch.from_numpy(np.stack([token_labels(s) for s in part]))
         shares = torch.nn.functional.one_hot(labels, len(CLASSES)).float().permute(0, 3, 1, 2)
         shares = torch.nn.functional.adaptive_avg_pool2d(shares, grid)
@@ -167,7 +166,7 @@ def segmentation_probe(model: Model, test: list[storybook.Scene], train_scenes: 
     overlap, union = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
     with torch.no_grad():
         for part, pixels in batches(model, test):
-            logits = probe((model.encoder.encode(pixels).patches - mean) / deviation)
+            logits = probe((model.encoder.encode(pixels).patches.cpu() - mean) / deviation)
             logits = logits.view(len(part), grid, grid, -1).permute(0, 3, 1, 2)
             size = part[0].picture.shape[:2]
             guess = torch.nn.functional.interpolate(logits, size=size, mode="bilinear").argmax(1).numpy()
@@ -196,10 +195,10 @@ def prototypes(model: Model, world: list[storybook.Scene]) -> dict[str, float]:
             cls = teacher_distribution(
                 detail.teacher_head(seen.cls), detail.center_cls, settings.teacher_temperature_cls
             )
-            mean_patch += patch.mean(1).sum(0) / len(world)
-            mean_cls += cls.sum(0) / len(world)
+            mean_patch += patch.mean(1).sum(0).cpu() / len(world)
+            mean_cls += cls.sum(0).cpu() / len(world)
             own.append(entropy(patch).mean().item())
-            used[patch.argmax(-1).unique()] = True
+            used[patch.argmax(-1).unique().cpu()] = True
     return {
         "entropy_of_mean_patch": entropy(mean_patch).item() / limit,
         "entropy_of_mean_cls": entropy(mean_cls).item() / limit,
@@ -219,7 +218,7 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
     everything = np.ones((model.size, model.size), bool)
     dice = torch.Generator().manual_seed(0)
     for part, pixels in batches(model, world):
-        kept = keep_highest(mean_attention(model.chooser.encode(pixels)), 0.5)
+        kept = keep_highest(mean_attention(model.chooser.encode(pixels)), 0.5).cpu()
         for i, scene in enumerate(part):
             truth = scene.picture.astype(np.float32) / 255
             random = torch.zeros(grid**2, dtype=torch.bool)
