@@ -181,29 +181,38 @@ class Remembered:
 # the plain components.
 
 
-class _Raw:
+def _as_it_came(self, payload):
+    return payload
+
+
+class Slider(gr.Slider):
     is_template = True
-
-    def preprocess(self, payload):
-        return payload
+    preprocess = _as_it_came
 
 
-class Slider(_Raw, gr.Slider): ...
+class Number(gr.Number):
+    is_template = True
+    preprocess = _as_it_came
 
 
-class Number(_Raw, gr.Number): ...
+class Radio(gr.Radio):
+    is_template = True
+    preprocess = _as_it_came
 
 
-class Radio(_Raw, gr.Radio): ...
+class Dropdown(gr.Dropdown):
+    is_template = True
+    preprocess = _as_it_came
 
 
-class Dropdown(_Raw, gr.Dropdown): ...
+class Checkbox(gr.Checkbox):
+    is_template = True
+    preprocess = _as_it_came
 
 
-class Checkbox(_Raw, gr.Checkbox): ...
-
-
-class Textbox(_Raw, gr.Textbox): ...
+class Textbox(gr.Textbox):
+    is_template = True
+    preprocess = _as_it_came
 
 
 def words(name: str, value: object, most: int = 300) -> str:

@@ -91,7 +91,7 @@ def test_sharper_teacher_has_less_entropy_and_flat_ones_read_ln_k(encoded):
     assert np.all(np.diff(entropies) > 0) and entropies[-1] == pytest.approx(limit, abs=0.01)
     flat = self_distillation.query(encoded, teacher_temperature=5.0, student_temperature=5.0)
     assert flat.cross_entropy.mean() == pytest.approx(limit, abs=0.01), "a uniform collapse reads ln K"
-    assert self_distillation.query(encoded, teacher_temperature=0.001).teacher_entropy.mean() < 0.1
+    assert self_distillation.query(encoded, teacher_temperature=0.001).teacher_entropy.mean() < 0.1 * limit
 
 
 def test_centring_only_shifts_the_teachers_logits(encoded):
