@@ -90,7 +90,8 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     found = {"steps": options.steps, "scenes": options.scenes, "rows": rows}
     write_json(BUNDLED / SPEC.source / "ablation.json", found)
-    write_between(BUNDLED / SPEC.source / "README.md", "ablation", table(found))
+    section = f"## What each technique buys\n\n{table(found)}"
+    write_between(BUNDLED / SPEC.source / "README.md", "ablation", section)
 
 
 if __name__ == "__main__":
