@@ -106,7 +106,7 @@ FLOORS = {  # below these the lessons are no longer true
 def test_cards_meet_their_floors(name):
     figures = json.loads((BUNDLED / name / "quality.json").read_text())
     assert figures["scenes"] >= 1000 and set(figures) - {"scenes"} <= {row[0] for row in ROWS}
-    own = FLOORS if name == "storybook-detailclip" else {k: FLOORS[k] for k in ("naming", "retrieval_image_to_text")}
+    own = FLOORS if name == "storybook-detailclip" else {"naming": 0.7, "retrieval_image_to_text": 0.94}
     for key, floor in own.items():
         assert figures[key] >= floor, key
     if name == "storybook-detailclip":
