@@ -105,7 +105,7 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
                 with gr.Row():
                     original = pictures.panel(TAB, "original", "Original")
                     predicted = pictures.panel(TAB, "predicted", "The decoder's raw output")
-                    baseline = pictures.panel(TAB, "baseline", "Interpolated from the neighbours")
+                    baseline = pictures.panel(TAB, "baseline", "Interpolated")
                 with gr.Accordion(t("The same picture at four mask ratios"), open=False) as row_box:
                     row = gr.Gallery(
                         label=t("Mask ratios"),

@@ -318,7 +318,7 @@ def collapse_of(found) -> str:
         return "uniform"
     if found.mean_entropy < 0.05 * limit:
         return "one"
-    return "hard" if float(found.teacher_entropy.mean()) < 0.05 * limit else "none"
+    return "hard" if float(found.teacher_entropy.mean()) < 0.15 * limit else "none"
 
 
 def _verdict(n: dict) -> str:

@@ -38,7 +38,7 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
                     info=t("Image-text models only; press Enter"),
                     render=False,
                 )
-                controls = pictures.picture_controls(TAB, seed=3, caption=prompt)
+                controls = pictures.picture_controls(TAB, seed=16, caption=prompt)
                 image = controls.image
                 rule = common.Radio(
                     [(t(text), name) for name, text in RULES.items()],

@@ -284,6 +284,8 @@ ROWS = (  # name, what it says, format, floor of the card
     ("psnr_attention_neighbours", "The same by interpolation, dB", "{:.2f}"),
     ("ssim_random", "SSIM, half hidden at random", "{:.3f}"),
     ("ssim_random_neighbours", "The same by interpolation", "{:.3f}"),
+    ("ssim_attention", "SSIM, lowest-attention half hidden", "{:.3f}"),
+    ("ssim_attention_neighbours", "The same by interpolation", "{:.3f}"),
     ("psnr_low_2", "Half-resolution input, dB", "{:.2f}"),
     ("psnr_low_2_bicubic", "The same by bicubic enlargement, dB", "{:.2f}"),
     ("psnr_low_4", "Quarter-resolution input, dB", "{:.2f}"),
