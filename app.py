@@ -7,14 +7,12 @@ import argparse
 import os
 import threading
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it reports home otherwise
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+import demos  # noqa: F401  # isort: skip (before gradio, whose import it prepares)
+import gradio as gr
 
-import gradio as gr  # noqa: E402
-
-from demos import reconstruction, self_distillation, token_removal  # noqa: E402
-from demos.common import COMPUTE, MODELS, t, warm  # noqa: E402
-from demos.serving import launch_settings  # noqa: E402
+from demos import reconstruction, self_distillation, token_removal
+from demos.common import COMPUTE, MODELS, t, warm
+from demos.serving import launch_settings
 
 TABS = [self_distillation, token_removal, reconstruction]
 

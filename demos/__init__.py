@@ -1,3 +1,32 @@
 """One module per tab: the layout, one short handler per event, and `present(result)`. No torch here, no model
 library.
 """
+
+import inspect
+import os
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it reports home otherwise
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def _import_gradio() -> None:
+    """Import Gradio in half the time: without the `.pyi` stub it writes for every component, its own and ours.
+
+    It parses the source of a hundred classes for them, but passes over a class whose file cannot be found.
+    """
+    getfile = inspect.getfile
+
+    def hidden(thing: object) -> str:
+        if type(thing).__name__ == "ComponentMeta":
+            raise OSError
+        return getfile(thing)
+
+    inspect.getfile = hidden
+    try:
+        from gradio import component_meta
+    finally:
+        inspect.getfile = getfile
+    component_meta.create_or_modify_pyi = lambda *_: None
+
+
+_import_gradio()

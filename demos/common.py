@@ -1,4 +1,4 @@
-"""What the tabs share: translation, messages, the compute slot, checks of what arrives, lessons, export.
+"""What the tabs share: translation, messages, the compute slot, checks of what arrives, model menus, export.
 
 Nothing here is about one tab.
 """
@@ -24,7 +24,6 @@ from gradio.events import Dependency
 from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
 from PIL import Image
 
-from demos import drawing
 from pipelines.registry import BUNDLED, MODELS, Family
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -374,8 +373,11 @@ def stop_button(tab: str, *running: Dependency) -> None:
     stop.click(None, None, None, cancels=list(running), api_visibility="private")
 
 
-def when_open(box: gr.Accordion, function: Callable, inputs: list, output, *changes: Dependency) -> list[Dependency]:
-    """Fill `output` when the accordion is opened, and again after each of `changes` for as long as it is open."""
+def when_open(box: gr.Accordion, function: Callable, inputs: list, output, *changes: Callable) -> list[Dependency]:
+    """Fill `output` when the accordion is opened, and again at each of `changes` for as long as it is open.
+
+    `changes` are listeners of what `function` depends on, such as `image.change` or `fetched.success`.
+    """
     opened = gr.State(False)
     settings = {"api_visibility": "private", **COMPUTE}
 
@@ -385,64 +387,11 @@ def when_open(box: gr.Accordion, function: Callable, inputs: list, output, *chan
 
     box.collapse(lambda: False, None, opened, api_visibility="private", show_progress="hidden")
     first = box.expand(lambda: True, None, opened, api_visibility="private", show_progress="hidden")
-    refilled = [change.success(event(again), [opened, *inputs], output, **settings) for change in changes]
+    refilled = [listen(event(again), [opened, *inputs], output, **settings) for listen in changes]
     return [first.then(event(function), inputs, output, **settings), *refilled]
 
 
-# ---------------------------------------------------------------------------------------------------- lessons, export
-
-
-def lesson(tab: str) -> None:
-    """The words of a tab, one accordion per `##` section of assets/lessons/<tab>.md, the first one open."""
-    sections = (ASSETS / "lessons" / f"{tab}.md").read_text().split("\n## ")[1:]
-    for place, section in enumerate(sections):
-        title, _, body = section.partition("\n")
-        with gr.Accordion(t(title.strip()), open=place == 0, elem_id=f"{tab}-lesson-{place}") as accordion:
-            gr.Markdown(t(body.strip()), latex_delimiters=LATEX)
-            if title.strip() == "What breaks if it is removed" and ABLATION.exists():
-                table = gr.HTML()
-                accordion.expand(light(ablation_table), None, table, api_visibility="private", show_progress="hidden")
-
-
-ABLATION = BUNDLED / "storybook-detailclip" / "ablation.json"  # from python -m pipelines.training.ablation
-RUNS = {
-    "full": "DetailCLIP, whole",
-    "no-distillation": "without self-distillation",
-    "no-reconstruction": "without reconstruction",
-    "no-removal": "without token removal",
-}
-
-
-def ablation_table() -> str:
-    """The measured answer to "what breaks if one is removed?", from the file beside the bundled model."""
-    found = json.loads(ABLATION.read_text())
-    head = [
-        "",
-        say("names objects"),
-        say("finds captions, 1 of 100"),
-        say("patch tokens segment, mIoU"),
-        say("repaints half, dB (interpolation {n})", n=f"{found['rows'][0]['psnr_neighbours']:.1f}"),
-        say("training pictures/s"),
-    ]
-    rows = [
-        [
-            say(RUNS[r["run"]]),
-            f"{r['naming']:.1%}",
-            f"{r['retrieval']:.1%}",
-            f"{r['segmentation_miou']:.3f}",
-            "–" if r["psnr"] is None else f"{r['psnr']:.1f}",
-            f"{r['images_per_second']:.0f}",
-        ]
-        for r in found["rows"]
-    ]
-    note = say(
-        "This project's own training: four runs of {steps} steps with the same seed and pictures, a smaller model (64 "
-        "patches) than the one above, measured on {scenes} never-seen scenes. One run each: differences of a point or "
-        "two mean nothing.",
-        steps=found["steps"],
-        scenes=f"{found['scenes']:,}",
-    )
-    return f"{drawing.grid_table(head, rows)}<p>{note}</p>"
+# ------------------------------------------------------------------------------------------------------------- export
 
 
 LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]

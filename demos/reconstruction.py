@@ -4,7 +4,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos import common, drawing, pictures
+from demos import common, drawing, lessons, pictures
 from demos.common import COMPUTE, event, heavy, lazily, say, t
 from demos.pictures import Given
 
@@ -120,7 +120,7 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
                     result = gr.JSON(label=t("Numbers"), elem_id=f"{TAB}-json")
                     save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
                     files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
-        common.lesson(TAB)
+        lessons.lesson(TAB)
         painted = gr.State(None)  # (picture, (g, g) bool): the patches that were painted over, and in which picture
 
         def run(image, mask_ratio, pattern, target, low_resolution, seed, model, painted) -> tuple:
@@ -196,7 +196,8 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
             show_progress="hidden",
         )
         settings = [image, pattern, target, low_resolution, seed, model]
-        shown_row = common.when_open(row_box, ratios, settings, row, ran, changed)
+        changes = [image.change, pattern.input, target.input, low_resolution.input, seed.submit, changed.success]
+        shown_row = common.when_open(row_box, ratios, settings, row, *changes)
 
         def export(image, *settings):
             given, encoded, found = run(image, *settings)

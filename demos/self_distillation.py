@@ -5,7 +5,7 @@ import math
 import gradio as gr
 import numpy as np
 
-from demos import common, drawing, pictures
+from demos import common, drawing, lessons, pictures
 from demos.common import COMPUTE, RULES, event, heavy, lazily, light, say, t
 from demos.pictures import Given
 
@@ -100,7 +100,7 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
                     result = gr.JSON(label=t("Numbers"), elem_id=f"{TAB}-json")
                     save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
                     files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
-        common.lesson(TAB)
+        lessons.lesson(TAB)
         picked = gr.State(None)  # (row, column) of the patch whose distributions are shown; None picks the worst guess
 
         def look(image, keep_ratio, rule, seed, model):

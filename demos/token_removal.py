@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import gradio as gr
 import numpy as np
 
-from demos import common, drawing, pictures
+from demos import common, drawing, lessons, pictures
 from demos.common import COMPUTE, RULES, event, heavy, lazily, light, say, t
 from demos.pictures import Given
 from pipelines import storybook
@@ -91,7 +91,7 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
                     result = gr.JSON(label=t("Numbers"), elem_id=f"{TAB}-json")
                     save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
                     files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
-        common.lesson(TAB)
+        lessons.lesson(TAB)
 
         def look(image, prompt, keep_ratio, rule, layer, head, seed, model):
             common.at_hand(model)
@@ -179,7 +179,7 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
             common.at_hand(model)
             yield head_pictures(encode(pictures.read_picture(image).picture, model))
 
-        shown_heads = common.when_open(heads_box, show_heads, [image, model], heads, ran, changed)
+        shown_heads = common.when_open(heads_box, show_heads, [image, model], heads, image.change, changed.success)
 
         def export(image, prompt, keep_ratio, rule, layer, head, seed, model):
             given, encoded, settings = look(image, prompt, keep_ratio, rule, layer, head, seed, model)

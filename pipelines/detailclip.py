@@ -417,7 +417,7 @@ class DetailCLIP(nn.Module):
         noise = torch.rand(score.shape, generator=generator).to(score.device)
         draw = torch.rand((len(score), 1), generator=generator).to(score.device)
         kept = torch.where(draw < random_share, keep_highest(noise, keep_ratio), kept)
-        return torch.where(draw < random_share / 2, keep_highest(noise, keep_ratio, blocks=False), kept)
+        return torch.where(draw < random_share * 2 / 3, keep_highest(noise, keep_ratio, blocks=False), kept)
 
     def contrast(self, u: Tensor, v: Tensor, words: Tensor) -> Tensor:
         """L_CLIP of both views, over the pictures of all processes."""

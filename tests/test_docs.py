@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import app
-from demos import common
+from demos import lessons
 from pipelines.registry import BUNDLED, MODELS
 from pipelines.training import ablation
 from pipelines.training.detailclip import ABLATIONS
@@ -124,9 +124,9 @@ def test_ablation_is_shown_as_measured(tmp_path, monkeypatch):
     ]
     found = {"steps": 77, "scenes": 1234, "rows": rows}
     write_json(tmp_path / "ablation.json", found)
-    monkeypatch.setattr(common, "ABLATION", tmp_path / "ablation.json")
-    shown, card = common.ablation_table(), ablation.table(found)
-    assert list(ABLATIONS) == list(common.RUNS) and "77 steps" in shown and "1,234" in shown and "77 steps" in card
+    monkeypatch.setattr(lessons, "ABLATION", tmp_path / "ablation.json")
+    shown, card = lessons.ablation_table(), ablation.table(found)
+    assert list(ABLATIONS) == list(lessons.RUNS) and "77 steps" in shown and "1,234" in shown and "77 steps" in card
     for row in rows:
         for text in (f"{row['naming']:.1%}", f"{row['segmentation_miou']:.3f}", str(row["images_per_second"])):
             assert text in shown and text in card, (row, text)

@@ -129,27 +129,8 @@ def test_training_never_sees_a_test_scene(monkeypatch):
 
 @pytest.mark.parametrize("ablation", training.ABLATIONS)
 def test_every_ablation_trains(ablation, tmp_path):
-    from argparse import Namespace
-
-    training.train(
-        Namespace(
-            model="storybook",
-            ablate=ablation,
-            momentum=0.99,
-            data="storybook",
-            checkpoint=str(tmp_path),
-            steps=1,
-            batch=2,
-            lr=1e-3,
-            warmup=1,
-            decay=1,
-            seed=0,
-            workers=0,
-            save_every=1,
-            cpu=True,
-            start=None,
-        )
-    )
+    command = ["--ablate", ablation, "--steps", "1", "--checkpoint", str(tmp_path), *SHORT, "--batch", "2"]
+    training.train(training.parser().parse_args(command))
     state = load_checkpoint(tmp_path / "last.pt")
     assert state["step"] == 1 and all(torch.isfinite(t).all() for t in state["model"].values())
 

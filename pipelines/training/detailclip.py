@@ -60,7 +60,7 @@ STORYBOOK_SETTINGS = Settings(
     decoder_heads=3,
     weight_cls=0.5,
     weight_patch=0.5,
-    weight_rec=5.0,
+    weight_rec=15.0,
     weight_spread=1.0,
     paint_on_fill=True,
 )
@@ -101,9 +101,9 @@ def keep_ratio_at(step: int, settings: Settings) -> float:
     return 0.25 if draw < 0.25 else 0.75 if draw < 0.35 else 1.0 if draw < 0.4 else settings.keep_ratio
 
 
-def random_share_at(step: int, steps: int) -> float:
-    """All random for the first 5 % of the run, while attention means nothing, then 30 %."""
-    return 1.0 if step < 0.05 * steps else 0.3
+def random_share_at(step: int, steps: int, share: float) -> float:
+    """All random for the first 5 % of the run, while attention means nothing, then `share`."""
+    return 1.0 if step < 0.05 * steps else share
 
 
 def train(arguments: argparse.Namespace, configuration: dict = STORYBOOK_MODEL) -> None:
@@ -120,7 +120,7 @@ def train(arguments: argparse.Namespace, configuration: dict = STORYBOOK_MODEL) 
     ) -> dict:
         momentum = teacher_momentum(step, arguments.steps, arguments.momentum)
         inner.update_teacher(momentum)
-        random_share = random_share_at(step, arguments.steps)
+        random_share = random_share_at(step, arguments.steps, arguments.random)
         losses = wrapped(
             views, text, keep_ratio_at(step, settings), random_share, BLUR_SHARE, dice, precision(views.device)
         )
@@ -178,6 +178,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="storybook", help="storybook, or an OpenCLIP model name such as ViT-B-16")
     parser.add_argument("--ablate", choices=ABLATIONS, default="full", help="leave one technique out")
     parser.add_argument("--momentum", type=float, default=0.99, help="of the teacher, at the start")
+    parser.add_argument("--random", type=float, default=0.3, help="share of pictures that lose patches at random")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
     add_arguments(parser, ".checkpoints/detailclip", steps=5000, decay=1200, seed=0)
     return parser
 

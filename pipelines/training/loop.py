@@ -77,7 +77,6 @@ def precision(device: torch.device) -> torch.dtype:
 
 
 def add_arguments(parser: argparse.ArgumentParser, checkpoint: str, steps: int, decay: int, seed: int) -> None:
-    parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
     parser.add_argument("--data", default="storybook", help="storybook, a folder of pairs, or WebDataset shards")
     parser.add_argument("--checkpoint", default=checkpoint, help="folder of the resumable checkpoint")
     parser.add_argument("--steps", type=int, default=steps)
