@@ -163,6 +163,19 @@ def test_decoder_paints_what_the_fill_lacks(tiny):
         torch.testing.assert_close(tiny.paint(pixels, kept, decoded), lacking)
 
 
+def test_painting_nothing_costs_one_and_half_the_error_costs_a_quarter(tiny, monkeypatch):
+    """With `paint_on_fill` L_Rec is the share of the fill's error that is left, in every picture alike."""
+    tiny.settings = replace(tiny.settings, paint_on_fill=True)
+    pixels, kept = torch.randn(2, 3, 32, 32) * torch.tensor([1.0, 4.0]).view(2, 1, 1, 1), torch.arange(8).repeat(2, 1)
+    counts = torch.zeros(2, 16)
+    counts[:, 8:] = 1
+    lacking = d.patchify(pixels, 8) - tiny.fill(pixels, kept)
+    for share, left in ((0.0, 1.0), (0.5, 0.25), (1.0, 0.0)):
+        monkeypatch.setattr(tiny.decoder.to_pixels, "forward", lambda tokens, share=share: share * lacking)
+        loss = tiny.reconstruction_loss(pixels, pixels, kept, torch.empty(0), counts)
+        assert loss.item() == pytest.approx(left, abs=0.02)
+
+
 def test_normalised_pixel_target_is_each_patch_by_itself():
     target = d.pixel_target(torch.rand(2, 3, 32, 32) * 5, 8, normalise=True)
     torch.testing.assert_close(target.mean(-1), torch.zeros(2, 16), atol=1e-5, rtol=0)

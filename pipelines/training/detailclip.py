@@ -52,15 +52,14 @@ PREPROCESS = {
     "resize_mode": "shortest",
 }
 
-# Differs from the paper where the small world asks for it: raw pixels have a tenth of the variance of standardised
-# ones, so L_Rec weighs more; the two distillation losses weigh half, their cross-entropies starting at ln K beside a
-# CLIP loss of ln B.
+# Differs from the paper where the small world asks for it: L_Rec, a share of what interpolation leaves, weighs twice;
+# the two distillation losses weigh half, their cross-entropies starting at ln K beside a CLIP loss of ln B.
 STORYBOOK_SETTINGS = Settings(
     decoder_layers=2,
     decoder_heads=3,
     weight_cls=0.5,
     weight_patch=0.5,
-    weight_rec=15.0,
+    weight_rec=2.0,
     weight_spread=1.0,
     paint_on_fill=True,
 )
