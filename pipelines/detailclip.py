@@ -148,9 +148,12 @@ def sincos_positions(grid: int, width: int) -> Tensor:
 
 
 class PixelDecoder(nn.Module):
-    """Kept tokens -> a token and the pixels of every patch, as in MAE: mask tokens appear only here."""
+    """Kept tokens -> a token and the pixels of every patch, as in MAE: mask tokens appear only here.
 
-    def __init__(self, width: int, grid: int, patch: int, layers: int, heads: int):
+    With `on_fill` it is shown the picture it paints on as well, see `smooth_fill`.
+    """
+
+    def __init__(self, width: int, grid: int, patch: int, layers: int, heads: int, on_fill: bool = False):
         super().__init__()
         self.embed = nn.Linear(width, width)
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
@@ -158,9 +161,13 @@ class PixelDecoder(nn.Module):
         self.blocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.to_pixels = nn.Linear(width, patch * patch * 3)
+        self.from_pixels = None
+        if on_fill:
+            self.from_pixels = nn.Linear(patch * patch * 3, width, bias=False)
+            nn.init.zeros_(self.from_pixels.weight)
 
-    def forward(self, tokens: Tokens, kept: Tensor | None) -> Tensor:
-        """Tokens of the patches `kept` (B, M) -> (B, N, D), one token for every patch, removed or not."""
+    def forward(self, tokens: Tokens, kept: Tensor | None, fill: Tensor | None = None) -> Tensor:
+        """Tokens of the patches `kept` (B, M), fill (B, N, p*p*3) -> (B, N, D), a token for every patch."""
         x = self.embed(torch.cat([tokens.cls[:, None], tokens.patches], dim=1))  # (B, 1+M, D)
         if kept is not None:
             count = len(self.positions) - 1
@@ -168,6 +175,8 @@ class PixelDecoder(nn.Module):
             filled = full.scatter(1, kept[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:])
             x = torch.cat([x[:, :1], filled], dim=1)  # (B, 1+N, D)
         x = x + self.positions.to(x.dtype)
+        if self.from_pixels is not None:
+            x = torch.cat([x[:, :1], x[:, 1:] + self.from_pixels(fill.to(x.dtype))], dim=1)
         for block in self.blocks:
             x, _ = residual_block(block, x)
         return self.norm(x)[:, 1:]
@@ -214,7 +223,7 @@ def smooth_fill(pixels: Tensor, seen: Tensor, rounds: int = 4) -> Tensor:
 
     From coarse to fine (pull-push, Gortler et al. 1996), each level smoothed `rounds` times: near to the harmonic
     interpolation that `pipelines.reconstruction` takes as the painter that knows nothing. With `paint_on_fill` the
-    decoder paints what this fill lacks. Differs from the paper, whose decoder paints from nothing: here a model of an
+    decoder sees this fill and paints what it lacks. Differs from the paper, whose decoder paints from nothing: here a model of an
     hour's training would spend it on learning to interpolate, and could never return a sharper picture than the
     blurred one it got.
     """
@@ -279,7 +288,9 @@ class DetailCLIP(nn.Module):
         width, self.grid, self.patch = vit_size(clip.visual)
         self.clip = clip
         self.head = ProjectionHead(width, settings.head_hidden, settings.head_bottleneck, settings.prototypes)
-        self.decoder = PixelDecoder(width, self.grid, self.patch, settings.decoder_layers, settings.decoder_heads)
+        self.decoder = PixelDecoder(
+            width, self.grid, self.patch, settings.decoder_layers, settings.decoder_heads, settings.paint_on_fill
+        )
         self.teacher = copy.deepcopy(clip.visual).requires_grad_(False)
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
         self.register_buffer("center_cls", torch.zeros(settings.prototypes))
@@ -295,21 +306,26 @@ class DetailCLIP(nn.Module):
 
     # 2. The student encodes what is kept and decodes what is gone.
 
-    def student(self, pixels: Tensor, kept: Tensor | None, dtype: torch.dtype | None = None) -> tuple[Tokens, Tensor]:
-        """(B, 3, H, W), (B, M) -> encoder tokens of the kept patches, decoder tokens (B, N, D) of all patches."""
-        tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=dtype)
-        return tokens, self.decoder(tokens, kept)
-
-    def paint(self, pixels: Tensor, kept: Tensor | None, decoded: Tensor) -> Tensor:
-        """Decoder tokens (B, N, D) -> painted patches (B, N, p*p*3) float32, all of them.
-
-        `pixels` (B, 3, H, W) are those the student got, of which it saw the patches `kept`.
+    def student(
+        self, pixels: Tensor, kept: Tensor | None, dtype: torch.dtype | None = None
+    ) -> tuple[Tokens, Tensor, Tensor]:
+        """(B, 3, H, W), (B, M) -> encoder tokens of the kept patches, decoder tokens (B, N, D) of all patches, and
+        what the decoder paints on (B, N, p*p*3): nothing, or the `fill`.
         """
-        painted = self.decoder.to_pixels(decoded).float()
-        return painted + self.fill(pixels, kept) if self.settings.paint_on_fill else painted
+        tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=dtype)
+        fill = self.fill(pixels, kept)
+        return tokens, self.decoder(tokens, kept, fill), fill
+
+    def paint(self, decoded: Tensor, fill: Tensor) -> Tensor:
+        """Decoder tokens (B, N, D) -> painted patches (B, N, p*p*3) float32, all of them."""
+        return self.decoder.to_pixels(decoded).float() + fill
 
     def fill(self, pixels: Tensor, kept: Tensor | None) -> Tensor:
-        """The patches (B, N, p*p*3) of a picture of which only `kept` were seen, the others filled smoothly."""
+        """The patches (B, N, p*p*3) of a picture of which only `kept` were seen, the others filled smoothly; zeros
+        without `paint_on_fill`.
+        """
+        if not self.settings.paint_on_fill:
+            return torch.zeros_like(patchify(pixels, self.patch))
         if kept is not None:
             seen = torch.zeros(len(kept), self.grid**2, device=pixels.device).scatter(1, kept, 1.0)
             seen = seen.view(-1, 1, self.grid, self.grid)
@@ -367,7 +383,7 @@ class DetailCLIP(nn.Module):
         if blurred.any():
             factor = int(torch.randint(1, 3, (), generator=generator)) * 2
             seen_by_student = torch.where(blurred[:, None, None, None], lower_resolution(pixels, factor), pixels)
-        tokens, decoded = self.student(seen_by_student, kept, dtype=dtype)
+        tokens, decoded, fill = self.student(seen_by_student, kept, dtype=dtype)
         decoded_lost = gather_tokens(decoded, lost)  # only removed patches are learnt from
 
         features = F.normalize((tokens.cls @ self.clip.visual.proj.to(tokens.cls.dtype)).float(), dim=-1)  # (2B, E)
@@ -385,7 +401,7 @@ class DetailCLIP(nn.Module):
         if s.weight_rec:
             counts = torch.zeros(2 * batch, count, device=pixels.device).scatter(1, lost, 1.0)
             counts = torch.maximum(counts, blurred[:, None].float())  # and all patches of blurred pictures
-            loss_rec = self.reconstruction_loss(pixels, seen_by_student, kept, decoded, counts)
+            loss_rec = self.reconstruction_loss(pixels, decoded, fill, counts)
         total = loss_clip + s.weight_cls * loss_cls + s.weight_patch * loss_patch + s.weight_rec * loss_rec
         total = total + s.weight_spread * loss_spread
 
@@ -407,9 +423,7 @@ class DetailCLIP(nn.Module):
                 cls_std=features.std(0).mean() * math.sqrt(features.shape[-1]),
             )
 
-    def reconstruction_loss(
-        self, pixels: Tensor, seen: Tensor, kept: Tensor | None, decoded: Tensor, counts: Tensor
-    ) -> Tensor:
+    def reconstruction_loss(self, pixels: Tensor, decoded: Tensor, fill: Tensor, counts: Tensor) -> Tensor:
         """L_Rec, the mean squared error of the painted patches where `counts` (B, N) is 1.
 
         With `paint_on_fill` as a share of the error that the fill alone leaves in the same picture, mean over the
@@ -420,10 +434,10 @@ class DetailCLIP(nn.Module):
             return ((painted - target).square().mean(-1) * counts).sum(1) / counts.sum(1)
 
         target = pixel_target(pixels, self.patch, self.settings.normalise_pixels)
-        painted = error(self.paint(seen, kept, decoded))
+        left = error(self.paint(decoded, fill))
         if self.settings.paint_on_fill:
-            painted = painted / (error(self.fill(seen, kept)) + 0.01)  # the fill of a flat picture leaves nothing
-        return painted.mean()
+            left = left / (error(fill) + 0.01)  # the fill of a flat picture leaves nothing
+        return left.mean()
 
     def choose(
         self, score: Tensor, keep_ratio: float, random_share: float, generator: torch.Generator | None

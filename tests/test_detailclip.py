@@ -155,12 +155,24 @@ def test_decoder_paints_what_the_fill_lacks(tiny):
     seen = torch.zeros(2, 16).scatter(1, kept, 1.0).view(2, 1, 4, 4)
     filled = d.smooth_fill(pixels, seen.repeat_interleave(8, 2).repeat_interleave(8, 3))
     with torch.no_grad():
-        _, decoded = tiny.student(pixels, kept)
-        lacking = tiny.decoder.to_pixels(decoded)
-        torch.testing.assert_close(tiny.paint(pixels, kept, decoded), d.patchify(filled, 8) + lacking)
-        torch.testing.assert_close(tiny.paint(pixels, None, decoded), d.patchify(pixels, 8) + lacking)
+        _, decoded, fill = tiny.student(pixels, kept)
+        torch.testing.assert_close(fill, d.patchify(filled, 8))
+        torch.testing.assert_close(tiny.paint(decoded, fill), fill + tiny.decoder.to_pixels(decoded))
+        torch.testing.assert_close(tiny.student(pixels, None)[2], d.patchify(pixels, 8))
         tiny.settings = replace(tiny.settings, paint_on_fill=False)
-        torch.testing.assert_close(tiny.paint(pixels, kept, decoded), lacking)
+        _, decoded, fill = tiny.student(pixels, kept)
+        torch.testing.assert_close(tiny.paint(decoded, fill), tiny.decoder.to_pixels(decoded))
+
+
+def test_decoder_sees_the_fill_and_never_what_is_hidden(tiny):
+    model = d.DetailCLIP(tiny.clip, replace(tiny.settings, paint_on_fill=True))
+    pixels, kept = torch.randn(1, 3, 32, 32), torch.arange(8)[None]
+    blind = model.student(pixels, kept)[1]
+    torch.nn.init.normal_(model.decoder.from_pixels.weight)
+    _, seeing, fill = model.student(pixels, kept)
+    assert not torch.allclose(blind, seeing)
+    pixels[:, :, 16:] = 9.0  # the two lower rows of patches
+    torch.testing.assert_close(model.paint(*model.student(pixels, kept)[1:]), model.paint(seeing, fill))
 
 
 def test_painting_nothing_costs_one_and_half_the_error_costs_a_quarter(tiny, monkeypatch):
@@ -172,7 +184,7 @@ def test_painting_nothing_costs_one_and_half_the_error_costs_a_quarter(tiny, mon
     lacking = d.patchify(pixels, 8) - tiny.fill(pixels, kept)
     for share, left in ((0.0, 1.0), (0.5, 0.25), (1.0, 0.0)):
         monkeypatch.setattr(tiny.decoder.to_pixels, "forward", lambda tokens, share=share: share * lacking)
-        loss = tiny.reconstruction_loss(pixels, pixels, kept, torch.empty(0), counts)
+        loss = tiny.reconstruction_loss(pixels, torch.empty(0), tiny.fill(pixels, kept), counts)
         assert loss.item() == pytest.approx(left, abs=0.02)
 
 
