@@ -286,8 +286,8 @@ def _formula(n: dict) -> str:
     judged = n["tokens_total"] - n["tokens_visible"] or n["tokens_total"]
     return (
         rf"$$\mathrm{{PSNR}} = 10 \log_{{10}} \frac{{1}}{{\mathrm{{MSE}}}} = 10 \log_{{10}} "
-        rf"\frac{{1}}{{{n['mse_masked']:.5f}}} = {n['psnr_masked']:.1f}\ \mathrm{{dB}},\qquad "
-        rf"\mathrm{{MSE}}\ \textrm{{over}}\ {judged}\ \textrm{{patches}}$$"
+        rf"\frac{{1}}{{{n['mse_masked']:.5f}}} = {n['psnr_masked']:.1f}\ \mathrm{{dB}}$$"
+        rf"$$\mathrm{{MSE}}\ \textrm{{over}}\ {judged}\ \textrm{{patches}}$$"
     )
 
 

@@ -272,8 +272,8 @@ def _formula(n: dict, keep_ratio: float) -> str:
     blocks, total = n["tokens_kept"] // 4, n["tokens_total"] // 4
     return (
         rf"$$\min\left(\lfloor {total} \cdot {keep_ratio:g} \rfloor + 1,\ {total}\right) = {blocks}"
-        rf"\ \textrm{{blocks}} = {n['tokens_kept']}\ \textrm{{patches}},\qquad "
-        rf"\cos(f_{{kept}}, f_{{all}}) = {n['cosine_to_full']:.3f}$$"
+        rf"\ \textrm{{blocks}} = {n['tokens_kept']}\ \textrm{{patches}}$$"
+        rf"$$\cos(f_{{kept}}, f_{{all}}) = {n['cosine_to_full']:.3f}$$"
     )
 
 

@@ -147,39 +147,83 @@ def sincos_positions(grid: int, width: int) -> Tensor:
     return torch.cat([torch.zeros(1, width), torch.cat([across, down], dim=1)])
 
 
-class PixelDecoder(nn.Module):
-    """Kept tokens -> a token and the pixels of every patch, as in MAE: mask tokens appear only here.
+@dataclass(frozen=True)
+class Decoded:
+    """What the decoder made of the kept tokens, for every patch, removed or not."""
 
-    With `on_fill` it is shown the picture it paints on as well, see `smooth_fill`.
-    """
+    tokens: Tensor  # (B, N, D)
+    painted: Tensor  # (B, N, p*p*3) float32, pixels
+    fill: Tensor  # (B, N, p*p*3) what it painted on: zeros, or with `paint_on_fill` the smooth fill
+
+
+class PixelDecoder(nn.Module):
+    """Kept tokens -> a token and the pixels of every patch, as in MAE: mask tokens appear only here."""
 
     def __init__(self, width: int, grid: int, patch: int, layers: int, heads: int, on_fill: bool = False):
         super().__init__()
+        self.patch = patch
         self.embed = nn.Linear(width, width)
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
         self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
         self.blocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.to_pixels = nn.Linear(width, patch * patch * 3)
-        self.from_pixels = None
+        self.surroundings = None
         if on_fill:
-            self.from_pixels = nn.Linear(patch * patch * 3, width, bias=False)
-            nn.init.zeros_(self.from_pixels.weight)
+            self.surroundings = Surroundings(width, patch)
+            nn.init.zeros_(self.to_pixels.weight)  # who knows nothing adds nothing to the fill
+            nn.init.zeros_(self.to_pixels.bias)
 
-    def forward(self, tokens: Tokens, kept: Tensor | None, fill: Tensor | None = None) -> Tensor:
-        """Tokens of the patches `kept` (B, M), fill (B, N, p*p*3) -> (B, N, D), a token for every patch."""
+    def forward(
+        self, tokens: Tokens, kept: Tensor | None, fill: Tensor | None = None, seen: Tensor | None = None
+    ) -> Decoded:
+        """Tokens of the patches `kept` (B, M), and what to paint on: see `Surroundings`. None is a blank canvas."""
         x = self.embed(torch.cat([tokens.cls[:, None], tokens.patches], dim=1))  # (B, 1+M, D)
+        count = len(self.positions) - 1
         if kept is not None:
-            count = len(self.positions) - 1
             full = self.mask_token.to(x.dtype).expand(len(x), count, -1)
             filled = full.scatter(1, kept[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:])
             x = torch.cat([x[:, :1], filled], dim=1)  # (B, 1+N, D)
         x = x + self.positions.to(x.dtype)
-        if self.from_pixels is not None:
-            x = torch.cat([x[:, :1], x[:, 1:] + self.from_pixels(fill.to(x.dtype))], dim=1)
+        near = None
+        if self.surroundings is not None:
+            near = self.surroundings(fill, seen)
+            x = torch.cat([x[:, :1], x[:, 1:] + self.surroundings.to_token(near).to(x.dtype)], dim=1)
         for block in self.blocks:
             x, _ = residual_block(block, x)
-        return self.norm(x)[:, 1:]
+        x = self.norm(x)[:, 1:]
+        painted = self.to_pixels(x).float()
+        if near is None:
+            return Decoded(x, painted, torch.zeros_like(painted))
+        canvas = patchify(fill, self.patch)
+        return Decoded(x, canvas + painted + self.surroundings.to_pixels(near).float(), canvas)
+
+
+class Surroundings(nn.Module):
+    """What lies around a patch on the fill it is painted on: the patch and its eight neighbours.
+
+    Differs from the paper, whose decoder knows kept patches by their tokens alone. A token that has learnt what its
+    patch means has forgotten where exactly an outline leaves it; this keeps outlines going.
+    """
+
+    def __init__(self, width: int, patch: int):
+        super().__init__()
+        self.patch = patch
+        self.look = nn.Linear((3 * patch) ** 2 * 4, 2 * width)
+        self.think = nn.Linear(2 * width, 2 * width)
+        self.to_token = nn.Linear(2 * width, width, bias=False)
+        self.to_pixels = nn.Linear(2 * width, patch * patch * 3, bias=False)
+        nn.init.zeros_(self.to_token.weight)
+        nn.init.zeros_(self.to_pixels.weight)
+
+    def forward(self, fill: Tensor, seen: Tensor) -> Tensor:
+        """(B, 3, H, W) filled pixels and (B, 1, H, W), 1 where they were seen -> (B, N, 2D)."""
+        canvas = F.pad(torch.cat([fill, seen], dim=1), (self.patch,) * 4, mode="replicate")
+        around = F.unfold(canvas, 3 * self.patch, stride=self.patch).transpose(1, 2)  # (B, N, 4 * (3p)^2)
+        around = around.unflatten(-1, (4, -1))
+        level = around.mean(-1, keepdim=True) * around.new_tensor([1, 1, 1, 0])[:, None]  # colours less their mean
+        near = F.gelu(self.look((around - level).flatten(-2)))
+        return near + F.gelu(self.think(near))
 
 
 # ------------------------------------------------------------------------------------------------------------- losses
@@ -218,14 +262,27 @@ def lower_resolution(pixels: Tensor, factor: int) -> Tensor:
     return F.interpolate(small, size=pixels.shape[-2:], mode="bicubic", align_corners=False)
 
 
+def blur_some(pixels: Tensor, share: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Take a half or a quarter of the resolution from a random share of the pictures (B, 3, H, W).
+
+    Returns:
+        The pictures, and (B,) bool, which of them are blurred.
+    """
+    blurred = torch.rand(len(pixels), generator=generator).to(pixels.device) < share
+    if not blurred.any():
+        return pixels, blurred
+    factor = int(torch.randint(1, 3, (), generator=generator)) * 2
+    return torch.where(blurred[:, None, None, None], lower_resolution(pixels, factor), pixels), blurred
+
+
 def smooth_fill(pixels: Tensor, seen: Tensor, rounds: int = 4) -> Tensor:
     """Fill what is unseen smoothly from what is seen: (B, 3, H, W) and (B, 1, H, W), 1 where seen -> the filled pixels.
 
     From coarse to fine (pull-push, Gortler et al. 1996), each level smoothed `rounds` times: near to the harmonic
     interpolation that `pipelines.reconstruction` takes as the painter that knows nothing. With `paint_on_fill` the
-    decoder sees this fill and paints what it lacks. Differs from the paper, whose decoder paints from nothing: here a model of an
-    hour's training would spend it on learning to interpolate, and could never return a sharper picture than the
-    blurred one it got.
+    decoder sees this fill and paints what it lacks, see `Surroundings`. Differs from the paper, whose decoder paints
+    from nothing: here a model of an hour's training would spend it on learning to interpolate, and could never return
+    a sharper picture than the blurred one it got.
     """
     if min(pixels.shape[-2:]) == 1:
         return pixels
@@ -306,31 +363,19 @@ class DetailCLIP(nn.Module):
 
     # 2. The student encodes what is kept and decodes what is gone.
 
-    def student(
-        self, pixels: Tensor, kept: Tensor | None, dtype: torch.dtype | None = None
-    ) -> tuple[Tokens, Tensor, Tensor]:
-        """(B, 3, H, W), (B, M) -> encoder tokens of the kept patches, decoder tokens (B, N, D) of all patches, and
-        what the decoder paints on (B, N, p*p*3): nothing, or the `fill`.
-        """
+    def student(self, pixels: Tensor, kept: Tensor | None, dtype: torch.dtype | None = None) -> tuple[Tokens, Decoded]:
+        """(B, 3, H, W), (B, M) -> encoder tokens of the kept patches, and what the decoder makes of all patches."""
         tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=dtype)
-        fill = self.fill(pixels, kept)
-        return tokens, self.decoder(tokens, kept, fill), fill
+        canvas = self.canvas(pixels, kept) if self.settings.paint_on_fill else ()
+        return tokens, self.decoder(tokens, kept, *canvas)
 
-    def paint(self, decoded: Tensor, fill: Tensor) -> Tensor:
-        """Decoder tokens (B, N, D) -> painted patches (B, N, p*p*3) float32, all of them."""
-        return self.decoder.to_pixels(decoded).float() + fill
-
-    def fill(self, pixels: Tensor, kept: Tensor | None) -> Tensor:
-        """The patches (B, N, p*p*3) of a picture of which only `kept` were seen, the others filled smoothly; zeros
-        without `paint_on_fill`.
-        """
-        if not self.settings.paint_on_fill:
-            return torch.zeros_like(patchify(pixels, self.patch))
-        if kept is not None:
-            seen = torch.zeros(len(kept), self.grid**2, device=pixels.device).scatter(1, kept, 1.0)
-            seen = seen.view(-1, 1, self.grid, self.grid)
-            pixels = smooth_fill(pixels, F.interpolate(seen, scale_factor=self.patch, mode="nearest"))
-        return patchify(pixels, self.patch)
+    def canvas(self, pixels: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) of which only the patches `kept` were seen -> the smooth fill, and 1 where it was seen."""
+        if kept is None:
+            return pixels, torch.ones_like(pixels[:, :1])
+        seen = torch.zeros(len(kept), self.grid**2, device=pixels.device).scatter(1, kept, 1.0)
+        seen = F.interpolate(seen.view(-1, 1, self.grid, self.grid), scale_factor=self.patch, mode="nearest")
+        return smooth_fill(pixels, seen), seen
 
     # 3. The losses of one step.
 
@@ -378,13 +423,9 @@ class DetailCLIP(nn.Module):
             target_patch = teacher_distribution(teacher_patch, self.center_patch, s.teacher_temperature_patch)
             target_lost = gather_tokens(target_patch, lost)
 
-        blurred = torch.rand(2 * batch, generator=generator).to(pixels.device) < blur_share
-        seen_by_student = pixels
-        if blurred.any():
-            factor = int(torch.randint(1, 3, (), generator=generator)) * 2
-            seen_by_student = torch.where(blurred[:, None, None, None], lower_resolution(pixels, factor), pixels)
-        tokens, decoded, fill = self.student(seen_by_student, kept, dtype=dtype)
-        decoded_lost = gather_tokens(decoded, lost)  # only removed patches are learnt from
+        seen_by_student, blurred = blur_some(pixels, blur_share, generator)
+        tokens, decoded = self.student(seen_by_student, kept, dtype=dtype)
+        decoded_lost = gather_tokens(decoded.tokens, lost)  # only removed patches are learnt from
 
         features = F.normalize((tokens.cls @ self.clip.visual.proj.to(tokens.cls.dtype)).float(), dim=-1)  # (2B, E)
         words = self.clip.encode_text(text, normalize=True).float()  # (B, E)
@@ -399,9 +440,7 @@ class DetailCLIP(nn.Module):
             loss_spread = spread((cls - self.center_cls) / s.teacher_temperature_cls)
             loss_spread = (loss_spread + spread((patch - self.center_patch) / s.teacher_temperature_patch)) / 2
         if s.weight_rec:
-            counts = torch.zeros(2 * batch, count, device=pixels.device).scatter(1, lost, 1.0)
-            counts = torch.maximum(counts, blurred[:, None].float())  # and all patches of blurred pictures
-            loss_rec = self.reconstruction_loss(pixels, decoded, fill, counts)
+            loss_rec = self.reconstruction_loss(pixels, decoded, lost, blurred)
         total = loss_clip + s.weight_cls * loss_cls + s.weight_patch * loss_patch + s.weight_rec * loss_rec
         total = total + s.weight_spread * loss_spread
 
@@ -423,8 +462,8 @@ class DetailCLIP(nn.Module):
                 cls_std=features.std(0).mean() * math.sqrt(features.shape[-1]),
             )
 
-    def reconstruction_loss(self, pixels: Tensor, decoded: Tensor, fill: Tensor, counts: Tensor) -> Tensor:
-        """L_Rec, the mean squared error of the painted patches where `counts` (B, N) is 1.
+    def reconstruction_loss(self, pixels: Tensor, decoded: Decoded, lost: Tensor, blurred: Tensor) -> Tensor:
+        """L_Rec, the mean squared error of the painted patches: of the `lost` ones (B, L), of blurred pictures all.
 
         With `paint_on_fill` as a share of the error that the fill alone leaves in the same picture, mean over the
         pictures: 1 paints no better than interpolation, 0.5 is 3 dB better, and flat pictures count like rich ones.
@@ -433,10 +472,12 @@ class DetailCLIP(nn.Module):
         def error(painted: Tensor) -> Tensor:  # (B,)
             return ((painted - target).square().mean(-1) * counts).sum(1) / counts.sum(1)
 
+        counts = torch.zeros(len(pixels), self.grid**2, device=pixels.device).scatter(1, lost, 1.0)
+        counts = torch.maximum(counts, blurred[:, None].float())
         target = pixel_target(pixels, self.patch, self.settings.normalise_pixels)
-        left = error(self.paint(decoded, fill))
+        left = error(decoded.painted)
         if self.settings.paint_on_fill:
-            left = left / (error(fill) + 0.01)  # the fill of a flat picture leaves nothing
+            left = left / (error(decoded.fill) + 0.03)  # 27 dB: what the fill of a nearly flat picture leaves
         return left.mean()
 
     def choose(

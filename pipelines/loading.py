@@ -147,7 +147,7 @@ def _closed_vocabulary(tokenize: Callable) -> frozenset[str] | None:
 
 
 def load_detail(folder: Path, clip: nn.Module) -> DetailCLIP:
-    """Teacher, head and decoder from `detailclip.safetensors`, around a student that OpenCLIP has opened."""
+    """Teacher, head and decoder from two safetensors files, around a student that OpenCLIP has opened."""
     from open_clip.transformer import QuickGELU
     from safetensors.torch import load_file
 
@@ -157,11 +157,11 @@ def load_detail(folder: Path, clip: nn.Module) -> DetailCLIP:
             block.mlp.gelu = QuickGELU()
     settings = Settings(**config)
     detail = DetailCLIP(clip, settings)
-    state = load_file(folder / "detailclip.safetensors")
+    state = load_file(folder / "detailclip.safetensors") | load_file(folder / "teacher.safetensors")
     missing, unexpected = detail.load_state_dict(state, strict=False)
     wrong = unexpected + [name for name in missing if not name.startswith("clip.")]
     if wrong:
-        raise ValueError(f"{folder / 'detailclip.safetensors'} does not fit its configuration: {', '.join(wrong[:4])}.")
+        raise ValueError(f"The weights in {folder} do not fit their configuration: {', '.join(wrong[:4])}.")
     return detail.to(device()).eval().requires_grad_(False)
 
 

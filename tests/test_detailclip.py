@@ -88,7 +88,7 @@ def transcribed(model: d.DetailCLIP, views, text, kept):
             picture, stay = views[x, b : b + 1], kept[x * batch + b : x * batch + b + 1]
             teacher = openclip_tokens(model.teacher, picture)
             student = openclip_tokens(model.clip.visual, picture, stay)
-            decoded = model.decoder(student, stay)[0]
+            decoded = model.decoder(student, stay).tokens[0]
             vector = student.cls[0] @ model.clip.visual.proj
             image[x, b] = vector / vector.norm()
             z = model.teacher_head(teacher.cls[0])
@@ -149,43 +149,60 @@ def test_smooth_fill_keeps_what_is_seen_and_knows_nothing_else():
     assert d.smooth_fill(torch.rand(1, 3, 21, 21), torch.ones(1, 1, 21, 21)).shape == (1, 3, 21, 21)
 
 
-def test_decoder_paints_what_the_fill_lacks(tiny):
-    tiny.settings = replace(tiny.settings, paint_on_fill=True)
+@pytest.fixture
+def on_fill(tiny) -> d.DetailCLIP:
+    """A model whose decoder paints on the fill, trained to do so by chance."""
+    model = d.DetailCLIP(tiny.clip, replace(tiny.settings, paint_on_fill=True))
+    surroundings = model.decoder.surroundings
+    for layer in (surroundings.to_token, surroundings.to_pixels, model.decoder.to_pixels):
+        torch.nn.init.normal_(layer.weight)
+    return model.requires_grad_(False)
+
+
+def test_decoder_paints_what_the_fill_lacks(tiny, on_fill):
     pixels, kept = torch.randn(2, 3, 32, 32), torch.tensor([[0, 1, 4, 5], [2, 6, 10, 14]])
     seen = torch.zeros(2, 16).scatter(1, kept, 1.0).view(2, 1, 4, 4)
     filled = d.smooth_fill(pixels, seen.repeat_interleave(8, 2).repeat_interleave(8, 3))
-    with torch.no_grad():
-        _, decoded, fill = tiny.student(pixels, kept)
-        torch.testing.assert_close(fill, d.patchify(filled, 8))
-        torch.testing.assert_close(tiny.paint(decoded, fill), fill + tiny.decoder.to_pixels(decoded))
-        torch.testing.assert_close(tiny.student(pixels, None)[2], d.patchify(pixels, 8))
-        tiny.settings = replace(tiny.settings, paint_on_fill=False)
-        _, decoded, fill = tiny.student(pixels, kept)
-        torch.testing.assert_close(tiny.paint(decoded, fill), tiny.decoder.to_pixels(decoded))
+    decoder, decoded = on_fill.decoder, on_fill.student(pixels, kept)[1]
+    torch.testing.assert_close(decoded.fill, d.patchify(filled, 8))
+    torch.testing.assert_close(on_fill.student(pixels, None)[1].fill, d.patchify(pixels, 8))
+    lacking = decoder.to_pixels(decoded.tokens)
+    assert not torch.allclose(decoded.painted, decoded.fill + lacking)
+    torch.nn.init.zeros_(decoder.surroundings.to_pixels.weight)
+    torch.testing.assert_close(on_fill.student(pixels, kept)[1].painted, decoded.fill + lacking)
+    blank = tiny.student(pixels, kept)[1]  # without the setting, from nothing
+    torch.testing.assert_close(blank.painted, tiny.decoder.to_pixels(blank.tokens))
 
 
-def test_decoder_sees_the_fill_and_never_what_is_hidden(tiny):
-    model = d.DetailCLIP(tiny.clip, replace(tiny.settings, paint_on_fill=True))
-    pixels, kept = torch.randn(1, 3, 32, 32), torch.arange(8)[None]
-    blind = model.student(pixels, kept)[1]
-    torch.nn.init.normal_(model.decoder.from_pixels.weight)
-    _, seeing, fill = model.student(pixels, kept)
-    assert not torch.allclose(blind, seeing)
-    pixels[:, :, 16:] = 9.0  # the two lower rows of patches
-    torch.testing.assert_close(model.paint(*model.student(pixels, kept)[1:]), model.paint(seeing, fill))
+def test_what_is_hidden_never_reaches_the_decoder(on_fill):
+    pixels, kept = torch.randn(1, 3, 32, 32), torch.arange(8)[None]  # the two upper rows of patches
+    before = on_fill.student(pixels, kept)[1]
+    pixels[:, :, 16:] = 9.0
+    after = on_fill.student(pixels, kept)[1]
+    assert torch.equal(before.painted, after.painted) and torch.equal(before.tokens, after.tokens)
 
 
-def test_painting_nothing_costs_one_and_half_the_error_costs_a_quarter(tiny, monkeypatch):
+def test_surroundings_are_the_patch_and_its_neighbours(on_fill):
+    """A pixel changes what is known of the nine patches around it, and a change of light changes nothing."""
+    look, fill, seen = on_fill.decoder.surroundings, torch.randn(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
+    before = look(fill, seen)
+    fill[:, :, 20, 44] += 1  # in row 2, column 5
+    changed = (look(fill, seen) - before).abs().amax(-1).view(8, 8) > 1e-6
+    expected = torch.zeros(8, 8, dtype=torch.bool)
+    expected[1:4, 4:7] = True
+    assert torch.equal(changed, expected)
+    torch.testing.assert_close(look(fill + 0.7, seen), look(fill, seen), atol=1e-4, rtol=1e-4)
+
+
+def test_painting_nothing_costs_one_and_half_the_error_costs_a_quarter(on_fill):
     """With `paint_on_fill` L_Rec is the share of the fill's error that is left, in every picture alike."""
-    tiny.settings = replace(tiny.settings, paint_on_fill=True)
     pixels, kept = torch.randn(2, 3, 32, 32) * torch.tensor([1.0, 4.0]).view(2, 1, 1, 1), torch.arange(8).repeat(2, 1)
-    counts = torch.zeros(2, 16)
-    counts[:, 8:] = 1
-    lacking = d.patchify(pixels, 8) - tiny.fill(pixels, kept)
+    lost, blurred = d.complement(kept, 16), torch.zeros(2, dtype=torch.bool)
+    decoded = on_fill.student(pixels, kept)[1]
     for share, left in ((0.0, 1.0), (0.5, 0.25), (1.0, 0.0)):
-        monkeypatch.setattr(tiny.decoder.to_pixels, "forward", lambda tokens, share=share: share * lacking)
-        loss = tiny.reconstruction_loss(pixels, torch.empty(0), tiny.fill(pixels, kept), counts)
-        assert loss.item() == pytest.approx(left, abs=0.02)
+        painted = decoded.fill + share * (d.patchify(pixels, 8) - decoded.fill)
+        loss = on_fill.reconstruction_loss(pixels, replace(decoded, painted=painted), lost, blurred)
+        assert loss.item() == pytest.approx(left, abs=0.05)
 
 
 def test_normalised_pixel_target_is_each_patch_by_itself():

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipelines.detailclip import Settings, sincos_positions
 from pipelines.registry import BUNDLED
+from pipelines.training.detailclip import save_rest
 from pipelines.training.loop import write_json
 
 MODEL = {
@@ -131,7 +132,7 @@ def write(state: dict[str, Tensor], folder: Path) -> None:
     student, rest = convert(state)
     folder.mkdir(parents=True, exist_ok=True)
     save_file({n: t.contiguous() for n, t in student.items()}, folder / "open_clip_model.safetensors")
-    save_file({n: t.contiguous() for n, t in rest.items()}, folder / "detailclip.safetensors")
+    save_rest(rest, folder)
     write_json(folder / "open_clip_config.json", {"model_cfg": MODEL, "preprocess_cfg": PREPROCESS})
     # Its text tower was trained with QuickGELU, its image tower with GELU; OpenCLIP has one switch for both.
     write_json(folder / "detailclip_config.json", {**asdict(SETTINGS), "text_activation": "quick_gelu"})

@@ -142,7 +142,9 @@ def start_from(model: DetailCLIP, folder: Path) -> None:
     model.clip.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
     if (folder / "detailclip.safetensors").exists():
         rest = {name: t for name, t in model.state_dict().items() if name.startswith("clip.")}
-        model.load_state_dict(rest | load_file(folder / "detailclip.safetensors"))
+        model.load_state_dict(
+            rest | load_file(folder / "detailclip.safetensors") | load_file(folder / "teacher.safetensors")
+        )
     else:
         model.teacher.load_state_dict(model.clip.visual.state_dict())
 
@@ -158,15 +160,28 @@ def export_openclip(state: dict[str, Tensor], folder: Path, model: dict) -> None
     words.save(folder)
 
 
+def save_rest(state: dict[str, Tensor], folder: Path) -> None:
+    """What a DetailCLIP has beside its student, in two files: the teacher, and head, decoder and centres."""
+    parts = {"teacher": {}, "detailclip": {}}
+    for name, tensor in state.items():
+        parts["teacher" if name.startswith("teacher.") else "detailclip"][name] = tensor.contiguous()
+    for part, tensors in parts.items():
+        save_file(tensors, folder / f"{part}.safetensors")
+
+
 def export(checkpoint: Path, folder: Path, configuration: dict = STORYBOOK_MODEL) -> None:
     """Write the student in OpenCLIP's format, the rest of DetailCLIP beside it in float16, and the training curves."""
     state = load_checkpoint(checkpoint / "last.pt")
     if state is None:
         raise FileNotFoundError(f"No checkpoint in {checkpoint}; train first.")
+    write(state, folder, configuration)
+
+
+def write(state: dict, folder: Path, configuration: dict = STORYBOOK_MODEL) -> None:
     student = {name.removeprefix("clip."): t for name, t in state["model"].items() if name.startswith("clip.")}
     export_openclip(student, folder, configuration)
-    rest = {name: t.half().contiguous() for name, t in state["model"].items() if not name.startswith("clip.")}
-    save_file(rest, folder / "detailclip.safetensors")
+    rest = {name: t.half() for name, t in state["model"].items() if not name.startswith("clip.")}
+    save_rest(rest, folder)
     write_json(folder / "detailclip_config.json", state["settings"])
     log = {"steps": state["step"], "prototypes": state["settings"]["prototypes"], "records": state["records"]}
     write_json(folder / "training_log.json", log)
