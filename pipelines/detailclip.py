@@ -219,8 +219,8 @@ class Surroundings(nn.Module):
     def forward(self, fill: Tensor, seen: Tensor) -> Tensor:
         """(B, 3, H, W) filled pixels and (B, 1, H, W), 1 where they were seen -> (B, N, 2D)."""
         canvas = F.pad(torch.cat([fill, seen], dim=1), (self.patch,) * 4, mode="replicate")
-        around = F.unfold(canvas, 3 * self.patch, stride=self.patch).transpose(1, 2)  # (B, N, 4 * (3p)^2)
-        around = around.unflatten(-1, (4, -1))
+        around = canvas.unfold(2, 3 * self.patch, self.patch).unfold(3, 3 * self.patch, self.patch)
+        around = around.permute(0, 2, 3, 1, 4, 5).flatten(4).flatten(1, 2)  # (B, N, 4, (3p)^2)
         level = around.mean(-1, keepdim=True) * around.new_tensor([1, 1, 1, 0])[:, None]  # colours less their mean
         near = F.gelu(self.look((around - level).flatten(-2)))
         return near + F.gelu(self.think(near))
@@ -376,6 +376,12 @@ class DetailCLIP(nn.Module):
         seen = torch.zeros(len(kept), self.grid**2, device=pixels.device).scatter(1, kept, 1.0)
         seen = F.interpolate(seen.view(-1, 1, self.grid, self.grid), scale_factor=self.patch, mode="nearest")
         return smooth_fill(pixels, seen), seen
+
+    def paint_blindly(self, pixels: Tensor, kept: Tensor | None) -> Decoded:
+        """What a decoder with `paint_on_fill` paints without a single token: outlines go on, meaning is not known."""
+        canvas, seen = self.canvas(pixels, kept)
+        fill, near = patchify(canvas, self.patch), self.decoder.surroundings(canvas, seen)
+        return Decoded(near, fill + self.decoder.surroundings.to_pixels(near).float(), fill)
 
     # 3. The losses of one step.
 

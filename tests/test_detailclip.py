@@ -182,6 +182,14 @@ def test_what_is_hidden_never_reaches_the_decoder(on_fill):
     assert torch.equal(before.painted, after.painted) and torch.equal(before.tokens, after.tokens)
 
 
+def test_painting_blindly_is_painting_when_tokens_say_nothing(on_fill):
+    pixels, kept = torch.randn(2, 3, 32, 32), torch.tensor([[0, 1, 4, 5], [2, 6, 10, 14]])
+    blind, whole = on_fill.paint_blindly(pixels, kept), on_fill.student(pixels, kept)[1]
+    assert not torch.allclose(blind.painted, whole.painted)
+    torch.nn.init.zeros_(on_fill.decoder.to_pixels.weight)
+    torch.testing.assert_close(on_fill.student(pixels, kept)[1].painted, blind.painted)
+
+
 def test_surroundings_are_the_patch_and_its_neighbours(on_fill):
     """A pixel changes what is known of the nine patches around it, and a change of light changes nothing."""
     look, fill, seen = on_fill.decoder.surroundings, torch.randn(1, 3, 64, 64), torch.ones(1, 1, 64, 64)

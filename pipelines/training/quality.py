@@ -229,6 +229,11 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
                 seen = visible.repeat(patch, 0).repeat(patch, 1)
                 painted = model.picture(unpatchify(paint(model, pixels[i : i + 1], visible), patch)[0])
                 scores = measure(np.where(seen[..., None], truth, painted), truth, ~seen)
+                if name == "random" and model.detail.settings.paint_on_fill:
+                    index = torch.from_numpy(np.flatnonzero(visible))[None].to(model.device)
+                    blind = model.detail.paint_blindly(pixels[i : i + 1], index).painted
+                    blind = model.picture(unpatchify(blind, patch)[0])
+                    note("psnr_random_blind", measure(np.where(seen[..., None], truth, blind), truth, ~seen).psnr)
                 other = measure(fill_from_neighbours(truth, seen), truth, ~seen)
                 note(f"psnr_{name}", scores.psnr)
                 note(f"psnr_{name}_neighbours", other.psnr)
@@ -279,6 +284,7 @@ ROWS = (  # name, what it says, format, floor of the card
     ("object_patches_kept_random", "The same if patches are kept at random", "{:.3f}"),
     ("segmentation_miou", "Linear probe of the patch tokens, mIoU over 24 classes and background", "{:.3f}"),
     ("psnr_random", "Reconstruction, half of the patches hidden at random, dB", "{:.2f}"),
+    ("psnr_random_blind", "The same from the surroundings of each patch alone, without a token, dB", "{:.2f}"),
     ("psnr_random_neighbours", "The same by interpolation from the neighbours, dB", "{:.2f}"),
     ("psnr_attention", "Reconstruction, lowest-attention half hidden, dB", "{:.2f}"),
     ("psnr_attention_neighbours", "The same by interpolation, dB", "{:.2f}"),

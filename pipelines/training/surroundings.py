@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipelines.detailclip import Decoded, DetailCLIP, blur_some, complement, patchify
+from pipelines.detailclip import DetailCLIP, blur_some, complement
 from pipelines.training import detailclip
 from pipelines.training.loop import add_arguments, fit, load_checkpoint, seed_everything
 
@@ -35,10 +35,7 @@ class Outlines(nn.Module):
         model, count = self.model, self.model.grid**2
         kept = model.choose(torch.zeros(len(pixels), count, device=pixels.device), keep_ratio, 1.0, generator)
         given, blurred = blur_some(pixels, detailclip.BLUR_SHARE, generator)
-        canvas, seen = model.canvas(given, kept)
-        fill, near = patchify(canvas, model.patch), model.decoder.surroundings(canvas, seen)
-        painted = fill + model.decoder.surroundings.to_pixels(near).float()
-        return model.reconstruction_loss(pixels, Decoded(near, painted, fill), complement(kept, count), blurred)
+        return model.reconstruction_loss(pixels, model.paint_blindly(given, kept), complement(kept, count), blurred)
 
 
 def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYBOOK_MODEL) -> None:
