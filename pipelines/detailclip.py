@@ -16,10 +16,11 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
-from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from pipelines.vision import Tokens, gather_tokens, openclip_tokens, residual_block
+from pipelines.interpolation import harmonic_fill
+from pipelines.painting import Decoded, PixelDecoder, blur_some, patchify, pixel_target
+from pipelines.vision import Tokens, gather_tokens, openclip_tokens
 
 
 @dataclass(frozen=True)
@@ -41,25 +42,10 @@ class Settings:
     weight_rec: float = 1.0  # a3
     weight_spread: float = 0.0  # not in the paper: see `spread`
     normalise_pixels: bool = False  # True: the paper's default target, each patch standardised by itself
-    paint_on_fill: bool = False  # not in the paper: see `harmonic_fill`
+    paint_on_fill: bool = False  # not in the paper: see `Surroundings`
 
 
 # ----------------------------------------------------------------------------------------------- patches and removal
-
-
-def patchify(pixels: Tensor, patch: int) -> Tensor:
-    """(B, 3, H, W) -> (B, N, p*p*3), patches row by row, channels last within a patch. Inverse: `unpatchify`."""
-    batch, channels, height, width = pixels.shape
-    x = pixels.reshape(batch, channels, height // patch, patch, width // patch, patch)
-    return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, patch * patch * channels)
-
-
-def unpatchify(patches: Tensor, patch: int) -> Tensor:
-    """(B, N, p*p*3) -> (B, 3, H, W) for a square grid."""
-    batch, count, size = patches.shape
-    grid, channels = math.isqrt(count), size // patch**2
-    x = patches.reshape(batch, grid, grid, patch, patch, channels)
-    return x.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, grid * patch, grid * patch)
 
 
 def tokens_kept(grid: int, keep_ratio: float) -> int:
@@ -138,94 +124,6 @@ class ProjectionHead(nn.Module):
         return F.linear(self.features(tokens), self.directions()).float()
 
 
-def sincos_positions(grid: int, width: int) -> Tensor:
-    """(1 + grid*grid, width): fixed sine-cosine positions, zero for the class token (MAE, appendix A.1)."""
-    frequency = 10000.0 ** (-torch.arange(width // 4) / (width // 4))
-    angle = torch.arange(grid)[:, None] * frequency  # (g, width/4)
-    axis = torch.cat([angle.sin(), angle.cos()], dim=1)  # (g, width/2)
-    across, down = axis.repeat(grid, 1), axis.repeat_interleave(grid, dim=0)
-    return torch.cat([torch.zeros(1, width), torch.cat([across, down], dim=1)])
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What the decoder made of the kept tokens, for every patch, removed or not."""
-
-    tokens: Tensor  # (B, N, D)
-    painted: Tensor  # (B, N, p*p*3) float32, pixels
-    fill: Tensor  # (B, N, p*p*3) what it painted on: zeros, or with `paint_on_fill` the harmonic fill
-
-
-class PixelDecoder(nn.Module):
-    """Kept tokens -> a token and the pixels of every patch, as in MAE: mask tokens appear only here."""
-
-    def __init__(self, width: int, grid: int, patch: int, layers: int, heads: int, on_fill: bool = False):
-        super().__init__()
-        self.patch = patch
-        self.embed = nn.Linear(width, width)
-        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
-        self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
-        self.blocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        self.to_pixels = nn.Linear(width, patch * patch * 3)
-        self.surroundings = None
-        if on_fill:
-            self.surroundings = Surroundings(width, patch)
-            nn.init.zeros_(self.to_pixels.weight)  # who knows nothing adds nothing to the fill
-            nn.init.zeros_(self.to_pixels.bias)
-
-    def forward(
-        self, tokens: Tokens, kept: Tensor | None, fill: Tensor | None = None, seen: Tensor | None = None
-    ) -> Decoded:
-        """Tokens of the patches `kept` (B, M), and what to paint on: see `Surroundings`. None is a blank canvas."""
-        x = self.embed(torch.cat([tokens.cls[:, None], tokens.patches], dim=1))  # (B, 1+M, D)
-        count = len(self.positions) - 1
-        if kept is not None:
-            full = self.mask_token.to(x.dtype).expand(len(x), count, -1)
-            filled = full.scatter(1, kept[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:])
-            x = torch.cat([x[:, :1], filled], dim=1)  # (B, 1+N, D)
-        x = x + self.positions.to(x.dtype)
-        near = None
-        if self.surroundings is not None:
-            near = self.surroundings(fill, seen)
-            x = torch.cat([x[:, :1], x[:, 1:] + self.surroundings.to_token(near).to(x.dtype)], dim=1)
-        for block in self.blocks:
-            x, _ = residual_block(block, x)
-        x = self.norm(x)[:, 1:]
-        painted = self.to_pixels(x).float()
-        if near is None:
-            return Decoded(x, painted, torch.zeros_like(painted))
-        canvas = patchify(fill, self.patch)
-        return Decoded(x, canvas + painted + self.surroundings.to_pixels(near).float(), canvas)
-
-
-class Surroundings(nn.Module):
-    """What lies around a patch on the fill it is painted on: the patch and its eight neighbours.
-
-    Differs from the paper, whose decoder knows kept patches by their tokens alone. A token that has learnt what its
-    patch means has forgotten where exactly an outline leaves it; this keeps outlines going.
-    """
-
-    def __init__(self, width: int, patch: int):
-        super().__init__()
-        self.patch = patch
-        self.look = nn.Linear((3 * patch) ** 2 * 4, 2 * width)
-        self.think = nn.Linear(2 * width, 2 * width)
-        self.to_token = nn.Linear(2 * width, width, bias=False)
-        self.to_pixels = nn.Linear(2 * width, patch * patch * 3, bias=False)
-        nn.init.zeros_(self.to_token.weight)
-        nn.init.zeros_(self.to_pixels.weight)
-
-    def forward(self, fill: Tensor, seen: Tensor) -> Tensor:
-        """(B, 3, H, W) filled pixels and (B, 1, H, W), 1 where they were seen -> (B, N, 2D)."""
-        canvas = F.pad(torch.cat([fill, seen], dim=1), (self.patch,) * 4, mode="replicate")
-        around = canvas.unfold(2, 3 * self.patch, self.patch).unfold(3, 3 * self.patch, self.patch)
-        around = around.permute(0, 2, 3, 1, 4, 5).flatten(4).flatten(1, 2)  # (B, N, 4, (3p)^2)
-        level = around.mean(-1, keepdim=True) * around.new_tensor([1, 1, 1, 0])[:, None]  # colours less their mean
-        near = F.gelu(self.look((around - level).flatten(-2)))
-        return near + F.gelu(self.think(near))
-
-
 # ------------------------------------------------------------------------------------------------------------- losses
 
 
@@ -254,86 +152,6 @@ def spread(logits: Tensor) -> Tensor:
 def teacher_distribution(logits: Tensor, center: Tensor | float, temperature: float) -> Tensor:
     """softmax((z - c) / tau): centred, then sharpened."""
     return ((logits - center) / temperature).softmax(-1)
-
-
-def lower_resolution(pixels: Tensor, factor: int) -> Tensor:
-    """(B, 3, H, W) -> the same size with only 1/factor of the detail: area-averaged down, bicubic up."""
-    small = F.interpolate(pixels, scale_factor=1 / factor, mode="area")
-    return F.interpolate(small, size=pixels.shape[-2:], mode="bicubic", align_corners=False)
-
-
-def blur_some(pixels: Tensor, share: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-    """Take a half or a quarter of the resolution from a random share of the pictures (B, 3, H, W).
-
-    Returns:
-        The pictures, and (B,) bool, which of them are blurred.
-    """
-    blurred = torch.rand(len(pixels), generator=generator).to(pixels.device) < share
-    if not blurred.any():
-        return pixels, blurred
-    factor = int(torch.randint(1, 3, (), generator=generator)) * 2
-    return torch.where(blurred[:, None, None, None], lower_resolution(pixels, factor), pixels), blurred
-
-
-def harmonic_fill(pixels: Tensor, seen: Tensor, cycles: int = 2) -> Tensor:
-    """Fill what is unseen so that each pixel is the mean of its four neighbours.
-
-    Two multigrid cycles (Briggs, Henson and McCormick, A Multigrid Tutorial, 2000) come within 0.1 dB of the exact
-    solution, `pipelines.reconstruction.fill_from_neighbours`, at a hundredth of its price. With `paint_on_fill` the
-    decoder sees this fill and paints what it lacks, see `Surroundings`. Differs from the paper, whose decoder paints
-    from nothing: here a model of an hour's training would spend it on learning to interpolate, and could never return
-    a sharper picture than the blurred one it got.
-
-    Args:
-        pixels: (B, 3, H, W); what they hold where they are unseen does not matter.
-        seen: (B, 1, H, W), 1 where seen, in every picture somewhere.
-    """
-    hidden = seen == 0
-    mean = (pixels * seen).sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True)
-    filled = torch.where(hidden, mean, pixels)
-    for _ in range(cycles):
-        filled = _multigrid(filled, torch.zeros_like(filled), hidden)
-    return filled
-
-
-def _mean_of_four(x: Tensor) -> Tensor:
-    around = F.pad(x, (1, 1, 1, 1), mode="replicate")  # at the edge a pixel has fewer neighbours
-    return (around[..., 2:, 1:-1] + around[..., :-2, 1:-1] + around[..., 1:-1, 2:] + around[..., 1:-1, :-2]) / 4
-
-
-def _relax(x: Tensor, source: Tensor, hidden: Tensor, rounds: int) -> Tensor:
-    """Towards x - mean_of_four(x) = source where `hidden`, on the two colours of a chessboard in turn."""
-    rows, columns = (torch.arange(side, device=x.device) for side in x.shape[-2:])
-    black = (rows[:, None] + columns) % 2 == 0
-    for colour in [black, ~black] * rounds:
-        x = torch.where(hidden & colour, _mean_of_four(x) + source, x)
-    return x
-
-
-def _multigrid(x: Tensor, source: Tensor, hidden: Tensor) -> Tensor:
-    """One V-cycle; the coarse correction goes as far as it lessens the error in energy, so it cannot overshoot."""
-    if min(x.shape[-2:]) <= 4 or x.shape[-2] % 2 or x.shape[-1] % 2:
-        return _relax(x, source, hidden, 8)
-    x = _relax(x, source, hidden, 2)
-    left = torch.where(hidden, _mean_of_four(x) + source - x, 0.0)
-    coarse, wholly = 4 * F.avg_pool2d(left, 2), F.avg_pool2d(hidden.to(x.dtype), 2) == 1
-    step = _multigrid(torch.zeros_like(coarse), coarse, wholly)
-    step = torch.where(hidden, F.interpolate(step, scale_factor=2, mode="bilinear", align_corners=False), 0.0)
-    bend = ((step - _mean_of_four(step)) * step).sum((2, 3), keepdim=True)
-    x = x + step * (left * step).sum((2, 3), keepdim=True) / bend.clamp_min(1e-12)
-    return _relax(x, source, hidden, 2)
-
-
-def pixel_target(pixels: Tensor, patch: int, normalise: bool) -> Tensor:
-    """(B, N, p*p*3) what the decoder has to paint: the model's normalised pixels, or each patch standardised by itself.
-
-    The default differs from the paper, which standardises patches: predictions of standardised patches cannot be shown
-    without lending them the true mean and deviation.
-    """
-    target = patchify(pixels, patch)
-    if not normalise:
-        return target
-    return (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
 
 
 @dataclass(frozen=True)

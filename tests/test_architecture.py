@@ -7,8 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm", "accelerate", "safetensors"}
-SHARED = {"registry", "hub", "loading", "vision", "storybook", "detailclip"}  # parts that more than one method may use
-LEAVES = {"common", "drawing", "pictures", "serving"}
+# Parts that more than one method may use.
+SHARED = {"registry", "hub", "loading", "vision", "painting", "interpolation", "storybook", "detailclip"}
+LEAVES = {"common", "lessons", "drawing", "pictures", "serving"}
 
 
 def imports(file: Path) -> set[str]:

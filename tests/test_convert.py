@@ -8,8 +8,8 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
 from pipelines import detailclip, reconstruction, self_distillation
-from pipelines.detailclip import sincos_positions
 from pipelines.loading import Cache, open_folder
+from pipelines.painting import sincos_positions
 from pipelines.registry import MODELS
 from pipelines.training import convert_detailclip as convert
 

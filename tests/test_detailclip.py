@@ -4,12 +4,12 @@ import copy
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from pipelines import detailclip as d
-from pipelines.reconstruction import fill_from_neighbours
+from pipelines.interpolation import harmonic_fill
+from pipelines.painting import lower_resolution, patchify, pixel_target, unpatchify
 from pipelines.vision import openclip_tokens
 
 # ---- removal
@@ -53,8 +53,8 @@ def test_complement_is_what_is_not_kept():
 
 def test_patchify_is_undone_by_unpatchify_and_reads_rows():
     pixels = torch.randn(2, 3, 32, 32)
-    patches = d.patchify(pixels, 8)
-    assert torch.equal(d.unpatchify(patches, 8), pixels)
+    patches = patchify(pixels, 8)
+    assert torch.equal(unpatchify(patches, 8), pixels)
     assert torch.equal(patches[0, 1].view(8, 8, 3), pixels[0, :, :8, 8:16].permute(1, 2, 0))
 
 
@@ -135,37 +135,6 @@ def test_each_loss_is_its_formula(tiny, batch):
     )
 
 
-def test_harmonic_fill_keeps_what_is_seen_and_knows_nothing_else():
-    pixels, seen = torch.rand(2, 3, 32, 32), (torch.rand(2, 1, 4, 4) < 0.5).float()
-    seen[:, :, 0, 0] = 1
-    seen = seen.repeat_interleave(8, 2).repeat_interleave(8, 3)
-    filled = d.harmonic_fill(pixels, seen)
-    assert torch.equal(filled * seen, pixels * seen)
-    torch.testing.assert_close(filled, d.harmonic_fill(pixels * seen + 9 * (1 - seen), seen))  # hidden pixels stay out
-    flat = torch.full((1, 3, 32, 32), 0.3)
-    torch.testing.assert_close(d.harmonic_fill(flat, seen[:1]), flat)
-    hole = torch.ones(1, 1, 32, 32)
-    hole[..., 12:20, 12:20] = 0
-    ramp = torch.linspace(0, 1, 32).expand(1, 3, 32, 32)
-    torch.testing.assert_close(d.harmonic_fill(ramp, hole), ramp, atol=0.05, rtol=0)
-    assert d.harmonic_fill(torch.rand(1, 3, 21, 21), torch.ones(1, 1, 21, 21)).shape == (1, 3, 21, 21)
-
-
-@pytest.mark.parametrize("kind", ["random", "block", "half"])
-def test_harmonic_fill_is_the_mean_of_neighbours(scene, kind):
-    """Against the exact solution, on a scene: the error is a tenth of what the fill leaves of the picture."""
-    seen = torch.ones(16, 16)
-    if kind == "random":
-        seen = (torch.rand(16, 16, generator=torch.Generator().manual_seed(0)) < 0.5).float()
-    seen[4:12, 4:12] = 0 if kind == "block" else seen[4:12, 4:12]
-    seen[8:] = 0 if kind == "half" else seen[8:]
-    seen = seen.repeat_interleave(8, 0).repeat_interleave(8, 1)
-    picture = scene.picture.astype(np.float32) / 255
-    exact = fill_from_neighbours(picture, seen.numpy() > 0)
-    filled = d.harmonic_fill(torch.from_numpy(picture).permute(2, 0, 1)[None], seen[None, None])[0].permute(1, 2, 0)
-    assert np.square(filled.numpy() - exact).mean() < 0.01 * np.square(exact - picture).mean()
-
-
 @pytest.fixture
 def on_fill(tiny) -> d.DetailCLIP:
     """A model whose decoder paints on the fill, trained to do so by chance."""
@@ -179,10 +148,10 @@ def on_fill(tiny) -> d.DetailCLIP:
 def test_decoder_paints_what_the_fill_lacks(tiny, on_fill):
     pixels, kept = torch.randn(2, 3, 32, 32), torch.tensor([[0, 1, 4, 5], [2, 6, 10, 14]])
     seen = torch.zeros(2, 16).scatter(1, kept, 1.0).view(2, 1, 4, 4)
-    filled = d.harmonic_fill(pixels, seen.repeat_interleave(8, 2).repeat_interleave(8, 3))
+    filled = harmonic_fill(pixels, seen.repeat_interleave(8, 2).repeat_interleave(8, 3))
     decoder, decoded = on_fill.decoder, on_fill.student(pixels, kept)[1]
-    torch.testing.assert_close(decoded.fill, d.patchify(filled, 8))
-    torch.testing.assert_close(on_fill.student(pixels, None)[1].fill, d.patchify(pixels, 8))
+    torch.testing.assert_close(decoded.fill, patchify(filled, 8))
+    torch.testing.assert_close(on_fill.student(pixels, None)[1].fill, patchify(pixels, 8))
     lacking = decoder.to_pixels(decoded.tokens)
     assert not torch.allclose(decoded.painted, decoded.fill + lacking)
     torch.nn.init.zeros_(decoder.surroundings.to_pixels.weight)
@@ -225,13 +194,13 @@ def test_painting_nothing_costs_one_and_half_the_error_costs_a_quarter(on_fill):
     lost, blurred = d.complement(kept, 16), torch.zeros(2, dtype=torch.bool)
     decoded = on_fill.student(pixels, kept)[1]
     for share, left in ((0.0, 1.0), (0.5, 0.25), (1.0, 0.0)):
-        painted = decoded.fill + share * (d.patchify(pixels, 8) - decoded.fill)
+        painted = decoded.fill + share * (patchify(pixels, 8) - decoded.fill)
         loss = on_fill.reconstruction_loss(pixels, replace(decoded, painted=painted), lost, blurred)
         assert loss.item() == pytest.approx(left, abs=0.05)
 
 
 def test_normalised_pixel_target_is_each_patch_by_itself():
-    target = d.pixel_target(torch.rand(2, 3, 32, 32) * 5, 8, normalise=True)
+    target = pixel_target(torch.rand(2, 3, 32, 32) * 5, 8, normalise=True)
     torch.testing.assert_close(target.mean(-1), torch.zeros(2, 16), atol=1e-5, rtol=0)
     torch.testing.assert_close(target.var(-1), torch.ones(2, 16), atol=1e-3, rtol=0)
 
@@ -305,6 +274,6 @@ def test_nothing_removed_is_learnt_from_everywhere(tiny, batch):
 
 def test_lower_resolution_keeps_the_mean_and_loses_detail():
     pixels = torch.randn(1, 3, 32, 32)
-    blurred = d.lower_resolution(pixels, 4)
+    blurred = lower_resolution(pixels, 4)
     assert blurred.shape == pixels.shape and blurred.std() < 0.5 * pixels.std()
     assert blurred.mean().item() == pytest.approx(pixels.mean().item(), abs=0.02)

@@ -7,8 +7,8 @@ from PIL import Image
 
 from pipelines import reconstruction as r
 from pipelines import storybook
-from pipelines.detailclip import patchify, unpatchify
 from pipelines.loading import load
+from pipelines.painting import patchify, unpatchify
 
 MODEL = "storybook-detailclip"
 
@@ -88,22 +88,6 @@ def test_edge_error_counts_only_where_the_truth_has_edges():
     flat[5:9, 2:6] += 0.5
     edge[:, 15:17] += 0.5
     assert r.measure(flat, truth, everywhere).edge_mse < 1e-6 < r.measure(edge, truth, everywhere).edge_mse
-
-
-def test_interpolation_solves_the_mean_of_neighbours_equation():
-    picture, seen = np.random.default_rng(0).random((24, 24, 3)).astype(np.float32), np.ones((24, 24), bool)
-    seen[8:16, 8:16] = False
-    filled = r.fill_from_neighbours(picture, seen)
-    assert np.array_equal(filled[seen], picture[seen])
-    mean = (filled[7:15, 8:16] + filled[9:17, 8:16] + filled[8:16, 7:15] + filled[8:16, 9:17]) / 4
-    np.testing.assert_allclose(filled[8:16, 8:16], mean, atol=1e-5)
-
-
-def test_interpolation_is_exact_on_a_ramp_and_reaches_the_border():
-    ramp = np.repeat(np.linspace(0, 1, 24, dtype=np.float32)[None, :, None], 24, 0).repeat(3, 2)
-    seen = np.ones((24, 24), bool)
-    seen[0:8, 8:16] = False
-    np.testing.assert_allclose(r.fill_from_neighbours(ramp, seen), ramp, atol=1e-5)
 
 
 def test_lending_truth_gives_each_patch_its_mean_and_deviation():

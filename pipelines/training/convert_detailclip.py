@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipelines.detailclip import Settings, sincos_positions
+from pipelines.detailclip import Settings
+from pipelines.painting import sincos_positions
 from pipelines.registry import BUNDLED
 from pipelines.training.detailclip import save_rest
 from pipelines.training.loop import write_json

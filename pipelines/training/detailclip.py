@@ -18,7 +18,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipelines import storybook
-from pipelines.detailclip import DetailCLIP, Settings, sincos_positions
+from pipelines.detailclip import DetailCLIP, Settings
+from pipelines.painting import sincos_positions
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
     add_arguments,

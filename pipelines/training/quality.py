@@ -21,16 +21,11 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines import storybook
-from pipelines.detailclip import (
-    entropy,
-    keep_highest,
-    lower_resolution,
-    mean_attention,
-    teacher_distribution,
-    unpatchify,
-)
+from pipelines.detailclip import entropy, keep_highest, mean_attention, teacher_distribution
+from pipelines.interpolation import fill_from_neighbours
 from pipelines.loading import Model, open_folder
-from pipelines.reconstruction import fill_from_neighbours, measure, paint
+from pipelines.painting import lower_resolution, unpatchify
+from pipelines.reconstruction import measure, paint
 from pipelines.registry import BUNDLED, MODELS
 
 BATCH = 50

@@ -15,7 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from pipelines.detailclip import DetailCLIP, blur_some, complement
+from pipelines.detailclip import DetailCLIP, complement
+from pipelines.painting import blur_some
 from pipelines.training import detailclip
 from pipelines.training.loop import add_arguments, fit, load_checkpoint, seed_everything
 

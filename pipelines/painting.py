@@ -1,0 +1,149 @@
+"""Pixels of patches: to patches and back, and the decoder that paints the ones that were removed, as in the masked
+autoencoder (He et al. 2022, https://arxiv.org/abs/2111.06377).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor, nn
+
+from pipelines.vision import Tokens, residual_block
+
+
+def patchify(pixels: Tensor, patch: int) -> Tensor:
+    """(B, 3, H, W) -> (B, N, p*p*3), patches row by row, channels last within a patch. Inverse: `unpatchify`."""
+    batch, channels, height, width = pixels.shape
+    x = pixels.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(batch, -1, patch * patch * channels)
+
+
+def unpatchify(patches: Tensor, patch: int) -> Tensor:
+    """(B, N, p*p*3) -> (B, 3, H, W) for a square grid."""
+    batch, count, size = patches.shape
+    grid, channels = math.isqrt(count), size // patch**2
+    x = patches.reshape(batch, grid, grid, patch, patch, channels)
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(batch, channels, grid * patch, grid * patch)
+
+
+def pixel_target(pixels: Tensor, patch: int, normalise: bool) -> Tensor:
+    """(B, N, p*p*3) what the decoder has to paint: the model's normalised pixels, or each patch standardised by itself.
+
+    The default differs from the paper, which standardises patches: predictions of standardised patches cannot be shown
+    without lending them the true mean and deviation.
+    """
+    target = patchify(pixels, patch)
+    if not normalise:
+        return target
+    return (target - target.mean(-1, keepdim=True)) / (target.var(-1, keepdim=True) + 1e-6).sqrt()
+
+
+def lower_resolution(pixels: Tensor, factor: int) -> Tensor:
+    """(B, 3, H, W) -> the same size with only 1/factor of the detail: area-averaged down, bicubic up."""
+    small = F.interpolate(pixels, scale_factor=1 / factor, mode="area")
+    return F.interpolate(small, size=pixels.shape[-2:], mode="bicubic", align_corners=False)
+
+
+def blur_some(pixels: Tensor, share: float, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    """Take a half or a quarter of the resolution from a random share of the pictures (B, 3, H, W).
+
+    Returns:
+        The pictures, and (B,) bool, which of them are blurred.
+    """
+    blurred = torch.rand(len(pixels), generator=generator).to(pixels.device) < share
+    if not blurred.any():
+        return pixels, blurred
+    factor = int(torch.randint(1, 3, (), generator=generator)) * 2
+    return torch.where(blurred[:, None, None, None], lower_resolution(pixels, factor), pixels), blurred
+
+
+def sincos_positions(grid: int, width: int) -> Tensor:
+    """(1 + grid*grid, width): fixed sine-cosine positions, zero for the class token (MAE, appendix A.1)."""
+    frequency = 10000.0 ** (-torch.arange(width // 4) / (width // 4))
+    angle = torch.arange(grid)[:, None] * frequency  # (g, width/4)
+    axis = torch.cat([angle.sin(), angle.cos()], dim=1)  # (g, width/2)
+    across, down = axis.repeat(grid, 1), axis.repeat_interleave(grid, dim=0)
+    return torch.cat([torch.zeros(1, width), torch.cat([across, down], dim=1)])
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the decoder made of the kept tokens, for every patch, removed or not."""
+
+    tokens: Tensor  # (B, N, D)
+    painted: Tensor  # (B, N, p*p*3) float32, pixels
+    fill: Tensor  # (B, N, p*p*3) what it painted on: zeros, or with `paint_on_fill` the harmonic fill
+
+
+class PixelDecoder(nn.Module):
+    """Kept tokens -> a token and the pixels of every patch, as in MAE: mask tokens appear only here."""
+
+    def __init__(self, width: int, grid: int, patch: int, layers: int, heads: int, on_fill: bool = False):
+        super().__init__()
+        self.patch = patch
+        self.embed = nn.Linear(width, width)
+        self.mask_token = nn.Parameter(torch.randn(width) * 0.02)
+        self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
+        self.blocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.to_pixels = nn.Linear(width, patch * patch * 3)
+        self.surroundings = None
+        if on_fill:
+            self.surroundings = Surroundings(width, patch)
+            nn.init.zeros_(self.to_pixels.weight)  # who knows nothing adds nothing to the fill
+            nn.init.zeros_(self.to_pixels.bias)
+
+    def forward(
+        self, tokens: Tokens, kept: Tensor | None, fill: Tensor | None = None, seen: Tensor | None = None
+    ) -> Decoded:
+        """Tokens of the patches `kept` (B, M), and what to paint on: see `Surroundings`. None is a blank canvas."""
+        x = self.embed(torch.cat([tokens.cls[:, None], tokens.patches], dim=1))  # (B, 1+M, D)
+        count = len(self.positions) - 1
+        if kept is not None:
+            full = self.mask_token.to(x.dtype).expand(len(x), count, -1)
+            filled = full.scatter(1, kept[..., None].expand(-1, -1, x.shape[-1]), x[:, 1:])
+            x = torch.cat([x[:, :1], filled], dim=1)  # (B, 1+N, D)
+        x = x + self.positions.to(x.dtype)
+        near = None
+        if self.surroundings is not None:
+            near = self.surroundings(fill, seen)
+            x = torch.cat([x[:, :1], x[:, 1:] + self.surroundings.to_token(near).to(x.dtype)], dim=1)
+        for block in self.blocks:
+            x, _ = residual_block(block, x)
+        x = self.norm(x)[:, 1:]
+        painted = self.to_pixels(x).float()
+        if near is None:
+            return Decoded(x, painted, torch.zeros_like(painted))
+        canvas = patchify(fill, self.patch)
+        return Decoded(x, canvas + painted + self.surroundings.to_pixels(near).float(), canvas)
+
+
+class Surroundings(nn.Module):
+    """What lies around a patch on the fill it is painted on: the patch and its eight neighbours.
+
+    Differs from the paper, whose decoder paints from nothing and knows kept patches by their tokens alone. A model of
+    an hour's training would spend it on learning to interpolate, and could never return a sharper picture than the
+    blurred one it got; and a token that has learnt what its patch means has forgotten where exactly an outline leaves
+    it. So the decoder sees the harmonic fill of the visible pixels, and paints what that lacks.
+    """
+
+    def __init__(self, width: int, patch: int):
+        super().__init__()
+        self.patch = patch
+        self.look = nn.Linear((3 * patch) ** 2 * 4, 2 * width)
+        self.think = nn.Linear(2 * width, 2 * width)
+        self.to_token = nn.Linear(2 * width, width, bias=False)
+        self.to_pixels = nn.Linear(2 * width, patch * patch * 3, bias=False)
+        nn.init.zeros_(self.to_token.weight)
+        nn.init.zeros_(self.to_pixels.weight)
+
+    def forward(self, fill: Tensor, seen: Tensor) -> Tensor:
+        """(B, 3, H, W) filled pixels and (B, 1, H, W), 1 where they were seen -> (B, N, 2D)."""
+        canvas = F.pad(torch.cat([fill, seen], dim=1), (self.patch,) * 4, mode="replicate")
+        around = canvas.unfold(2, 3 * self.patch, self.patch).unfold(3, 3 * self.patch, self.patch)
+        around = around.permute(0, 2, 3, 1, 4, 5).flatten(4).flatten(1, 2)  # (B, N, 4, (3p)^2)
+        level = around.mean(-1, keepdim=True) * around.new_tensor([1, 1, 1, 0])[:, None]  # colours less their mean
+        near = F.gelu(self.look((around - level).flatten(-2)))
+        return near + F.gelu(self.think(near))
