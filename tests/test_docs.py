@@ -92,7 +92,7 @@ def test_every_model_has_its_card_with_measured_figures():
 
 
 FLOORS = {  # below these the lessons are no longer true
-    "naming": 0.96,
+    "naming": 0.97,
     "retrieval_image_to_text": 0.95,
     "object_patches_kept": 0.92,
     "cosine_kept_to_full": 0.95,
@@ -111,7 +111,8 @@ def test_cards_meet_their_floors(name):
         assert figures[key] >= floor, key
     if name == "storybook-detailclip":
         assert figures["retrieval_image_to_text"] - figures["retrieval_kept_half"] <= 0.02
-        assert figures["psnr_attention"] > figures["psnr_attention_neighbours"]
+        assert figures["psnr_attention"] > figures["psnr_attention_neighbours"] + 2
+        assert figures["psnr_random"] > figures["psnr_random_neighbours"] + 0.5
         assert 0.45 <= figures["object_patches_kept_random"] <= 0.6
 
 
