@@ -290,9 +290,7 @@ def select(
     found = []
     for query in sorted(map(int, kept), key=lambda q: -highest[q]):
         first, last = encoded.spans[best[query]]
-        named = [w for w, s in zip(encoded.words[first:last], encoded.word_scores[query, first:last], strict=True)]
-        reached = encoded.word_scores[query, first:last] >= name_from
-        words = tuple(word for word, enough in zip(named, reached, strict=True) if enough)
+        words = tuple(encoded.words[w] for w in range(first, last) if encoded.word_scores[query, w] >= name_from)
         box = tuple(map(float, encoded.boxes[query]))
         found.append(Detection(encoded.phrases[best[query]], float(highest[query]), box, query, words))
     return found
