@@ -174,9 +174,16 @@ BACKENDS: dict[Backend, tuple[Callable, Callable]] = {
 }
 
 
-@torch.no_grad()
 def encode(
     picture: Image.Image, phrases: str | Sequence[str], model: str, backend: Backend = "transformers"
+) -> Encoded:
+    """Run the model of that name once. Arguments and errors as in `encode_with`."""
+    return encode_with(load(model), picture, phrases, backend)
+
+
+@torch.no_grad()
+def encode_with(
+    detector: Detector, picture: Image.Image, phrases: str | Sequence[str], backend: Backend = "transformers"
 ) -> Encoded:
     """Run the model once: 1 the words, 2 the image backbone unless this picture was seen before, 3 the rest.
 
@@ -190,7 +197,6 @@ def encode(
     if backend not in BACKENDS:
         raise ValueError(f"The backend must be one of {', '.join(BACKENDS)}, not {backend!r}.")
     look, answer = BACKENDS[backend]
-    detector = load(model)
     prompt = read(parse(phrases), detector)
     picture = picture.convert("RGB")
     pixels = detector.processor(picture, return_tensors="pt")["pixel_values"].to(detector.device)  # (1, 3, H, W)
@@ -211,7 +217,7 @@ def encode(
 
     corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
     return Encoded(
-        model,
+        detector.spec.name,
         backend,
         picture.size,
         prompt.phrases,

@@ -34,8 +34,8 @@ _FUSION = {
 }
 _SWIN_BLOCK = {
     "attention.o_proj": "attn.proj",
-    "attention.relative_position_bias.": "attn.",
     "attention.qkv": "attn.qkv",
+    "attention.relative_position_bias.": "attn.",
     "layernorm_before": "norm1",
     "layernorm_after": "norm2",
     "mlp": "mlp",

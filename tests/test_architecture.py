@@ -7,7 +7,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm", "accelerate", "safetensors"}
-SHARED = {"registry", "hub", "loading", "vision", "storybook", "detailclip"}  # parts that more than one method may use
+SHARED = {  # parts that more than one method may use
+    *("registry", "hub", "loading", "vision", "storybook", "detailclip", "groundingdino_backend"),
+}
 LEAVES = {"common", "drawing", "pictures", "serving"}
 
 

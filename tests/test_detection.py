@@ -167,7 +167,9 @@ def test_boxes_are_in_pixels_of_the_picture_that_was_given(detector, folder, siz
     (wanted,) = processor.post_process_grounded_object_detection(
         outputs, threshold=-1, target_sizes=[(size[1], size[0])]
     )
-    np.testing.assert_allclose(found.boxes, wanted["boxes"].numpy(), atol=0.02)
+    np.testing.assert_allclose(
+        found.boxes, wanted["boxes"].numpy(), atol=1e-4 * max(size)
+    )  # it resizes with torchvision
     assert found.size == size
 
 
@@ -499,7 +501,7 @@ def test_training_resumes_where_it_stopped(tmp_path):
 def test_every_weight_that_is_used_learns():
     """transformers' own loss leaves the heads that choose the queries as they are."""
     torch.manual_seed(0)
-    model = training.build(**SMALL)
+    model = stirred(training.build(**SMALL))
     training.losses(model, training.Scenes(0, 2).make(0))["total"].backward()
     still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
     assert all(".swin.layernorm." in name for name in still), still
