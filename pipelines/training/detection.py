@@ -94,6 +94,10 @@ def build(model: dict = MODEL, vision: dict = VISION, text: dict = TEXT) -> nn.M
     inner, width = detector.model, config.d_model
     direction = F.normalize(torch.randn(width), dim=0)
     with torch.no_grad():
+        for name, module in detector.named_modules():
+            towers = ".swin.encoder." in name or "text_backbone" in name
+            if isinstance(module, nn.Linear | nn.Conv2d) and not towers and module.weight.any():
+                nn.init.xavier_uniform_(module.weight)  # as the authors do; transformers draws with 0.02 all over
         # A word's logit is the product of two layer norms, so it would start anywhere between -20 and 20. Scaled down
         # on one side and moved apart along one direction they start at -4 and -4 +- 1.
         last = inner.encoder.layers[-1].text_enhancer_layer.layer_norm_after
