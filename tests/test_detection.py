@@ -161,6 +161,7 @@ def test_boxes_are_in_pixels_of_the_picture_that_was_given(detector, folder, siz
     picture = Image.fromarray(storybook.scene(5).picture).resize(size)
     found = encode(picture, "cat . red car", NAME)
     processor = AutoProcessor.from_pretrained(folder)
+    processor.image_processor = detector.processor  # Pillow's resizing; by default transformers takes torchvision's
     inputs = processor(images=picture, text="cat . red car .", return_tensors="pt")
     with torch.no_grad():
         outputs = AutoModelForZeroShotObjectDetection.from_pretrained(folder)(**inputs)
@@ -171,6 +172,16 @@ def test_boxes_are_in_pixels_of_the_picture_that_was_given(detector, folder, siz
         found.boxes, wanted["boxes"].numpy(), atol=1e-4 * max(size)
     )  # it resizes with torchvision
     assert found.size == size
+
+
+def test_a_known_box_lands_exactly_on_a_wide_composition(detector, monkeypatch):
+    """The model's answer is replaced by the truth of a 300x150 scene, as shares of the picture's sides."""
+    scene = storybook.compose_text("a cat left of a red car", size=(300, 150))
+    true = np.float32([o.box for o in scene.objects])
+    shares = torch.from_numpy(np.concatenate([true[:, :2] + true[:, 2:], 2 * (true[:, 2:] - true[:, :2])], axis=1) / 2)
+    answer = torch.zeros(2, 256), shares / torch.tensor([300, 150, 300, 150])
+    monkeypatch.setitem(detection.BACKENDS, "transformers", (lambda *_: None, lambda *_: answer))
+    np.testing.assert_allclose(encode(Image.fromarray(scene.picture), "cat . red car", NAME).boxes, true, atol=1e-4)
 
 
 @pytest.mark.parametrize("backend", detection.BACKENDS)
