@@ -1,6 +1,7 @@
 """Words to boxes: what is read, what is kept, how it is held against the truth, and both backends on one model."""
 
 import builtins
+import json
 import warnings
 
 import numpy as np
@@ -14,6 +15,7 @@ from pipelines.detection import Detection, Encoded, curve, encode, false_alarms,
 from pipelines.loading import Cache, load, open_folder
 from pipelines.registry import MODELS
 from pipelines.training import detection as training
+from pipelines.training import detection_quality
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import load_checkpoint, save_checkpoint
 
@@ -401,8 +403,6 @@ def test_curve_at_a_threshold_is_the_matching_at_that_threshold():
 
 
 def test_average_precision_is_that_of_pycocotools():
-    from pipelines.training.detection_quality import coco_average_precision
-
     rng = np.random.default_rng(0)
     for _ in range(5):
         corner = rng.uniform(0, 80, (6, 2))
@@ -411,12 +411,40 @@ def test_average_precision_is_that_of_pycocotools():
         found = detections(
             *[("cat", float(s), tuple(b + rng.normal(0, 2, 4))) for s, b in zip(rng.random(6), boxes, strict=True)]
         )
-        wanted = coco_average_precision([(truth, found)], ["cat"])["ap50"]
+        wanted = detection_quality.coco_average_precision([(truth, found)], ["cat"])["ap50"]
         assert curve(found, truth).average_precision == pytest.approx(wanted, abs=1e-6)
 
 
 def test_false_alarms_are_of_words_that_are_not_there():
     assert false_alarms(FOUND, ("cat", "dog", "bird"), TRUTH[:2]) == {"dog": 2, "bird": 0}
+
+
+def test_threshold_and_alarms_of_the_card_by_hand():
+    """The highest score that keeps two of three objects, and the share of absent words it lets through."""
+    pictures = [(TRUTH, FOUND)]
+    assert detection_quality.threshold_at(pictures, 0.6) == 0.6 and detection_quality.threshold_at(pictures, 0.9) == 0
+    absent = [["bird", "frog", "bear", "lion"]]
+    seen = detections(("bird", 0.7, (0, 0, 1, 1)), ("frog", 0.5, (0, 0, 1, 1)), ("cat", 0.9, (0, 0, 1, 1)))
+    assert detection_quality.alarm_rate([([], seen)], absent, 0.6) == 0.25
+    assert detection_quality.harmonic(0.5, 1.0) == pytest.approx(2 / 3) and detection_quality.harmonic(0, 0) == 0
+
+
+def test_colour_prompts_name_the_twin_in_every_second_scene():
+    world = [storybook.scene(storybook.TEST[i]) for i in range(30)]
+    prompts, twins = detection_quality.colour_prompts(world)
+    for index, (scene, prompt, wrong) in enumerate(zip(world, prompts, twins, strict=True)):
+        present = {o.phrase for o in scene.objects}
+        assert present <= set(prompt) and not present & set(wrong) and len(prompt) == len(present) + len(wrong) + 4
+        assert sorted(w.split()[1] for w in wrong) == sorted(o.noun for o in scene.objects if o.colour and index % 2)
+
+
+def test_card_holds_what_was_measured(tmp_path):
+    (tmp_path / "README.md").write_text("<!-- quality --><!-- /quality --><!-- classes --><!-- /classes -->")
+    figures = {"scenes": 1000, "ap50": 0.912345678, "classes": {"cat": (0.9, 0.7, 40)}}
+    detection_quality.write_card(tmp_path, figures)
+    card = (tmp_path / "README.md").read_text()
+    assert "| 0.912 |" in card and "| cat | 0.900 | 0.700 | 40 |" in card
+    assert json.loads((tmp_path / "quality.json").read_text())["ap50"] == 0.91235
 
 
 # ----------------------------------------------------------------------------------------------------------- training
