@@ -8,12 +8,13 @@ long as somebody is using it.
 Only safetensors are opened, only ids of the registry are fetched.
 """
 
+import functools
 import json
 import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,8 +50,7 @@ class Model:
 
     @property
     def megabytes(self) -> float:
-        whole = self.detail or self.module
-        return sum(t.numel() * t.element_size() for t in (*whole.parameters(), *whole.buffers())) / 1e6
+        return _megabytes(self.detail or self.module)
 
     def pixels(self, picture: Image.Image) -> Tensor:
         """A square picture -> (1, 3, size, size), resized and normalised as the model was trained."""
@@ -97,14 +97,49 @@ class Model:
             )
             unknown = list(dict.fromkeys(word for word, _ in words if word not in self.vocabulary))
             if unknown:
-                raise ValueError(
-                    f"{self.spec.name} does not know {', '.join(repr(w[:30]) for w in unknown[:8])}. "
-                    f"Its words are: {', '.join(sorted(w for w in self.vocabulary if w.isalpha()))}."
-                )
+                raise ValueError(not_known(self.spec, unknown, self.vocabulary))
             if len(words) + 2 > ids.shape[1]:
                 raise ValueError(
                     f"{self.spec.name} reads at most {ids.shape[1] - 2} words and commas, not {len(words)}."
                 )
+
+
+@dataclass(frozen=True, eq=False)
+class Detector:
+    """A text-prompted detector in memory."""
+
+    spec: ModelSpec
+    module: nn.Module  # transformers' own object, in eval mode, without gradients
+    processor: Callable  # transformers' image processor: picture -> pixels of the size the model was trained on
+    tokenizer: Callable  # a fast tokenizer of transformers, which knows where in the text each token stands
+    vocabulary: frozenset[str] | None  # the only words it knows; None when it can spell
+    features: OrderedDict = field(default_factory=OrderedDict)  # of the last pictures: see pipelines.detection
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def megabytes(self) -> float:
+        return _megabytes(self.module)
+
+    @functools.cached_property
+    def groundingdino(self) -> nn.Module:
+        """The same weights in the model of groundingdino-py. Raises what `groundingdino_backend.build` raises."""
+        from pipelines.groundingdino_backend import build
+
+        return build(self.module, self.tokenizer).to(self.device).eval().requires_grad_(False)
+
+
+def not_known(spec: ModelSpec, words: list[str], vocabulary: frozenset[str] | None) -> str:
+    """What to say about words a model does not know: at most eight of them, and all that it knows where it cannot
+    spell."""
+    told = f"{spec.name} does not know {', '.join(repr(word[:30]) for word in words[:8])}."
+    return f"{told} Its words are: {', '.join(sorted(w for w in vocabulary if w.isalpha()))}." if vocabulary else told
+
+
+def _megabytes(module: nn.Module) -> float:
+    return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers())) / 1e6
 
 
 # ------------------------------------------------------------------------------------------------ from files to models
@@ -121,7 +156,7 @@ def _open_clip(spec: ModelSpec, folder: Path) -> Model:
     clip = open_clip.create_model(source, device=device()).eval().requires_grad_(False)
     tokenize = open_clip.get_tokenizer(source)
     encoder = OpenClipEncoder(clip.visual)
-    vocabulary = _closed_vocabulary(tokenize)
+    vocabulary = _closed_vocabulary(getattr(tokenize, "tokenizer", None))
     detail = load_detail(folder, clip) if (folder / "detailclip.safetensors").exists() else None
     visual = clip.visual
     return Model(
@@ -138,9 +173,9 @@ def _open_clip(spec: ModelSpec, folder: Path) -> Model:
     )
 
 
-def _closed_vocabulary(tokenize: Callable) -> frozenset[str] | None:
+def _closed_vocabulary(tokenizer: Callable | None) -> frozenset[str] | None:
     """The words of a tokenizer that turns every other word into one unknown token; None for one that can spell."""
-    backend = getattr(getattr(tokenize, "tokenizer", None), "backend_tokenizer", None)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
     return (
         frozenset(backend.get_vocab()) if backend is not None and type(backend.model).__name__ == "WordLevel" else None
     )
@@ -182,10 +217,27 @@ def _transformers(spec: ModelSpec, folder: Path) -> Model:
     return Model(spec, module, encoder, encoder, size, tuple(processor.image_mean), tuple(processor.image_std))
 
 
-_OPENERS = {"openclip": _open_clip, "vit": _transformers, "mae": _transformers}
+def _grounding_dino(spec: ModelSpec, folder: Path) -> Detector:
+    from transformers import AutoImageProcessor, AutoModelForZeroShotObjectDetection, AutoTokenizer
+
+    module = AutoModelForZeroShotObjectDetection.from_pretrained(
+        folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
+    )
+    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return Detector(
+        spec,
+        module.to(device()).eval().requires_grad_(False),
+        processor,
+        tokenizer,
+        _closed_vocabulary(tokenizer),
+    )
 
 
-def open_folder(spec: ModelSpec, folder: Path) -> Model:
+_OPENERS = {"openclip": _open_clip, "vit": _transformers, "mae": _transformers, "grounding_dino": _grounding_dino}
+
+
+def open_folder(spec: ModelSpec, folder: Path) -> Model | Detector:
     """Open the model in this folder, without the cache."""
     return _OPENERS[spec.family](spec, folder)
 
@@ -201,12 +253,12 @@ def default_budget() -> int:
 class Cache:
     """Loaded models, least recently used first, bounded in megabytes; one loading at a time for each model."""
 
-    def __init__(self, megabytes: float, open_model: Callable[[ModelSpec], Model]):
+    def __init__(self, megabytes: float, open_model: Callable[[ModelSpec], Model | Detector]):
         self.megabytes, self.open_model = megabytes, open_model
-        self.models: OrderedDict[str, Model] = OrderedDict()
+        self.models: OrderedDict[str, Model | Detector] = OrderedDict()
         self.lock, self.loading = threading.Lock(), {}
 
-    def get(self, name: str) -> Model:
+    def get(self, name: str) -> Model | Detector:
         with self.lock:
             if name in self.models:
                 self.models.move_to_end(name)
@@ -226,7 +278,7 @@ class Cache:
             return model
 
 
-def open_model(spec: ModelSpec) -> Model:
+def open_model(spec: ModelSpec) -> Model | Detector:
     folder = locate(spec)
     try:
         return open_folder(spec, folder)
@@ -241,8 +293,10 @@ def open_model(spec: ModelSpec) -> Model:
 _CACHE = Cache(default_budget(), open_model)
 
 
-def load(name: str) -> Model:
+def load(name: str) -> Model | Detector:
     """The model of that name, from memory, the bundled folder, the hub's cache or the hub.
+
+    A `Detector` where the family is grounding_dino, else a `Model`.
 
     Raises:
         ValueError: for a name that is not in the registry.

@@ -6,7 +6,7 @@ from typing import Literal
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "models"
 
-Family = Literal["openclip", "vit", "mae"]
+Family = Literal["openclip", "vit", "mae", "grounding_dino"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ModelSpec:
 
     name: str  # in menus, in the API, on the command line
     tier: Literal["bundled", "hub", "converted"]  # converted: offered once its folder has been made
-    family: Family  # which library class opens it: open_clip, a transformers ViT, transformers' ViTMAE
+    family: Family  # which library class opens it: open_clip, or a transformers ViT, ViTMAE or Grounding DINO
     source: str
     title: str
     licence: str
@@ -125,6 +125,39 @@ _SPECS = (
         "https://arxiv.org/abs/2111.06377",
         "1.3 million ImageNet photographs without labels",
         notice="Its authors' repository allows non-commercial use only.",
+    ),
+    ModelSpec(
+        "grounding-dino-tiny",
+        "hub",
+        "grounding_dino",
+        "IDEA-Research/grounding-dino-tiny",
+        "Grounding DINO, Swin-T, 900 queries, at 800 px",
+        "Apache-2.0",
+        690,
+        "https://arxiv.org/abs/2303.05499",
+        "boxes and phrases of Objects365, GoldG and captioned pictures",
+    ),
+    ModelSpec(
+        "grounding-dino-base",
+        "hub",
+        "grounding_dino",
+        "IDEA-Research/grounding-dino-base",
+        "Grounding DINO, Swin-B, 900 queries, at 800 px",
+        "Apache-2.0",
+        934,
+        "https://arxiv.org/abs/2303.05499",
+        "boxes and phrases of seven detection and grounding data sets, COCO among them",
+    ),
+    ModelSpec(
+        "mm-grounding-dino-tiny",
+        "hub",
+        "grounding_dino",
+        "openmmlab-community/mm_grounding_dino_tiny_o365v1_goldg_v3det",
+        "MM-Grounding-DINO, Swin-T, 900 queries, at 800 px",
+        "Apache-2.0",
+        692,
+        "https://arxiv.org/abs/2401.02361",
+        "boxes and phrases of Objects365, GoldG and V3Det",
     ),
 )
 

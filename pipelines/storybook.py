@@ -59,6 +59,11 @@ RELATIONS = {
     "below": (0, 1),
 }  # (columns, rows) from the second
 
+# (colour, thing) pairs the detector is never trained on, two for each colour: what it finds of them it was not taught.
+HELD_OUT = frozenset(
+    (colour, THINGS[(2 * i + step) % len(THINGS)]) for i, colour in enumerate(COLOURS) for step in (0, 5)
+)
+
 # Seeds never cross: a model is trained on TRAIN, tuned on VALIDATION and reported on TEST.
 TRAIN = range(0, 10**9)
 VALIDATION = range(10**9, 2 * 10**9)

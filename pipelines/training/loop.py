@@ -77,7 +77,6 @@ def precision(device: torch.device) -> torch.dtype:
 
 
 def add_arguments(parser: argparse.ArgumentParser, checkpoint: str, steps: int, decay: int, seed: int) -> None:
-    parser.add_argument("--data", default="storybook", help="storybook, a folder of pairs, or WebDataset shards")
     parser.add_argument("--checkpoint", default=checkpoint, help="folder of the resumable checkpoint")
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--batch", type=int, default=64, help="pictures per process and step")
@@ -93,6 +92,10 @@ def add_arguments(parser: argparse.ArgumentParser, checkpoint: str, steps: int, 
     parser.add_argument(
         "--export", type=Path, metavar="FOLDER", help="write the checkpoint's model there instead of training"
     )
+
+
+def add_data_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="storybook", help="storybook, a folder of pairs, or WebDataset shards")
 
 
 def fit(

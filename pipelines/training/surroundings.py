@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipelines.detailclip import DetailCLIP, complement
 from pipelines.painting import blur_some
 from pipelines.training import detailclip
-from pipelines.training.loop import add_arguments, fit, load_checkpoint, seed_everything
+from pipelines.training.loop import add_arguments, add_data_argument, fit, load_checkpoint, seed_everything
 
 RATIOS = (0.5, 0.5, 0.5, 0.25, 0.75)  # of the patches that stay, in turn
 
@@ -58,6 +58,7 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
+    add_data_argument(parser)
     add_arguments(parser, ".checkpoints/outlines", steps=1500, decay=500, seed=3)
     arguments = parser.parse_args()
     if arguments.export:

@@ -1,4 +1,4 @@
-"""The word-level tokenizer of the storybook CLIPs, in the format of transformers (and so of OpenCLIP).
+"""The word-level tokenizers of the storybook models, in the format of transformers (and so of OpenCLIP).
 
 A full CLIP vocabulary of 49,408 words would be most of the parameters of a model this small. One word is one token;
 words outside the list become `[UNK]`, which the app reports instead of passing on.
@@ -52,3 +52,29 @@ def save(folder: Path) -> None:
         "clean_up_tokenization_spaces": False,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
+
+
+PHRASE_IDS = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
+
+
+def phrase_vocabulary() -> dict[str, int]:
+    """Words of the detector and their ids: colours and nouns. Everything around them has the id it has in BERT, because
+    transformers' Grounding DINO looks for separators by these numbers."""
+    return PHRASE_IDS | {word: 2 + i for i, word in enumerate((*storybook.COLOURS, *storybook.NOUNS))}
+
+
+def build_phrases() -> Tokenizer:
+    """The detector's tokenizer: phrases with dots in between, articles passed over."""
+    tokenizer = Tokenizer(models.WordLevel(phrase_vocabulary(), unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\b(an?|the)\s+"), ""),
+            normalizers.Replace(Regex(r"\bgrey\b"), "gray"),
+        ]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[(token, PHRASE_IDS[token]) for token in ("[CLS]", "[SEP]")]
+    )
+    return tokenizer
