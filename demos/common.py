@@ -145,7 +145,7 @@ def light(function: Callable) -> Callable:
 class Remembered:
     """A function of (picture, ...) whose last results are kept, by content; equal requests at once run once.
 
-    This is why a slider costs nothing: it asks again for what was encoded, and gets it back. A result takes up to 3 MB;
+    This is why a slider costs nothing: it asks again for what was encoded, and gets it back. A result takes up to 4 MB;
     the size is for a class of thirty with two pictures each.
     """
 
