@@ -4,7 +4,7 @@
     python -m pipelines.training.surroundings --export .checkpoints/outlines/model
 
 What the surroundings of a hidden patch tell (`pipelines.detailclip.Surroundings`) needs no encoder, no teacher and no
-text, so it is learnt at eight times the speed of the whole. The export is a DetailCLIP for the `--start` of
+text: a step costs a tenth of one of the whole. The export is a DetailCLIP for the `--start` of
 `pipelines.training.detailclip`, all else as it was.
 """
 
