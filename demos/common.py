@@ -209,6 +209,11 @@ class Checkbox(gr.Checkbox):
     preprocess = _as_it_came
 
 
+class CheckboxGroup(gr.CheckboxGroup):
+    is_template = True
+    preprocess = _as_it_came
+
+
 class Textbox(gr.Textbox):
     is_template = True
     preprocess = _as_it_came
@@ -252,6 +257,12 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     if value != int(value):
         raise ValueError(say("{name} must be a whole number, not {value}.", name=name, value=value))
     return int(value)
+
+
+def flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(say("{name} is true or false, not {value}.", name=name, value=str(value)[:40]))
+    return value
 
 
 def choice(name: str, value: object, allowed: Sequence[object]):

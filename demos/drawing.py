@@ -136,6 +136,77 @@ def paint_ids(ids: np.ndarray, colours: dict[int, tuple[int, int, int]], side: i
     return enlarge(cells, side)
 
 
+@dataclass(frozen=True)
+class Frame:
+    """One box on a picture."""
+
+    box: tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture
+    label: str
+    colour: tuple[int, int, int]
+    style: str = "solid"  # "faint": thin, without a label; "truth": dashed white; "picked": twice as thick
+
+
+def frames(image: Image.Image, found: Sequence[Frame], scale: float) -> Image.Image:
+    """Boxes with their labels on a picture that is shown `scale` times as large as it is; faint ones lie below."""
+    image = image.copy()
+    draw = ImageDraw.Draw(image, "RGBA")
+    font = ImageFont.load_default(15)
+    for frame in sorted(found, key=lambda f: ("faint", "truth", "solid", "picked").index(f.style)):
+        x0, y0, x1, y1 = (round(side * scale) for side in frame.box)
+        if frame.style == "faint":
+            draw.rectangle([x0, y0, max(x0, x1), max(y0, y1)], outline=(*frame.colour, 90), width=1)
+        elif frame.style == "truth":
+            _dashed(draw, (x0, y0, x1, y1))
+        else:
+            width = 6 if frame.style == "picked" else 3
+            draw.rectangle([x0, y0, max(x0, x1), max(y0, y1)], outline=frame.colour, width=width)
+            _tag(draw, frame, (x0, y0, y1), image.size, font)
+    return image
+
+
+def _tag(draw: ImageDraw.ImageDraw, frame: Frame, at: tuple[int, int, int], size: tuple[int, int], font) -> None:
+    """The label: above its box, below it at the upper border, and never over the picture's edge."""
+    long, high = round(font.getlength(frame.label)) + 8, 20
+    left, top, bottom = at
+    x = max(0, min(left, size[0] - long))
+    y = max(0, top - high) if top >= high or bottom + high > size[1] else bottom
+    draw.rectangle([x, y, x + long, y + high], fill=frame.colour)
+    light = 0.299 * frame.colour[0] + 0.587 * frame.colour[1] + 0.114 * frame.colour[2] > 140
+    draw.text((x + 4, y + 1), frame.label, font=font, fill=(0, 0, 0) if light else (255, 255, 255))
+
+
+def _dashed(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], dash: int = 7) -> None:
+    x0, y0, x1, y1 = box
+    for width, paint in ((4, (0, 0, 0)), (2, (255, 255, 255))):
+        for x in range(x0, x1, 2 * dash):
+            for y in (y0, y1):
+                draw.line([x, y, min(x + dash, x1), y], fill=paint, width=width)
+        for y in range(y0, y1, 2 * dash):
+            for x in (x0, x1):
+                draw.line([x, y, x, min(y + dash, y1)], fill=paint, width=width)
+
+
+def colour_of(place: int) -> tuple[int, int, int]:
+    """A strong colour for the place-th of any number of things; neighbours are far apart."""
+    value, saturation = (0.95, 0.72)[place // 6 % 2], (0.85, 0.6)[place // 12 % 2]
+    hue = place * 0.618034 % 1
+    return (
+        Image.new("HSV", (1, 1), (int(hue * 255), int(saturation * 255), int(value * 255)))
+        .convert("RGB")
+        .getpixel((0, 0))
+    )
+
+
+def show(picture: Image.Image, most: int = 1024) -> tuple[Image.Image, float]:
+    """A picture at the size at which it is shown, and how many times larger that is: small ones clean squares."""
+    if max(picture.size) <= SIDE:
+        large = enlarge(picture)
+    else:
+        large = picture.copy()
+        large.thumbnail((most, most), Image.Resampling.LANCZOS)
+    return large, large.width / picture.width
+
+
 def strip(images: Sequence[Image.Image], captions: Sequence[str], side: int = 240, gap: int = 12) -> Image.Image:
     """Pictures in one row with a caption under each, on white: a figure to export or to print."""
     font = ImageFont.load_default(15)
@@ -191,15 +262,17 @@ def curves(
     levels: Sequence[tuple[float, str]] = (),
     y_range: tuple[float, float] | None = None,
     title: str = "",
+    x_range: tuple[float, float] | None = None,
+    point: tuple[float, float] | None = None,
 ) -> str:
-    """A line chart as SVG. `mark_x` draws the present setting, `levels` are horizontal lines with a name."""
+    """A line chart as SVG. `mark_x` and `point` draw the present setting, `levels` are horizontal lines with a name."""
     lines = [line for line in lines if len(line.x)]
     if not lines:
         return ""
     width, height, left, right, top, bottom = 560, 300, 52, 14, 26 if title else 12, 40
     xs = [x for line in lines for x in line.x]
     ys = [y for line in lines for y in (*line.y, *(line.low or ()), *(line.high or ()))] + [y for y, _ in levels]
-    x0, x1 = min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1
+    x0, x1 = x_range or (min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1)
     y0, y1 = y_range or (min(ys), max(ys))
     margin = 0 if y_range else 0.06 * (y1 - y0 or 1)
     y0, y1 = y0 - margin, y1 + margin
@@ -239,6 +312,9 @@ def curves(
             parts.append(f'<polygon points="{" ".join(band)}" fill="{colour}" opacity="0.18"/>')
         points = " ".join(at(x, y) for x, y in zip(line.x, line.y, strict=True))
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.2"/>')
+    if point is not None:
+        across, up = at(*point).split(",")
+        parts.append(f'<circle cx="{across}" cy="{up}" r="6" class="point"/>')
     parts.append(
         f'<text x="{(left + width - right) / 2}" y="{height - 6}" text-anchor="middle">{html.escape(x_label)}</text>'
     )
@@ -253,6 +329,56 @@ def curves(
     return f'<figure class="chart">{"".join(parts)}<div class="legend">{legend}</div></figure>'
 
 
+def histogram(values: Sequence[float], x_label: str, y_label: str, mark_x: float, title: str, bins: int = 40) -> str:
+    """How many values lie where between 0 and 1, as SVG; those from `mark_x` on stand out. Heights are square roots,
+    so that a single value beside hundreds can still be seen."""
+    width, height, left, right, top, bottom = 560, 300, 52, 14, 26, 40
+    counts, edges = np.histogram(np.clip(values, 0, 1), bins=bins, range=(0, 1))
+    most = max(1, counts.max()) ** 0.5
+
+    def x(value: float) -> float:
+        return left + value * (width - left - right)
+
+    def y(count: float) -> float:
+        return height - bottom - count**0.5 / most * (height - top - bottom)
+
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(title)}">'
+        f'<text x="{left}" y="15" class="title">{html.escape(title)}</text>'
+    ]
+    for tick in sorted({0, 1, *(int(counts.max() * share) for share in (0.06, 0.3, 1))}):
+        parts.append(
+            f'<line x1="{left}" y1="{y(tick):.1f}" x2="{width - right}" y2="{y(tick):.1f}" class="grid"/>'
+            f'<text x="{left - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{tick}</text>'
+        )
+    for tick in range(6):
+        parts.append(f'<text x="{x(tick / 5):.1f}" y="{height - bottom + 16}" text-anchor="middle">{tick / 5:g}</text>')
+    for count, low, high in zip(counts, edges, edges[1:], strict=False):
+        if count:
+            kind = "above" if (low + high) / 2 >= mark_x else "below"
+            parts.append(
+                f'<rect x="{x(low) + 0.5:.1f}" y="{y(count):.1f}" width="{x(high) - x(low) - 1:.1f}" '
+                f'height="{height - bottom - y(count):.1f}" class="{kind}"/>'
+            )
+    parts.append(
+        f'<line x1="{x(mark_x):.1f}" y1="{height - bottom}" x2="{x(mark_x):.1f}" y2="{top}" class="mark"/>'
+        f'<text x="{(left + width - right) / 2}" y="{height - 6}" text-anchor="middle">{html.escape(x_label)}</text>'
+        f'<text transform="translate(13 {(top + height - bottom) / 2}) rotate(-90)" text-anchor="middle">'
+        f"{html.escape(y_label)}</text></svg>"
+    )
+    return f'<figure class="chart">{"".join(parts)}</figure>'
+
+
+def score_bars(names: Sequence[str], scores: Sequence[float], mark: float, title: str) -> str:
+    """One bar from 0 to 1 per name, highest first, with a line at `mark`: every word's score of one box."""
+    rows = []
+    for place in np.argsort(-np.asarray(scores, float), kind="stable"):
+        colour = SERIES[0] if scores[place] >= mark else SERIES[5]
+        bar = _bar(100 * float(scores[place]), colour, float(scores[place]), mark)
+        rows.append(f"<tr><th>{html.escape(names[place])}</th><td>{bar}</td></tr>")
+    return f'<figure class="bars"><h4>{html.escape(title)}</h4><table>{"".join(rows)}</table></figure>'
+
+
 def pair_bars(names: Sequence[str], first: Sequence[float], second: Sequence[float], labels: tuple[str, str]) -> str:
     """Two bars per name, the longest one full, with their values: the teacher's and the student's distributions."""
     rows, longest = [], max(*first, *second, 1e-9)
@@ -265,8 +391,9 @@ def pair_bars(names: Sequence[str], first: Sequence[float], second: Sequence[flo
     return f'<figure class="bars"><table>{"".join(rows)}</table><div class="legend">{legend}</div></figure>'
 
 
-def _bar(percent: float, colour: str, value: float) -> str:
-    return f'<div class="bar"><i style="width:{percent:.1f}%;background:{colour}"></i><b>{value:.3f}</b></div>'
+def _bar(percent: float, colour: str, value: float, mark: float | None = None) -> str:
+    line = "" if mark is None else f'<u style="inset-inline-start:{100 * mark:.1f}%"></u>'
+    return f'<div class="bar"><i style="width:{percent:.1f}%;background:{colour}"></i>{line}<b>{value:.3f}</b></div>'
 
 
 def facts(rows: Sequence[tuple[str, str, str]]) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,12 +117,17 @@ def draw_scene(recipe: dict) -> storybook.Scene:
     return storybook.scene(int(recipe["seed"]))
 
 
-def scene_picture(recipe: dict) -> tuple[Image.Image, str]:
-    """The picture of a scene with its recipe inside the file, and its caption."""
+def scene_picture(recipe: dict) -> tuple[Image.Image, storybook.Scene]:
+    """The picture of a scene with its recipe inside the file, and the scene."""
     scene = draw_scene(recipe)
     image = Image.fromarray(scene.picture)
     image.info[SCENE_KEY] = json.dumps(recipe)
-    return image, scene.full_caption
+    return image, scene
+
+
+def told_of(scene: storybook.Scene) -> str:
+    """The caption of a scene, where the models know all of its words."""
+    return "" if any(o.noun in storybook.UNSEEN for o in scene.objects) else scene.full_caption
 
 
 PHOTOGRAPHS = {  # pictures in the scikit-image package; sources and licences in assets/scenes/CREDITS.md
@@ -152,12 +157,20 @@ class PictureControls:
     uploaded: Dependency  # an upload has emptied the caption
 
 
-def picture_controls(tab: str, seed: int, caption: gr.Textbox | None = None) -> PictureControls:
+def picture_controls(
+    tab: str,
+    seed: int,
+    caption: gr.Textbox | None = None,
+    tell: Callable[[storybook.Scene], str] = told_of,
+    otherwise: object = "",
+) -> PictureControls:
     """Upload, next scene, a composed scene, a photograph. Must be called inside the tab's layout.
 
-    `caption` is a text field that is to hold the drawn scene's caption, in the same breath as the picture changes.
+    `caption` is a text field that is to hold what `tell` says of the drawn scene, in the same breath as the picture
+    changes, and `otherwise` with a picture that is no scene.
     """
-    first, first_caption = scene_picture({"seed": storybook.TEST[seed]})
+    first, first_scene = scene_picture({"seed": storybook.TEST[seed]})
+    first_caption = tell(first_scene)
     image = Picture(
         value=first,
         label=t("Picture"),
@@ -184,23 +197,22 @@ def picture_controls(tab: str, seed: int, caption: gr.Textbox | None = None) -> 
         )
 
     def next_scene(number: int):
-        picture, told = scene_picture({"seed": storybook.TEST[number + 1]})
-        return picture, told, None, number + 1, *([told] if caption else [])
+        picture, scene = scene_picture({"seed": storybook.TEST[number + 1]})
+        return picture, tell(scene), None, number + 1, *([tell(scene)] if caption else [])
 
     def compose(text: str):
-        picture, told = scene_picture({"text": words(say("The sentence"), text), "seed": 0})
-        told = "" if any(noun in told for noun in storybook.UNSEEN) else told  # the models have no such words
-        return picture, told, None, *([told] if caption else [])
+        picture, scene = scene_picture({"text": words(say("The sentence"), text), "seed": 0})
+        return picture, tell(scene), None, *([tell(scene)] if caption else [])
 
     def photographed(name: str):
-        return photograph(name), "", *([""] if caption else [])
+        return photograph(name), "", *([otherwise] if caption else [])
 
     private = {"api_visibility": "private", "show_progress": "hidden"}
     told = [caption] if caption else []
     following.click(light(next_scene), counter, [image, drawn, photo, counter, *told], **private)
     sentence.submit(light(compose), sentence, [image, drawn, photo, *told], **private)
     photo.input(light(photographed), photo, [image, drawn, *told], **private)
-    uploaded = image.upload(lambda: (None, *([""] * (1 + len(told)))), None, [photo, drawn, *told], **private)
+    uploaded = image.upload(lambda: (None, "", *([otherwise] * len(told))), None, [photo, drawn, *told], **private)
     return PictureControls(image, drawn, uploaded)
 
 

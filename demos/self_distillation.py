@@ -125,7 +125,10 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
         ):
             given, keep_ratio, encoded = look(image, keep_ratio, rule, seed, model)
             found = pipeline.query(
-                encoded, keep_ratio, *_temperatures(teacher_temperature, student_temperature), _flag(centering)
+                encoded,
+                keep_ratio,
+                *_temperatures(teacher_temperature, student_temperature),
+                common.flag(say("Centring"), centering),
             )
             colours = pipeline.principal_colours(encoded, keep_ratio)
             return present(
@@ -151,7 +154,10 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
         ):
             given, keep_ratio, encoded = look(image, keep_ratio, rule, seed, model)
             found = pipeline.query(
-                encoded, keep_ratio, *_temperatures(teacher_temperature, student_temperature), _flag(centering)
+                encoded,
+                keep_ratio,
+                *_temperatures(teacher_temperature, student_temperature),
+                common.flag(say("Centring"), centering),
             )
             grid = len(found.removed)
             cell = drawing.enlarge(encoded.pictures[0]).width // grid  # every panel is as large
@@ -227,12 +233,6 @@ def _temperatures(teacher: object, student: object) -> tuple[float, float]:
         common.number(say("The teacher temperature"), teacher, 0.001, 10),
         common.number(say("The student temperature"), student, 0.001, 10),
     )
-
-
-def _flag(centering: object) -> bool:
-    if not isinstance(centering, bool):
-        raise ValueError(say("Centring is true or false, not {value}.", value=str(centering)[:40]))
-    return centering
 
 
 def present(given: Given, encoded, found, colours, keep_ratio: float, settings: tuple, picked: tuple | None) -> tuple:

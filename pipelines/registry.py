@@ -56,6 +56,17 @@ _SPECS = (
         "open_clip_model.safetensors",
     ),
     ModelSpec(
+        "storybook-grounding-dino",
+        "bundled",
+        "grounding_dino",
+        "storybook-grounding-dino",
+        "Storybook Grounding DINO, Swin 48 wide, 24 queries, at 128 px",
+        "Apache-2.0",
+        8,
+        "https://arxiv.org/abs/2303.05499",
+        STORYBOOK,
+    ),
+    ModelSpec(
         "detailclip-vit-b-16",
         "converted",
         "openclip",

@@ -148,9 +148,9 @@ def test_no_file_says_what_to_do():
 
 
 def test_a_scene_file_brings_its_truth(save):
-    image, caption = pictures.scene_picture({"seed": 2_000_000_005})
+    image, scene = pictures.scene_picture({"seed": 2_000_000_005})
     given = read_picture(save(image, pnginfo=_info(image)))
-    assert given.scene is not None and given.scene.full_caption == caption
+    assert given.scene is not None and given.scene.full_caption == scene.full_caption
 
 
 def test_composed_scene_brings_its_truth(save):

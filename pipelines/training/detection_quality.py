@@ -22,20 +22,10 @@ from PIL import Image
 from pipelines import storybook
 from pipelines.detection import Detection, Truth, encode_with, match, select
 from pipelines.loading import Detector, open_folder
-from pipelines.registry import BUNDLED, ModelSpec
+from pipelines.registry import BUNDLED, MODELS
 from pipelines.training.quality import scenes, table, write_between
 
-SPEC = ModelSpec(
-    "storybook-grounding-dino",
-    "bundled",
-    "grounding_dino",
-    "storybook-grounding-dino",
-    "Storybook Grounding DINO",
-    "Apache-2.0",
-    8,
-    "https://arxiv.org/abs/2303.05499",
-    "",
-)
+SPEC = MODELS["storybook-grounding-dino"]
 Pictures = list[tuple[Truth, list[Detection]]]  # what is in each picture, and what was found in it
 
 IOUS = np.linspace(0.4, 0.95, 12)

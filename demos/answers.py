@@ -1,0 +1,162 @@
+"""What a detector found, held against the truth: the words to ask for, the true boxes, and what is drawn of both."""
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from demos import drawing
+from demos.common import say
+from demos.pictures import Given
+from pipelines import storybook
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One model's detections in one picture at the present thresholds."""
+
+    given: Given
+    encoded: object  # pipelines.detection.Encoded
+    threshold: float  # that a score has to reach: the higher one of the box's and the text's
+    kept: list  # detections that are shown, best first
+    below: list  # those that do not reach the threshold
+    suppressed: int  # boxes that reach the threshold and overlap a better one of their phrase
+    hidden: tuple[str, ...]
+    true: list | None  # (phrase, box) of everything that should be found; None where that is not known
+    matching: object  # pipelines.detection.Matching of `kept` and `true`
+    curve: object  # pipelines.detection.Curve over all thresholds
+
+    def query_at(self, x: float, y: float, faint: bool) -> int | None:
+        """The smallest shown box around a point in pixels of the picture."""
+        around = [d for d in (*self.kept, *(self.below if faint else ())) if _within(d.box, x, y)]
+        return min(around, key=lambda d: _area(d.box)).query if around else None
+
+
+def _within(box: Sequence[float], x: float, y: float) -> bool:
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+
+
+def _area(box: Sequence[float]) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def judge(
+    pipeline, given: Given, encoded, true: list | None, limits: tuple[float, float, float], hidden: Sequence[str]
+) -> Answer:
+    """Detections at these limits (box threshold, text threshold, NMS), without a model."""
+    box, text, nms = limits
+    threshold = max(box, text)
+
+    def visible(detections: list) -> list:
+        return [d for d in detections if d.phrase not in hidden]
+
+    kept = visible(pipeline.select(encoded, box, text, nms))
+    everything = visible(pipeline.select(encoded, 0, 0, nms))
+    without_nms = visible(pipeline.select(encoded, box, text, None))
+    true = true if true is None else [(phrase, each) for phrase, each in true if phrase not in hidden]
+    return Answer(
+        given,
+        encoded,
+        threshold,
+        kept,
+        [d for d in everything if d.score < threshold],
+        len(without_nms) - len(kept),
+        tuple(phrase for phrase in encoded.phrases if phrase in hidden),
+        true,
+        pipeline.match(kept, true or []),
+        pipeline.curve(everything, true or []),
+    )
+
+
+def frames_of(answer: Answer, faint: bool, picked: int | None) -> list[drawing.Frame]:
+    """What is drawn: boxes in the colour of their phrase, true ones dashed, the rest faintly if wanted."""
+    place = {phrase: i for i, phrase in enumerate(answer.encoded.phrases)}
+
+    def frame(d, style: str) -> drawing.Frame:
+        return drawing.Frame(d.box, f"{d.phrase} {d.score:.2f}", drawing.colour_of(place[d.phrase]), style)
+
+    drawn = [frame(d, "faint") for d in answer.below] if faint else []
+    drawn += [drawing.Frame(box, phrase, (255, 255, 255), "truth") for phrase, box in answer.true or ()]
+    drawn += [frame(d, "picked" if d.query == picked else "solid") for d in answer.kept]
+    return drawn + [frame(d, "picked") for d in answer.below if faint and d.query == picked]
+
+
+# --------------------------------------------------------------------------------------------------------------- words
+
+
+def _present(scene: storybook.Scene) -> list[str]:
+    """The phrases of a scene that a detector can be asked for, each once."""
+    return list(dict.fromkeys(o.phrase for o in scene.objects if o.noun not in storybook.UNSEEN))
+
+
+def _absent(scene: storybook.Scene, count: int) -> list[str]:
+    """Words that are not in the scene: its coloured things in another colour first, then other nouns."""
+    dice, nouns = random.Random(scene.full_caption), {o.noun for o in scene.objects}
+    twins = [
+        f"{dice.choice([c for c in storybook.COLOURS if c != o.colour])} {o.noun}" for o in scene.objects if o.colour
+    ]
+    others = dice.sample([noun for noun in storybook.NOUNS if noun not in nouns], count)
+    return [*twins, *others][:count]
+
+
+def asked_of(scene: storybook.Scene) -> str:
+    """The line of words a scene comes with: what is there, and two that are not."""
+    return " . ".join([*_present(scene), *_absent(scene, 2)]) + " ."
+
+
+def fill(kind: str, given: Given) -> str:
+    """The line of words of a button: `there`, `absent` or `all`.
+
+    Raises:
+        ValueError: for a picture whose truth is not known, but for `all`.
+    """
+    if kind == "all":
+        return " . ".join(storybook.NOUNS) + " ."
+    if given.scene is None:
+        raise ValueError(say("What is in this picture is not known here; it is known of storybook scenes."))
+    words = _present(given.scene) if kind == "there" else _absent(given.scene, 6)
+    return " . ".join(words) + " ."
+
+
+# --------------------------------------------------------------------------------------------------------------- truth
+
+
+def truth_line(phrase: str, box: Sequence[float]) -> str:
+    return f"{phrase}: {' '.join(f'{side:.0f}' for side in box)}"
+
+
+def truth_of(given: Given, phrases: Sequence[str], text: str) -> list | None:
+    """(phrase, box) of what should be found for these phrases: as typed or drawn, else the scene's own.
+
+    An object of the scene counts for the most exact phrase of it that was asked for, "red car" before "car".
+
+    Raises:
+        ValueError: for a line that is no box, a box outside the picture or without an area, a phrase not asked for.
+    """
+    if not text.strip():
+        if given.scene is None:
+            return None
+        names = [next((n for n in (o.phrase, o.noun) if n in phrases), None) for o in given.scene.objects]
+        return [(name, o.box) for name, o in zip(names, given.scene.objects, strict=True) if name]
+    true = []
+    for line in filter(str.strip, re.split(r"[;\n]", text)):
+        form = re.fullmatch(r"\s*(.+?)\s*:\s*" + r"[\s,]+".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*", line)
+        if not form:
+            raise ValueError(say("{line} is no true box. Write: cat: 12 30 70 96", line=repr(line.strip()[:60])))
+        phrase, (x0, y0, x1, y1) = " ".join(form[1].lower().split()), map(float, form.groups()[1:])
+        width, height = given.picture.size
+        if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
+            raise ValueError(
+                say(
+                    "The true box of {phrase} is not inside the picture of {width} by {height} pixels, or has no area.",
+                    phrase=phrase,
+                    width=width,
+                    height=height,
+                )
+            )
+        if phrase not in phrases:
+            raise ValueError(
+                say("{phrase} is not among the words to look for: {words}.", phrase=phrase, words=", ".join(phrases))
+            )
+        true.append((phrase, (x0, y0, x1, y1)))
+    return true
