@@ -1,6 +1,5 @@
 """Tab 4: words to boxes, and a threshold that is your choice. Wraps pipelines/detection.py."""
 
-
 import gradio as gr
 
 from demos import common, drawing, lessons, pictures
@@ -13,6 +12,7 @@ TAB = "detection"
 FIRST = 4  # scene of the test range
 BETTER = ("grounding-dino-tiny", "mm-grounding-dino-tiny")
 BACKENDS = {"transformers": "transformers", "groundingdino": "groundingdino-py, by its authors"}
+MOST_BARS = 24  # phrases whose scores are drawn for one box
 MOST_TEXT = 4000  # characters of words, and of true boxes
 FILLS = {"there": "what is there", "all": "all 24 nouns", "absent": "what is not there"}
 CLICKS = {"ask": "shows its score for every word", "draw": "sets a corner of a true box"}
@@ -77,10 +77,13 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
                 below = gr.Column()
             with gr.Column(scale=8, min_width=320):
                 with gr.Row():
-                    boxes = pictures.panel(TAB, "boxes", "What was found: click a box")
-                    other = pictures.panel(TAB, "other", "The other model")
-                    bars = gr.HTML(elem_id=f"{TAB}-bars", min_height=200)
+                    with gr.Column(min_width=300):
+                        boxes = pictures.panel(TAB, "boxes", "What was found: click a box")
+                        other = pictures.panel(TAB, "other", "The other model")
+                    with gr.Column(min_width=300):
+                        bars = gr.HTML(elem_id=f"{TAB}-bars", min_height=200)
                 box_threshold = _slider("box", 0.3, "Box threshold", "Keeps boxes from this score on")
+                charts = gr.HTML(elem_id=f"{TAB}-charts")
                 with gr.Row():
                     text_threshold = _slider("text", 0.25, "Text threshold", "Names a box by words from this score on")
                     nms_iou = _slider("nms", 0.5, "Overlap limit (NMS)", "A box that overlaps a better one more, goes")
@@ -91,7 +94,6 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
                 numbers = gr.HTML(elem_id=f"{TAB}-facts")
                 formula = gr.Markdown(latex_delimiters=common.LATEX, elem_id=f"{TAB}-formula")
                 note = gr.Markdown(elem_id=f"{TAB}-note", elem_classes="note")
-                charts = gr.HTML(elem_id=f"{TAB}-charts")
                 with gr.Accordion(t("Numbers as JSON, and export"), open=False):
                     result = gr.JSON(label=t("Numbers"), elem_id=f"{TAB}-json")
                     save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
@@ -234,12 +236,7 @@ def present(found: list[Answer], faint: bool, picked: int | None) -> tuple:
     encoded, phrases = answer.encoded, list(answer.encoded.phrases)
     if picked is None or picked >= len(encoded.scores):
         picked = int(encoded.scores.max(1).argmax())
-    bars = drawing.score_bars(
-        [*encoded.words, *(f"“{p}”" for p in phrases if " " in p)],
-        [*encoded.word_scores[picked], *(encoded.scores[picked, i] for i, p in enumerate(phrases) if " " in p)],
-        answer.threshold,
-        say("Box {number} for every word", number=picked + 1),
-    )
+    bars = drawing.score_bars(*_word_scores(encoded, picked), answer.threshold, _title(answer, picked))
     other = gr.Image(picture_of(found[1], faint, None), visible=True) if len(found) > 1 else gr.Image(visible=False)
     return (
         picture_of(answer, faint, picked),
@@ -254,6 +251,26 @@ def present(found: list[Answer], faint: bool, picked: int | None) -> tuple:
         common.Dropdown(phrases, value=phrases[0]),
         numbers_of(answer),
     )
+
+
+def _title(answer: Answer, picked: int) -> str:
+    shown = [d for d in answer.kept if d.query == picked]
+    if not shown:
+        return say("Guess {number}, not shown: its score for every word", number=picked + 1)
+    return say("Guess {number}, {phrase}: its score for every word", number=picked + 1, phrase=shown[0].phrase)
+
+
+def _word_scores(encoded, picked: int) -> tuple[list[str], list[float]]:
+    """The phrases by falling score of this guess, each followed by its words where it has several."""
+    names, scores = [], []
+    for place in encoded.scores[picked].argsort()[::-1][:MOST_BARS]:
+        names.append(encoded.phrases[place])
+        scores.append(float(encoded.scores[picked, place]))
+        words = range(*encoded.spans[place])
+        if len(words) > 1:
+            names += [f"\u2003{encoded.words[w]}" for w in words]
+            scores += [float(encoded.word_scores[picked, w]) for w in words]
+    return names, scores
 
 
 def numbers_of(answer: Answer) -> dict:
@@ -292,10 +309,9 @@ def _tables(answer: Answer) -> str:
     if not rows:
         rows = [[say("nothing reaches the threshold"), "", "", "", ""]]
     head = [say("phrase"), say("score"), say("box, pixels"), say("IoU with truth"), say("so it is")]
-    return drawing.grid_table(head, rows) + drawing.grid_table(
-        [say("word by word"), say("highest score"), say("to the threshold"), say("boxes"), say("in the picture")],
-        [_word_row(answer, place, phrase) for place, phrase in enumerate(answer.encoded.phrases)],
-    )
+    heads = [say("word by word"), say("highest score"), say("to the threshold"), say("boxes"), say("in the picture")]
+    by_word = [_word_row(answer, place, phrase) for place, phrase in enumerate(answer.encoded.phrases)]
+    return f'<div class="tables">{drawing.grid_table(head, rows)}{drawing.grid_table(heads, by_word)}</div>'
 
 
 def _word_row(answer: Answer, place: int, phrase: str) -> list[str]:

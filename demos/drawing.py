@@ -370,12 +370,11 @@ def histogram(values: Sequence[float], x_label: str, y_label: str, mark_x: float
 
 
 def score_bars(names: Sequence[str], scores: Sequence[float], mark: float, title: str) -> str:
-    """One bar from 0 to 1 per name, highest first, with a line at `mark`: every word's score of one box."""
+    """One bar from 0 to 1 per name with a line at `mark`: every word's score of one box."""
     rows = []
-    for place in np.argsort(-np.asarray(scores, float), kind="stable"):
-        colour = SERIES[0] if scores[place] >= mark else SERIES[5]
-        bar = _bar(100 * float(scores[place]), colour, float(scores[place]), mark)
-        rows.append(f"<tr><th>{html.escape(names[place])}</th><td>{bar}</td></tr>")
+    for name, score in zip(names, scores, strict=True):
+        bar = _bar(100 * score, SERIES[0] if score >= mark else SERIES[5], score, mark)
+        rows.append(f"<tr><th>{html.escape(name)}</th><td>{bar}</td></tr>")
     return f'<figure class="bars"><h4>{html.escape(title)}</h4><table>{"".join(rows)}</table></figure>'
 
 

@@ -67,6 +67,16 @@ CONTRACT = {  # endpoint: (optional arguments with their defaults, keys of the J
         },
         {"mse_masked", "psnr_masked", "ssim_masked", "psnr_mean_colour", "psnr_neighbours", "tokens_visible", "mask"},
     ),
+    "/detection": (
+        {
+            "box_threshold": 0.3,
+            "text_threshold": 0.25,
+            "nms_iou": 0.5,
+            "model": "storybook-grounding-dino",
+            "backend": "transformers",
+        },
+        {"detections", "queries", "milliseconds"},
+    ),
 }
 
 
@@ -178,6 +188,13 @@ def test_sweep_arrives_in_steps(client, scene_file):
         ("/self_distillation", {"keep_ratio": 1e308}, "keep ratio must be a number"),
         ("/self_distillation", {"centering": "yes"}, "true or false"),
         ("/self_distillation", {"model": "storybook-clip-b"}, "no teacher"),
+        ("/detection", {"box_threshold": 2}, "box threshold must be a number from 0 to 1"),
+        ("/detection", {"prompt": ". . ."}, "no word to look for"),
+        ("/detection", {"prompt": "a zebra"}, "does not know"),
+        ("/detection", {"prompt": "cat . " * 700}, "too long"),
+        ("/detection", {"prompt": " . ".join(f"cat {'red ' * i}" for i in range(24))}, "reads at most"),
+        ("/detection", {"backend": "c++"}, "must be one of"),
+        ("/detection", {"truth": "elephant: 0 0 900 900"}, "not inside the picture"),
     ],
 )
 def test_bad_settings_through_the_raw_api_get_a_message_and_the_next_request_works(
@@ -251,7 +268,7 @@ def test_messages_come_in_the_visitors_language(app_url, monkeypatch):
 
 
 def test_tabs_stand_in_teaching_order():
-    assert [tab.TAB for tab in app.TABS] == ["self_distillation", "token_removal", "reconstruction"]
+    assert [tab.TAB for tab in app.TABS] == ["self_distillation", "token_removal", "reconstruction", "detection"]
 
 
 def test_all_compute_events_share_one_slot_and_names_are_unique():

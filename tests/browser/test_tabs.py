@@ -23,6 +23,7 @@ MAIN = {  # tab: (its button, its main slider, the picture that must follow)
     "self_distillation": ("1 · Self-distillation", "keep", "seen"),
     "token_removal": ("2 · Token removal", "keep", "kept"),
     "reconstruction": ("3 · Reconstruction", "mask-ratio", "left"),
+    "detection": ("4 · Detection", "box", "boxes"),
 }
 ARGUMENTS = [
     "--no-sandbox",
