@@ -18,6 +18,7 @@ class Answer:
     given: Given
     encoded: object  # pipelines.detection.Encoded
     threshold: float  # that a score has to reach: the higher one of the box's and the text's
+    unnamed: bool  # whether it is the text's
     kept: list  # detections that are shown, best first
     below: list  # those that do not reach the threshold
     suppressed: int  # boxes that reach the threshold and overlap a better one of their phrase
@@ -58,6 +59,7 @@ def judge(
         given,
         encoded,
         threshold,
+        text > box,
         kept,
         [d for d in everything if d.score < threshold],
         len(without_nms) - len(kept),

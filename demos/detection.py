@@ -343,6 +343,9 @@ def _facts(answer: Answer) -> str:
             else say("once for each picture and line of words; the sliders never run it"),
         ),
     ]
+    if answer.unnamed:
+        told = say("the text threshold, the higher one: a box without a name is not kept")
+        rows.insert(1, (say("Threshold that counts"), f"{answer.threshold:.2f}", told))
     if answer.true:
         precision, recall = answer.curve.at(answer.threshold)
         rows[1:1] = [

@@ -19,11 +19,11 @@ from demos import pictures
 
 expect.set_options(timeout=30_000)
 
-MAIN = {  # tab: (its button, its main slider, the picture that must follow)
-    "self_distillation": ("1 · Self-distillation", "keep", "seen"),
-    "token_removal": ("2 · Token removal", "keep", "kept"),
-    "reconstruction": ("3 · Reconstruction", "mask-ratio", "left"),
-    "detection": ("4 · Detection", "box", "boxes"),
+MAIN = {  # tab: (its button, its main slider, where to, the picture that must follow)
+    "self_distillation": ("1 · Self-distillation", "keep", 0.8, "seen"),
+    "token_removal": ("2 · Token removal", "keep", 0.8, "kept"),
+    "reconstruction": ("3 · Reconstruction", "mask-ratio", 0.8, "left"),
+    "detection": ("4 · Detection", "box", 0.02, "boxes"),
 }
 ARGUMENTS = [
     "--no-sandbox",
@@ -96,14 +96,16 @@ def watched(browser, app_url):
 
 @pytest.mark.parametrize("tab", MAIN)
 def test_photograph_in_slider_moved_picture_changed(watched, tab, tmp_path, connections_elsewhere):
-    _, slider, shown = MAIN[tab]
+    _, slider, value, shown = MAIN[tab]
     watched.open(tab)
     first = watched.picture(f"#{tab}-{shown}")
     photograph = tmp_path / "cat.png"
     pictures.photograph("cat (fur)").save(photograph)
     watched.page.locator(f"#{tab}-image input[type=file]").set_input_files(str(photograph))
     uploaded = watched.changed_picture(f"#{tab}-{shown}", first)
-    watched.set_slider(f"#{tab}-{slider}", 0.8)
+    if tab == "detection":
+        watched.set_slider("#detection-text", 0)  # the higher threshold counts
+    watched.set_slider(f"#{tab}-{slider}", value)
     watched.changed_picture(f"#{tab}-{shown}", uploaded)
     expect(watched.page.locator(f"#{tab}-note")).to_contain_text("only ever seen drawn storybook scenes")
     assert watched.outside == [] and watched.errors == [] and connections_elsewhere == []
@@ -229,3 +231,42 @@ def test_tabs_can_be_reached_by_keyboard(watched):
     tab.focus()
     tab.press("Enter")
     assert watched.picture("#token_removal-heat").std() > 5
+
+
+def test_words_typed_threshold_moved_boxes_appear_and_vanish(watched):
+    watched.open("detection")
+    watched.picture("#detection-boxes")
+    sentence = watched.page.locator("#detection-compose textarea, #detection-compose input").first
+    sentence.fill("a cat left of a red car on grass")
+    sentence.press("Enter")
+    words = watched.page.locator("#detection-prompt textarea, #detection-prompt input").first
+    expect(words).to_have_value(re.compile("cat . red car ."))
+    words.fill("cat . red car")
+    words.press("Enter")
+    facts, table = watched.page.locator("#detection-facts"), watched.page.locator("#detection-table table").first
+    expect(facts).to_contain_text("of 2 true boxes")
+    expect(table).to_contain_text("red car")
+    found = watched.picture("#detection-boxes")
+    watched.set_slider("#detection-box", 0.99)
+    expect(table).to_contain_text("nothing reaches the threshold")
+    expect(facts).to_contain_text("0, 0, 2")
+    empty = watched.changed_picture("#detection-boxes", found)
+    watched.set_slider("#detection-box", 0.3)
+    watched.changed_picture("#detection-boxes", empty)
+    expect(table.locator("tr")).to_have_count(3)
+    watched.page.locator("#detection-boxes img").first.click(position={"x": 5, "y": 5})  # no box there: the best one
+    expect(watched.page.locator("#detection-bars tr")).to_have_count(4)  # cat, red car, red, car
+    assert watched.outside == [] and watched.errors == []
+
+
+def test_boxes_drawn_by_hand_are_the_truth(watched):
+    watched.open("detection")
+    watched.picture("#detection-boxes")
+    watched.page.get_by_text("Two models side by side, and your own truth").click()
+    watched.page.get_by_text("sets a corner of a true box").click()
+    picture, truth = watched.page.locator("#detection-boxes img").first, watched.page.locator("#detection-truth textarea")
+    picture.click(position={"x": 30, "y": 40})
+    expect(watched.page.get_by_test_id("toast-body")).to_contain_text("Click the opposite one")
+    picture.click(position={"x": 130, "y": 160})
+    expect(truth).to_have_value(re.compile(r"^[\w ]+: \d+ \d+ \d+ \d+$"))
+    expect(watched.page.locator("#detection-facts")).to_contain_text("of 1 true boxes")
