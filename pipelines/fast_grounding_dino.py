@@ -1,0 +1,186 @@
+"""The same Grounding DINO, sooner: transformers' modules with other forwards, over the same weights.
+
+`faster` gives a second view of a model, GroundingDino or MMGroundingDino of any size, in which the parts that cost the
+time compute the same result in another order; the model itself stays as it is. The view takes one picture size and
+one prompt at a time: it reads no padding masks.
+
+1. Fusion of picture and words: (N, d) pixels times (d, c) weights times (c, T) words, with T far below c, is cheaper
+   from the right. All three projections of the pixels fall away.
+2. Deformable attention (Zhu et al. 2020, https://arxiv.org/abs/2010.04159): a weighted sum of bilinear samples is a
+   weighted sum of rows, which an embedding bag adds up without writing any of them down.
+3. What is wide and soon forgotten is made for a few pixels at a time, so that it stays in the processor's cache.
+4. Plain attention by PyTorch's fused one.
+
+With `precision="bfloat16"` the linear layers multiply in bfloat16 and everything between them stays float32: norms,
+softmax, sampling, the heads that refine boxes, and the text tower, whose few tokens would gain nothing.
+"""
+
+import copy
+import types
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Precision = Literal["float32", "bfloat16"]
+
+ROWS = 1024  # pixels at a time: their 2048 hidden units are 8 MB
+
+
+def _fusion(
+    layer: nn.Module, vision_features: Tensor, text_features: Tensor, **_
+) -> tuple[tuple[Tensor, None], tuple[Tensor, None]]:
+    """(B, N, d) pixels and (B, T, d) words look at each other, with h heads of c channels (GLIP, Li et al. 2021,
+    https://arxiv.org/abs/2112.03857).
+
+    A pixel x and a word meet in (Wx + b) . k = x . (W'k) + b . k, so it is the T words that go through W. What a word
+    takes from the pixels is W (sum of p x) + b, the shares p adding up to 1; and what a pixel takes from the words is
+    projected while it is still words.
+    """
+    attention = layer.attn
+    pixels, text = layer.layer_norm_vision(vision_features), layer.layer_norm_text(text_features)
+    by_head = text.shape[:2] + (attention.num_heads, attention.head_dim)  # (B, T, h, c)
+
+    def weight(linear: nn.Module) -> Tensor:  # (h, c, d)
+        return linear.weight.unflatten(0, by_head[2:])
+
+    keys = attention.text_proj(text).view(by_head) * attention.scale
+    asked = torch.einsum("bthc,hcd->bhtd", keys, weight(attention.vision_proj)).flatten(1, 2)  # (B, hT, d)
+    constant = torch.einsum("bthc,hc->bht", keys, attention.vision_proj.bias.view(by_head[2:]))
+    similar = (asked @ pixels.transpose(1, 2)).unflatten(1, constant.shape[1:]) + constant[..., None]  # (B, h, T, N)
+
+    seen = similar.softmax(-1).flatten(1, 2) @ pixels  # (B, hT, d)
+    seen = torch.einsum("bhtd,hcd->bthc", seen.unflatten(1, constant.shape[1:]), weight(attention.values_vision_proj))
+    to_text = attention.out_text_proj(seen.flatten(2) + attention.values_vision_proj.bias)
+
+    told = attention.values_text_proj(text).view(by_head)
+    told = torch.einsum("bthc,dhc->bhtd", told, attention.out_vision_proj.weight.unflatten(1, by_head[2:]))
+    to_pixels = similar.softmax(2).flatten(1, 2).transpose(1, 2) @ told.flatten(1, 2)  # (B, N, d)
+    to_pixels = to_pixels + attention.out_vision_proj.bias
+    return (pixels + layer.vision_param * to_pixels, None), (text + layer.text_param * to_text, None)
+
+
+def _sampled(values: Tensor, sizes: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sums of bilinear samples, zero outside the picture.
+
+    Args:
+        values: (S, h, d), the pixels of all L levels one after the other.
+        sizes: (L, 2) width and height of each level in pixels.
+        places: (Q, h, L, P, 2) x and y as shares of the picture.
+        weights: (Q, h, L, P) of each sample.
+
+    Returns:
+        (Q, h * d)
+    """
+    queries, heads = places.shape[:2]
+    width, areas = sizes[:, 0].view(-1, 1, 1, 1), sizes.prod(1)
+    place = places * sizes[:, None] - 0.5  # in pixels, whole numbers at their centres
+    before = place.floor()
+    share = place - before
+    corners = torch.stack([before, before + 1], -1)  # (Q, h, L, P, 2 axes, 2)
+    last = sizes[:, None, :, None] - 1
+    kept = corners.clamp(torch.zeros_like(last), last)
+    shares = torch.stack([1 - share, share], -1) * (kept == corners)
+    (x, y), (of_x, of_y) = kept.unbind(-2), shares.unbind(-2)
+    rows = y[..., None] * width + x[..., None, :]  # (Q, h, L, P, 2, 2) within the level
+    rows = rows + (areas.cumsum(0) - areas).view(-1, 1, 1, 1)
+    rows = rows * heads + torch.arange(heads, device=rows.device).view(-1, 1, 1, 1, 1)
+    parts = (weights[..., None] * of_y)[..., None] * of_x[..., None, :]
+    bags = F.embedding_bag(
+        rows.int().view(queries * heads, -1),
+        values.reshape(-1, values.shape[-1]),
+        mode="sum",
+        per_sample_weights=parts.view(queries * heads, -1),
+    )
+    return bags.view(queries, -1)
+
+
+def _deformable_attention(
+    layer: nn.Module,
+    hidden_states: Tensor,
+    encoder_hidden_states: Tensor,
+    position_embeddings: Tensor,
+    reference_points: Tensor,
+    spatial_shapes: Tensor,
+    **_,
+) -> tuple[Tensor, None]:
+    """(B, Q, d) queries look at P places of each level around their (B, Q, L, 2) points or (B, Q, L, 4) boxes."""
+    sizes = spatial_shapes.flip(1).to(hidden_states.dtype)
+    values = layer.value_proj(encoder_hidden_states).unflatten(-1, (layer.n_heads, -1))  # (B, S, h, d / h)
+    grid = layer.n_heads, layer.n_levels, layer.n_points
+
+    def look(values: Tensor, queries: Tensor, reference: Tensor) -> Tensor:
+        """Of one picture: (S, h, d / h), (Q, d) and (Q, L, 2 or 4) -> (Q, d)."""
+        offsets = layer.sampling_offsets(queries).unflatten(-1, (*grid, 2))  # (Q, h, L, P, 2)
+        weights = layer.attention_weights(queries).unflatten(-1, (grid[0], -1)).softmax(-1).unflatten(-1, grid[1:])
+        reference = reference[:, None, :, None]  # (Q, 1, L, 1, 2 or 4)
+        reach = reference[..., 2:] / (2 * layer.n_points) if reference.shape[-1] == 4 else 1 / sizes[:, None]
+        return _sampled(values, sizes, reference[..., :2] + offsets * reach, weights)
+
+    queries = hidden_states + position_embeddings
+    found = [
+        look(of_one, some, around)
+        for of_one, picture, references in zip(values, queries, reference_points, strict=True)
+        for some, around in zip(picture.split(ROWS), references.split(ROWS), strict=True)
+    ]
+    return layer.output_proj(torch.cat(found).view_as(hidden_states)), None
+
+
+def _deformable_layer(layer: nn.Module, hidden_states: Tensor, **others) -> tuple[Tensor, None]:
+    """(B, N, d) pixels look around, then change one by one, a few of them at a time."""
+    seen, _ = layer.self_attn(hidden_states=hidden_states, encoder_hidden_states=hidden_states, **others)
+    pixels = layer.self_attn_layer_norm(hidden_states + seen)
+    changed = [layer.fc2(layer.activation_fn(layer.fc1(some))) for some in pixels.split(ROWS, dim=1)]
+    return layer.final_layer_norm(pixels + torch.cat(changed, dim=1)), None
+
+
+def _attention(
+    layer: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None = None, **_
+) -> tuple[Tensor, None]:
+    """(B, Q, d) and (B, K, d) -> (B, Q, d); the mask, (B, h, Q, K), is added to the scores."""
+
+    def by_head(linear: nn.Module, tokens: Tensor) -> Tensor:
+        return linear(tokens).unflatten(-1, (layer.num_attention_heads, -1)).transpose(1, 2)
+
+    context = F.scaled_dot_product_attention(
+        by_head(layer.query, queries), by_head(layer.key, keys), by_head(layer.value, values), attention_mask
+    )
+    return layer.out_proj(context.transpose(1, 2).flatten(2)), None
+
+
+def _linear(layer: nn.Module, tokens: Tensor) -> Tensor:
+    """float32 in and out, bfloat16 products."""
+    return F.linear(tokens.bfloat16(), *layer.halved).float()
+
+
+FORWARDS: dict[str, Callable] = {  # transformers' class, without GroundingDino in front
+    "FusionLayer": _fusion,
+    "DeformableLayer": _deformable_layer,
+    "MultiscaleDeformableAttention": _deformable_attention,
+    "MultiheadAttention": _attention,
+}
+EXACT = "MLPPredictionHead", "BertModel"  # whose products stay float32
+
+
+def faster(module: nn.Module, precision: Precision = "float32") -> nn.Module:
+    """A second view of `module`, in eval mode, that computes the same.
+
+    bfloat16 needs memory for a second copy of the linear layers, and is slower where the processor has no such
+    products.
+
+    Raises:
+        ValueError: for an unknown precision.
+    """
+    if precision not in get_args(Precision):
+        raise ValueError(f"The precision must be one of {', '.join(get_args(Precision))}, not {precision!r}.")
+    view, name = copy.copy(module), type(module).__name__.removeprefix("MM").removeprefix("GroundingDino")
+    if precision == "bfloat16" and isinstance(module, nn.Linear):
+        view.halved = module.weight.bfloat16(), None if module.bias is None else module.bias.bfloat16()
+        view.forward = types.MethodType(_linear, view)
+    if name in FORWARDS:
+        view.forward = types.MethodType(FORWARDS[name], view)
+    inside = "float32" if name in EXACT else precision
+    view._modules = {name: child and faster(child, inside) for name, child in module._modules.items()}
+    return view
