@@ -62,39 +62,61 @@ def _fusion(
     return (pixels + layer.vision_param * to_pixels, None), (text + layer.text_param * to_text, None)
 
 
-def _sampled(values: Tensor, sizes: Tensor, places: Tensor, weights: Tensor) -> Tensor:
+def _in_parts(change: Callable, tokens: Tensor) -> Tensor:
+    """`change` of (B, N, d) tokens that do not look at each other, a few of them at a time."""
+    return torch.cat([change(some) for some in tokens.split(ROWS, dim=1)], dim=1)
+
+
+def _columns(layer: nn.Module, spatial_shapes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(2, C) width and height of the level that each of the C = h * L * P samples of a query looks at; (C) the row
+    where that level begins in a table of (S * h, d / h) values, one row for each head; and (C) its head."""
+    sizes, heads = spatial_shapes.flip(1), torch.arange(layer.n_heads, device=spatial_shapes.device)
+    areas = sizes.prod(1)
+    starts = (areas.cumsum(0) - areas) * layer.n_heads
+    grid = layer.n_heads, layer.n_levels, layer.n_points
+    by_level = torch.cat([sizes.T, starts[None]])[:, None, :, None].expand(3, *grid).flatten(1)
+    return by_level[:2].float(), by_level[2], heads[:, None].expand(grid[0], grid[1] * grid[2]).flatten()
+
+
+def _sampled(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, sizes: Tensor, starts: Tensor) -> Tensor:
     """Weighted sums of bilinear samples, zero outside the picture.
 
+    A sample lies between four pixels, so that k of them are a weighted sum of 4k rows of `values`. All arithmetic is
+    on (Q, C) matrices: the same with an axis for heads, levels and points would run through them four numbers at a
+    time.
+
     Args:
-        values: (S, h, d), the pixels of all L levels one after the other.
-        sizes: (L, 2) width and height of each level in pixels.
-        places: (Q, h, L, P, 2) x and y as shares of the picture.
-        weights: (Q, h, L, P) of each sample.
+        values: (S, h, d) of all levels, one after the other.
+        x, y: (Q, C) in pixels of the sample's level, whole numbers at their centres; C counts the samples of all heads.
+        weights: (Q, C) of the samples.
+        sizes: (2, C) width and height of the sample's level.
+        starts: (C) where its level and head begin among the S * h rows of `values`.
 
     Returns:
         (Q, h * d)
     """
-    queries, heads = places.shape[:2]
-    width, areas = sizes[:, 0].view(-1, 1, 1, 1), sizes.prod(1)
-    place = places * sizes[:, None] - 0.5  # in pixels, whole numbers at their centres
-    before = place.floor()
-    share = place - before
-    corners = torch.stack([before, before + 1], -1)  # (Q, h, L, P, 2 axes, 2)
-    last = sizes[:, None, :, None] - 1
-    kept = corners.clamp(torch.zeros_like(last), last)
-    shares = torch.stack([1 - share, share], -1) * (kept == corners)
-    (x, y), (of_x, of_y) = kept.unbind(-2), shares.unbind(-2)
-    rows = y[..., None] * width + x[..., None, :]  # (Q, h, L, P, 2, 2) within the level
-    rows = rows + (areas.cumsum(0) - areas).view(-1, 1, 1, 1)
-    rows = rows * heads + torch.arange(heads, device=rows.device).view(-1, 1, 1, 1, 1)
-    parts = (weights[..., None] * of_y)[..., None] * of_x[..., None, :]
-    bags = F.embedding_bag(
-        rows.int().view(queries * heads, -1),
-        values.reshape(-1, values.shape[-1]),
-        mode="sum",
-        per_sample_weights=parts.view(queries * heads, -1),
-    )
-    return bags.view(queries, -1)
+    heads, width = values.shape[1], sizes[0] * values.shape[1]
+
+    def sides(place: Tensor, size: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The two pixels around each place on one axis: which, and their shares, 0 where there is none."""
+        before = place.floor()
+        share = place - before
+        after = before + 1
+        first, second = before.clamp(0, None).minimum(size - 1), after.clamp(0, None).minimum(size - 1)
+        return [(first, (1 - share) * (first == before)), (second, share * (second == after))]
+
+    rows, parts = [], []
+    for row, of_row in sides(y, sizes[1]):
+        start, of_row = row * width + starts, weights * of_row
+        for column, of_column in sides(x, sizes[0]):
+            rows.append(column * heads + start)
+            parts.append(of_row * of_column)
+
+    def bags(corners: list[Tensor]) -> Tensor:  # four of (Q, C) -> (Q * h, 4 C / h)
+        return torch.stack([corner.unflatten(1, (heads, -1)) for corner in corners], 2).view(len(x) * heads, -1)
+
+    table = values.reshape(-1, values.shape[-1])
+    return F.embedding_bag(bags(rows).int(), table, mode="sum", per_sample_weights=bags(parts)).view(len(x), -1)
 
 
 def _deformable_attention(
@@ -106,34 +128,40 @@ def _deformable_attention(
     spatial_shapes: Tensor,
     **_,
 ) -> tuple[Tensor, None]:
-    """(B, Q, d) queries look at P places of each level around their (B, Q, L, 2) points or (B, Q, L, 4) boxes."""
-    sizes = spatial_shapes.flip(1).to(hidden_states.dtype)
+    """(B, Q, d) queries look at P places of each level around their points, or boxes: (B, Q, L, 2 or 4), the same on
+    every level where nothing is padded."""
     values = layer.value_proj(encoder_hidden_states).unflatten(-1, (layer.n_heads, -1))  # (B, S, h, d / h)
-    grid = layer.n_heads, layer.n_levels, layer.n_points
+    sizes, starts, heads = _columns(layer, spatial_shapes)
+    around = reference_points[:, :, 0, :, None]  # (B, Q, 2 or 4, 1)
 
-    def look(values: Tensor, queries: Tensor, reference: Tensor) -> Tensor:
-        """Of one picture: (S, h, d / h), (Q, d) and (Q, L, 2 or 4) -> (Q, d)."""
-        offsets = layer.sampling_offsets(queries).unflatten(-1, (*grid, 2))  # (Q, h, L, P, 2)
-        weights = layer.attention_weights(queries).unflatten(-1, (grid[0], -1)).softmax(-1).unflatten(-1, grid[1:])
-        reference = reference[:, None, :, None]  # (Q, 1, L, 1, 2 or 4)
-        reach = reference[..., 2:] / (2 * layer.n_points) if reference.shape[-1] == 4 else 1 / sizes[:, None]
-        return _sampled(values, sizes, reference[..., :2] + offsets * reach, weights)
+    def look(values: Tensor, queries: Tensor, around: Tensor) -> Tensor:
+        """Of one picture: (S, h, d / h), (Q, d) and (Q, 2 or 4, 1) -> (Q, d)."""
+        offsets = layer.sampling_offsets(queries).unflatten(1, (-1, 2)).transpose(1, 2)  # (Q, 2, C)
+        weights = layer.attention_weights(queries).unflatten(1, (layer.n_heads, -1)).softmax(-1).flatten(1)
+        # An offset is in pixels of its level, or in P-ths of half the box.
+        moved = offsets * (around[:, 2:] * sizes / (2 * layer.n_points)) if around.shape[1] == 4 else offsets
+        x, y = (around[:, :2] * sizes + moved - 0.5).unbind(1)
+        return _sampled(values, x, y, weights, sizes, starts + heads)
 
     queries = hidden_states + position_embeddings
     found = [
-        look(of_one, some, around)
-        for of_one, picture, references in zip(values, queries, reference_points, strict=True)
-        for some, around in zip(picture.split(ROWS), references.split(ROWS), strict=True)
+        look(of_one, *some)
+        for of_one, *parts in zip(values, queries, around, strict=True)
+        for some in zip(*(part.split(ROWS) for part in parts), strict=True)
     ]
     return layer.output_proj(torch.cat(found).view_as(hidden_states)), None
 
 
 def _deformable_layer(layer: nn.Module, hidden_states: Tensor, **others) -> tuple[Tensor, None]:
-    """(B, N, d) pixels look around, then change one by one, a few of them at a time."""
+    """(B, N, d) pixels look around, then change one by one."""
     seen, _ = layer.self_attn(hidden_states=hidden_states, encoder_hidden_states=hidden_states, **others)
     pixels = layer.self_attn_layer_norm(hidden_states + seen)
-    changed = [layer.fc2(layer.activation_fn(layer.fc1(some))) for some in pixels.split(ROWS, dim=1)]
-    return layer.final_layer_norm(pixels + torch.cat(changed, dim=1)), None
+    changed = _in_parts(lambda some: layer.fc2(layer.activation_fn(layer.fc1(some))), pixels)
+    return layer.final_layer_norm(pixels + changed), None
+
+
+def _window_mlp(layer: nn.Module, hidden_states: Tensor) -> Tensor:
+    return _in_parts(lambda some: layer.fc2(layer.activation_fn(layer.fc1(some))), hidden_states)
 
 
 def _attention(
@@ -160,6 +188,7 @@ FORWARDS: dict[str, Callable] = {  # transformers' class, without GroundingDino 
     "DeformableLayer": _deformable_layer,
     "MultiscaleDeformableAttention": _deformable_attention,
     "MultiheadAttention": _attention,
+    "SwinMLP": _window_mlp,
 }
 EXACT = "MLPPredictionHead", "BertModel"  # whose products stay float32
 
