@@ -62,9 +62,10 @@ def _fusion(
     return (pixels + layer.vision_param * to_pixels, None), (text + layer.text_param * to_text, None)
 
 
-def _in_parts(change: Callable, tokens: Tensor) -> Tensor:
-    """`change` of (B, N, d) tokens that do not look at each other, a few of them at a time."""
-    return torch.cat([change(some) for some in tokens.split(ROWS, dim=1)], dim=1)
+def _in_parts(layer: nn.Module, hidden_states: Tensor) -> Tensor:
+    """The layer's perceptron over (B, N, d), whose wide middle is there for a few of the N at a time."""
+    parts = [layer.fc2(layer.activation_fn(layer.fc1(some))) for some in hidden_states.split(ROWS, dim=1)]
+    return torch.cat(parts, dim=1)
 
 
 def _columns(layer: nn.Module, spatial_shapes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,12 +157,7 @@ def _deformable_layer(layer: nn.Module, hidden_states: Tensor, **others) -> tupl
     """(B, N, d) pixels look around, then change one by one."""
     seen, _ = layer.self_attn(hidden_states=hidden_states, encoder_hidden_states=hidden_states, **others)
     pixels = layer.self_attn_layer_norm(hidden_states + seen)
-    changed = _in_parts(lambda some: layer.fc2(layer.activation_fn(layer.fc1(some))), pixels)
-    return layer.final_layer_norm(pixels + changed), None
-
-
-def _window_mlp(layer: nn.Module, hidden_states: Tensor) -> Tensor:
-    return _in_parts(lambda some: layer.fc2(layer.activation_fn(layer.fc1(some))), hidden_states)
+    return layer.final_layer_norm(pixels + _in_parts(layer, pixels)), None
 
 
 def _attention(
@@ -188,24 +184,30 @@ FORWARDS: dict[str, Callable] = {  # transformers' class, without GroundingDino 
     "DeformableLayer": _deformable_layer,
     "MultiscaleDeformableAttention": _deformable_attention,
     "MultiheadAttention": _attention,
-    "SwinMLP": _window_mlp,
+    "SwinMLP": _in_parts,
 }
 EXACT = "MLPPredictionHead", "BertModel"  # whose products stay float32
 
 
-def faster(module: nn.Module, precision: Precision = "float32") -> nn.Module:
-    """A second view of `module`, in eval mode, that computes the same.
-
-    bfloat16 needs memory for a second copy of the linear layers, and is slower where the processor has no such
-    products.
+def checked(precision: str) -> str:
+    """The same.
 
     Raises:
         ValueError: for an unknown precision.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"The precision must be one of {', '.join(get_args(Precision))}, not {precision!r}.")
+    return precision
+
+
+def faster(module: nn.Module, precision: Precision = "float32") -> nn.Module:
+    """A second view of `module`, in eval mode, that computes the same; `checked` says what it raises.
+
+    bfloat16 keeps a second copy of the linear layers' weights, and gains nothing where the processor has no such
+    products.
+    """
     view, name = copy.copy(module), type(module).__name__.removeprefix("MM").removeprefix("GroundingDino")
-    if precision == "bfloat16" and isinstance(module, nn.Linear):
+    if checked(precision) == "bfloat16" and isinstance(module, nn.Linear):
         view.halved = module.weight.bfloat16(), None if module.bias is None else module.bias.bfloat16()
         view.forward = types.MethodType(_linear, view)
     if name in FORWARDS:
