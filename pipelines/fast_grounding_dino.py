@@ -1,8 +1,8 @@
 """The same Grounding DINO, sooner: transformers' modules with other forwards, over the same weights.
 
 `faster` gives a second view of a model, GroundingDino or MMGroundingDino of any size, in which the parts that cost the
-time compute the same result in another order; the model itself stays as it is. The view takes one picture size and
-one prompt at a time: it reads no padding masks.
+time compute the same result in another order; the model itself stays as it is. The view reads no padding masks:
+pictures of a batch have one size, and prompts one length.
 
 1. Fusion of picture and words: (N, d) pixels times (d, c) weights times (c, T) words, with T far below c, is cheaper
    from the right. All three projections of the pixels fall away.
@@ -193,7 +193,7 @@ def checked(precision: str) -> str:
     """The same.
 
     Raises:
-        ValueError: for an unknown precision.
+        ValueError: where it is unknown.
     """
     if precision not in get_args(Precision):
         raise ValueError(f"The precision must be one of {', '.join(get_args(Precision))}, not {precision!r}.")

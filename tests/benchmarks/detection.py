@@ -91,7 +91,6 @@ def seconds(call: Callable[[], object]) -> float:
 @torch.no_grad()
 def measure(rounds: int = 3) -> list[tuple[str, ...]]:
     """Rows of text: what, seconds, share of something, and what there is to say of it."""
-    from groundingdino.util.inference import predict
     from PIL import Image
 
     generator = torch.Generator().manual_seed(1)
@@ -100,6 +99,7 @@ def measure(rounds: int = 3) -> list[tuple[str, ...]]:
     ours = detector(full_size(), pixels)
     prompt, other = read(PHRASES, ours), ["dog"]
     theirs = types.SimpleNamespace(transformers=ours.module, groundingdino=ours.groundingdino)
+    from groundingdino.util.inference import predict  # only now are its warnings silenced
 
     def afresh(precision: str) -> None:
         ours.features.clear()
