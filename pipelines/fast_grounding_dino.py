@@ -68,15 +68,15 @@ def _in_parts(layer: nn.Module, hidden_states: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _columns(layer: nn.Module, spatial_shapes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(2, C) width and height of the level that each of the C = h * L * P samples of a query looks at; (C) the row
-    where that level begins in a table of (S * h, d / h) values, one row for each head; and (C) its head."""
+def _columns(layer: nn.Module, spatial_shapes: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of the C = h * L * P samples of a query: (2, C) width and height of its level, and (C) where that level
+    begins for its head in a table of (S * h, d / h) values, whose rows are pixels and, within a pixel, heads."""
     sizes, heads = spatial_shapes.flip(1), torch.arange(layer.n_heads, device=spatial_shapes.device)
     areas = sizes.prod(1)
-    starts = (areas.cumsum(0) - areas) * layer.n_heads
-    grid = layer.n_heads, layer.n_levels, layer.n_points
-    by_level = torch.cat([sizes.T, starts[None]])[:, None, :, None].expand(3, *grid).flatten(1)
-    return by_level[:2].float(), by_level[2], heads[:, None].expand(grid[0], grid[1] * grid[2]).flatten()
+    starts = heads[:, None] + (areas.cumsum(0) - areas) * layer.n_heads  # (h, L)
+    grid = torch.stack([*sizes.T.unsqueeze(1).expand(-1, *starts.shape), starts])  # (3, h, L)
+    columns = grid.repeat_interleave(layer.n_points, dim=-1).flatten(1).float()  # exact up to 16 million rows
+    return columns[:2], columns[2]
 
 
 def _sampled(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, sizes: Tensor, starts: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ def _deformable_attention(
     """(B, Q, d) queries look at P places of each level around their points, or boxes: (B, Q, L, 2 or 4), the same on
     every level where nothing is padded."""
     values = layer.value_proj(encoder_hidden_states).unflatten(-1, (layer.n_heads, -1))  # (B, S, h, d / h)
-    sizes, starts, heads = _columns(layer, spatial_shapes)
+    sizes, starts = _columns(layer, spatial_shapes)
     around = reference_points[:, :, 0, :, None]  # (B, Q, 2 or 4, 1)
 
     def look(values: Tensor, queries: Tensor, around: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ def _deformable_attention(
         # An offset is in pixels of its level, or in P-ths of half the box.
         moved = offsets * (around[:, 2:] * sizes / (2 * layer.n_points)) if around.shape[1] == 4 else offsets
         x, y = (around[:, :2] * sizes + moved - 0.5).unbind(1)
-        return _sampled(values, x, y, weights, sizes, starts + heads)
+        return _sampled(values, x, y, weights, sizes, starts)
 
     queries = hidden_states + position_embeddings
     found = [
