@@ -114,6 +114,7 @@ class Detector:
     tokenizer: Callable  # a fast tokenizer of transformers, which knows where in the text each token stands
     vocabulary: frozenset[str] | None  # the only words it knows; None when it can spell
     features: OrderedDict = field(default_factory=OrderedDict)  # of the last pictures: see pipelines.detection
+    views: dict[str, nn.Module] = field(default_factory=dict)  # of `faster`, by precision
 
     @property
     def device(self) -> torch.device:
@@ -122,6 +123,14 @@ class Detector:
     @property
     def megabytes(self) -> float:
         return _megabytes(self.module)
+
+    def faster(self, precision: str = "float32") -> nn.Module:
+        """The same weights computed sooner: see `fast_grounding_dino.faster`, which says what it raises."""
+        from pipelines.fast_grounding_dino import faster
+
+        if precision not in self.views:
+            self.views[precision] = faster(self.module, precision)
+        return self.views[precision]
 
     @functools.cached_property
     def groundingdino(self) -> nn.Module:

@@ -188,7 +188,8 @@ def test_a_known_box_lands_exactly_on_a_wide_composition(detector, monkeypatch):
 
 @pytest.mark.parametrize("backend", detection.BACKENDS)
 def test_new_words_on_the_same_picture_skip_the_backbone(detector, calls, scene_image, backend):
-    backbone = detector.module.model.backbone if backend == "transformers" else detector.groundingdino.backbone
+    module = detector.faster().model if backend == "transformers" else detector.groundingdino
+    backbone = module.backbone
     first, second = (encode(scene_image, text, NAME, backend) for text in ("cat . dog", "red car"))
     assert calls[backbone] == 1 and (first.backbone_skipped, second.backbone_skipped) == (False, True)
     detector.features.clear()

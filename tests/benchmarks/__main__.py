@@ -1,7 +1,9 @@
-"""Measure this computer: `python -m tests.benchmarks tabs`.
+"""Measure this computer: `python -m tests.benchmarks tabs`, `python -m tests.benchmarks detection`.
 
 `tabs`: server time of each tab's main event on a new scene, warm, and of its slider on a scene already seen, on the
 bundled models. Handlers are called as the server calls them, without the network.
+
+`detection`: seconds of a full-size detector beside transformers' own call and groundingdino-py's, see detection.py.
 """
 
 import argparse
@@ -12,6 +14,7 @@ from collections.abc import Callable
 import app
 from demos import pictures
 from pipelines import storybook
+from tests.benchmarks import detection
 
 SLIDERS = {  # tab: the argument its main slider moves, and the values it moves through
     "self_distillation": ("teacher_temperature", (0.05, 0.09, 0.2, 0.07)),
@@ -59,8 +62,12 @@ def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tabs"])
-    parser.parse_args()
+    parser.add_argument("what", choices=["tabs", "detection"])
+    if parser.parse_args().what == "detection":
+        print("| what | seconds | share | |\n|---|---|---|---|")
+        for row in detection.measure():
+            print(f"| {' | '.join(row)} |")
+        return
     print("| tab | new scene, ms | slider, ms |\n|---|---|---|")
     for name, (new, moved) in tabs().items():
         print(f"| {name} | {1000 * new:.0f} | {1000 * moved:.0f} |")
