@@ -381,7 +381,7 @@ def export(checkpoint: Path, folder: Path) -> None:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, ".checkpoints/grounding-dino", steps=8000, decay=2500, seed=2)
+    add_arguments(parser, ".checkpoints/grounding-dino", steps=4000, decay=1500, seed=2)
     parser.set_defaults(batch=16, lr=4e-4)
     parser.add_argument("--clip", type=float, default=0.5, help="longest gradient")
     return parser

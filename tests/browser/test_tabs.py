@@ -264,7 +264,10 @@ def test_boxes_drawn_by_hand_are_the_truth(watched):
     watched.picture("#detection-boxes")
     watched.page.get_by_text("Two models side by side, and your own truth").click()
     watched.page.get_by_text("sets a corner of a true box").click()
-    picture, truth = watched.page.locator("#detection-boxes img").first, watched.page.locator("#detection-truth textarea")
+    picture, truth = (
+        watched.page.locator("#detection-boxes img").first,
+        watched.page.locator("#detection-truth textarea"),
+    )
     picture.click(position={"x": 30, "y": 40})
     expect(watched.page.get_by_test_id("toast-body")).to_contain_text("Click the opposite one")
     picture.click(position={"x": 130, "y": 160})
