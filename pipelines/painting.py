@@ -131,19 +131,36 @@ class Surroundings(nn.Module):
 
     def __init__(self, width: int, patch: int):
         super().__init__()
-        self.patch = patch
-        self.look = nn.Linear((3 * patch) ** 2 * 4, 2 * width)
-        self.think = nn.Linear(2 * width, 2 * width)
-        self.to_token = nn.Linear(2 * width, width, bias=False)
-        self.to_pixels = nn.Linear(2 * width, patch * patch * 3, bias=False)
+        self.patch, hidden = patch, 4 * width
+        self.look = nn.Linear(3 * (3 * patch) ** 2 + 9, hidden)
+        self.think = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
+        self.to_token = nn.Linear(hidden, width, bias=False)
+        self.to_pixels = nn.Linear(hidden, patch * patch * 3, bias=False)
         nn.init.zeros_(self.to_token.weight)
         nn.init.zeros_(self.to_pixels.weight)
 
+    def around(self, fill: Tensor, seen: Tensor, patches: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What lies around the `patches` (B, M), None for all: (B, M, 3, 3p, 3p) pixels less their mean colour, and
+        (B, M, 3, 3), which of the nine patches were seen."""
+        p, grid = self.patch, seen.shape[-1] // self.patch
+        pixels = F.pad(fill, (p,) * 4, mode="replicate").unfold(2, 3 * p, p).unfold(3, 3 * p, p)
+        known = seen[..., p // 2 :: p, p // 2 :: p]  # a patch is seen whole or not at all
+        known = F.pad(known, (1,) * 4, mode="replicate").unfold(2, 3, 1).unfold(3, 3, 1)[:, 0]
+        if patches is None:
+            pixels, known = pixels.permute(0, 2, 3, 1, 4, 5).flatten(1, 2), known.flatten(1, 2)
+        else:
+            row, column = patches // grid, patches % grid
+            batch = torch.arange(len(fill), device=fill.device)[:, None]
+            pixels, known = pixels[batch, :, row, column], known[batch, row, column]
+        return pixels - pixels.mean((-1, -2), keepdim=True), known
+
+    def read(self, pixels: Tensor, known: Tensor) -> Tensor:
+        """What `around` returns -> (B, M, 4D)."""
+        near = F.gelu(self.look(torch.cat([pixels.flatten(-3), known.flatten(-2)], dim=-1)))
+        for layer in self.think:
+            near = near + F.gelu(layer(near))
+        return near
+
     def forward(self, fill: Tensor, seen: Tensor) -> Tensor:
-        """(B, 3, H, W) filled pixels and (B, 1, H, W), 1 where they were seen -> (B, N, 2D)."""
-        canvas = F.pad(torch.cat([fill, seen], dim=1), (self.patch,) * 4, mode="replicate")
-        around = canvas.unfold(2, 3 * self.patch, self.patch).unfold(3, 3 * self.patch, self.patch)
-        around = around.permute(0, 2, 3, 1, 4, 5).flatten(4).flatten(1, 2)  # (B, N, 4, (3p)^2)
-        level = around.mean(-1, keepdim=True) * around.new_tensor([1, 1, 1, 0])[:, None]  # colours less their mean
-        near = F.gelu(self.look((around - level).flatten(-2)))
-        return near + F.gelu(self.think(near))
+        """(B, 3, H, W) filled pixels and (B, 1, H, W), 1 where they were seen -> (B, N, 4D)."""
+        return self.read(*self.around(fill, seen))

@@ -188,6 +188,15 @@ def test_surroundings_are_the_patch_and_its_neighbours(on_fill):
     torch.testing.assert_close(look(fill + 0.7, seen), look(fill, seen), atol=1e-4, rtol=1e-4)
 
 
+def test_surroundings_of_chosen_patches_are_those_of_all(on_fill):
+    look, fill, seen = on_fill.decoder.surroundings, torch.randn(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
+    seen[:, :, 8:16, 24:32] = 0
+    chosen = torch.tensor([[0, 11, 63], [2, 20, 7]])
+    for part, whole in zip(look.around(fill, seen, chosen), look.around(fill, seen), strict=True):
+        torch.testing.assert_close(part, whole[torch.arange(2)[:, None], chosen])
+    assert look.around(fill, seen)[1][0, 2].flatten().tolist() == [1, 1, 1, 1, 1, 1, 1, 1, 0]
+
+
 def test_painting_nothing_costs_one_and_half_the_error_costs_a_quarter(on_fill):
     """With `paint_on_fill` L_Rec is the share of the fill's error that is left, in every picture alike."""
     pixels, kept = torch.randn(2, 3, 32, 32) * torch.tensor([1.0, 4.0]).view(2, 1, 1, 1), torch.arange(8).repeat(2, 1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.interpolation import fill_from_neighbours, harmonic_fill
+from pipelines.interpolation import fill_from_nearest, fill_from_neighbours, harmonic_fill
 
 
 def test_interpolation_solves_the_mean_of_neighbours_equation():
@@ -52,3 +52,9 @@ def test_harmonic_fill_is_the_mean_of_neighbours(scene, kind):
     exact = fill_from_neighbours(picture, seen.numpy() > 0)
     filled = harmonic_fill(torch.from_numpy(picture).permute(2, 0, 1)[None], seen[None, None])[0].permute(1, 2, 0)
     assert np.square(filled.numpy() - exact).mean() < 0.01 * np.square(exact - picture).mean()
+
+
+def test_nearest_takes_the_closest_colour():
+    picture = np.zeros((1, 6, 3)) + np.arange(6)[None, :, None]
+    seen = np.array([[True, False, False, False, False, True]])
+    assert fill_from_nearest(picture, seen)[0, :, 0].tolist() == [0, 0, 0, 5, 5, 5]

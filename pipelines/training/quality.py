@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pipelines import storybook
 from pipelines.detailclip import entropy, keep_highest, mean_attention, teacher_distribution
-from pipelines.interpolation import fill_from_neighbours
+from pipelines.interpolation import fill_from_nearest, fill_from_neighbours
 from pipelines.loading import Model, open_folder
 from pipelines.painting import lower_resolution, unpatchify
 from pipelines.reconstruction import measure, paint
@@ -224,6 +224,9 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
                 seen = visible.repeat(patch, 0).repeat(patch, 1)
                 painted = model.picture(unpatchify(paint(model, pixels[i : i + 1], visible), patch)[0])
                 scores = measure(np.where(seen[..., None], truth, painted), truth, ~seen)
+                if name == "random":
+                    nearest = fill_from_nearest(truth, seen)
+                    note("psnr_random_nearest", measure(nearest, truth, ~seen).psnr)
                 if name == "random" and model.detail.settings.paint_on_fill:
                     index = torch.from_numpy(np.flatnonzero(visible))[None].to(model.device)
                     blind = model.detail.paint_blindly(pixels[i : i + 1], index).painted
@@ -281,6 +284,7 @@ ROWS = (  # name, what it says, format, floor of the card
     ("psnr_random", "Reconstruction, half of the patches hidden at random, dB", "{:.2f}"),
     ("psnr_random_blind", "The same from the surroundings of each patch alone, without a token, dB", "{:.2f}"),
     ("psnr_random_neighbours", "The same by interpolation from the neighbours, dB", "{:.2f}"),
+    ("psnr_random_nearest", "The same by the nearest visible pixel, dB", "{:.2f}"),
     ("psnr_attention", "Reconstruction, lowest-attention half hidden, dB", "{:.2f}"),
     ("psnr_attention_neighbours", "The same by interpolation, dB", "{:.2f}"),
     ("ssim_random", "SSIM, half hidden at random", "{:.3f}"),

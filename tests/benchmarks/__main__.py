@@ -20,7 +20,9 @@ SLIDERS = {  # tab: the argument its main slider moves, and the values it moves 
     "self_distillation": ("teacher_temperature", (0.05, 0.09, 0.2, 0.07)),
     "token_removal": ("keep_ratio", (0.3, 0.7, 0.4, 0.5)),
     "reconstruction": ("mask_ratio", (0.3, 0.7, 0.4, 0.5)),
+    "detection": ("box_threshold", (0.2, 0.7, 0.4, 0.3)),
 }
+MORE = {"detection": {"prompt": " . ".join(storybook.NOUNS)}}  # what a tab needs beside its picture
 
 
 def handler_of(page, name: str) -> Callable:
@@ -53,9 +55,9 @@ def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
         files = scene_files(folder, scenes + 1)
         for tab in app.TABS:
             handler = handler_of(page, tab.TAB)
-            new = [seconds(handler, file) for file in files][1:]
-            name, values = SLIDERS[tab.TAB]
-            moved = [seconds(handler, files[-1], **{name: value}) for value in values]
+            (name, values), more = SLIDERS[tab.TAB], MORE.get(tab.TAB, {})
+            new = [seconds(handler, file, **more) for file in files][1:]
+            moved = [seconds(handler, files[-1], **more, **{name: value}) for value in values]
             found[tab.TAB] = statistics.median(new), statistics.median(moved)
     return found
 
