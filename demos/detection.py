@@ -87,11 +87,8 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
                 with gr.Row():
                     text_threshold = _slider("text", 0.25, "Text threshold", "Names a box by words from this score on")
                     nms_iou = _slider("nms", 0.5, "Overlap limit (NMS)", "A box that overlaps a better one more, goes")
-                with gr.Row():
-                    faint = common.Checkbox(
-                        False, label=t("Show boxes below the threshold"), elem_id=f"{TAB}-faint", min_width=260
-                    )
-                    hide = common.CheckboxGroup([], label=t("Hide"), elem_id=f"{TAB}-hide", min_width=260)
+                faint = common.Checkbox(False, label=t("Show boxes below the threshold"), elem_id=f"{TAB}-faint")
+                hide = common.CheckboxGroup([], label=t("Hide"), elem_id=f"{TAB}-hide")
                 table = gr.HTML(elem_id=f"{TAB}-table")
                 numbers = gr.HTML(elem_id=f"{TAB}-facts")
                 formula = gr.Markdown(latex_delimiters=common.LATEX, elem_id=f"{TAB}-formula")
