@@ -10,7 +10,7 @@ HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm
 # Parts that more than one method may use.
 SHARED = {"registry", "hub", "loading", "vision", "painting", "interpolation", "storybook", "detailclip"}
 SHARED |= {"groundingdino_backend", "fast_grounding_dino"}
-LEAVES = {"common", "lessons", "drawing", "pictures", "serving"}
+LEAVES = {"common", "lessons", "drawing", "pictures", "answers", "serving"}
 
 
 def imports(file: Path) -> set[str]:
