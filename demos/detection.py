@@ -1,5 +1,7 @@
 """Tab 4: words to boxes, and a threshold that is your choice. Wraps pipelines/detection.py."""
 
+import functools
+
 import gradio as gr
 
 from demos import common, drawing, lessons, pictures
@@ -65,7 +67,9 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
                         label=t("A click on a box"),
                         elem_id=f"{TAB}-clicking",
                     )
-                    holds = common.Dropdown([], label=t("The true box holds"), elem_id=f"{TAB}-holds")
+                    holds = common.Dropdown(
+                        [], label=t("The true box holds"), info=t("Empty: the first phrase"), elem_id=f"{TAB}-holds"
+                    )
                     truth = common.Textbox(
                         "",
                         label=t("True boxes"),
@@ -164,18 +168,21 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
                 gr.Info(say("One corner is set. Click the opposite one."))
                 return None, (x, y), truth
             box = min(x, corner[0]), min(y, corner[1]), max(x, corner[0]), max(y, corner[1])
-            drawn = truth_line(common.choice(say("What the true box holds"), holds, answer.encoded.phrases), box)
+            phrases = answer.encoded.phrases
+            drawn = truth_line(common.choice(say("What the true box holds"), holds or phrases[0], phrases), box)
             return None, None, "; ".join(filter(None, (truth, drawn)))
 
         inputs = [image, prompt, box_threshold, text_threshold, nms_iou, model, backend, truth, hide, faint, compare]
         outputs = [boxes, other, bars, table, numbers, formula, note, charts, hide, holds, result]
         main = event(detection)
         shown = {"show_progress": "minimal", "show_progress_on": boxes, "trigger_mode": "always_last"}
-        triggers = [image.change, prompt.submit, backend.input, compare.input, tab.select]
+        triggers = [prompt.submit, backend.input, compare.input, tab.select]
         ran = gr.on(triggers, main, inputs, outputs, api_name=TAB, **shown, **COMPUTE)
         private = {"api_visibility": "private", **COMPUTE}
-        changed = menu.fetched.success(main, inputs, outputs, **private, **shown)
         quick = {"api_visibility": "private", "show_progress": "hidden"}
+        forgotten = image.change(lambda: ("", None, None), None, [truth, picked, corner], **quick)  # of another picture
+        looked = forgotten.then(main, inputs, outputs, **private, **shown)
+        changed = menu.fetched.success(main, inputs, outputs, **private, **shown)
         sliders = [box_threshold.input, text_threshold.input, nms_iou.input, hide.input, faint.input, truth.submit]
         requery = light(detection)
         gr.on(sliders, requery, [*inputs, picked], outputs, trigger_mode="always_last", **quick)
@@ -183,14 +190,11 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
             requery, [*inputs, picked], outputs, **quick
         )
         filled = [
-            button.click(
-                light(lambda image, name=name: fill(name, pictures.read_picture(image))), image, prompt, **quick
-            )
+            button.click(light(functools.partial(_fill, name)), image, prompt, **quick)
             for name, button in fills.items()
         ]
         refilled = [done.success(main, inputs, outputs, **private, **shown) for done in filled]
-        gr.on([image.change, prompt.change, model.change], lambda: (None, None), None, [picked, corner], **quick)
-        image.change(lambda: "", None, truth, **quick)
+        gr.on([prompt.submit, model.input, backend.input], lambda: (None, None), None, [picked, corner], **quick)
 
         def export(image, prompt, *settings):
             found = answers(image, prompt, *settings)
@@ -202,7 +206,7 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
 
         saved = save.click(event(export), inputs, files, **private)
         with below:
-            common.stop_button(TAB, ran, changed, *refilled, saved)
+            common.stop_button(TAB, ran, looked, changed, *refilled, saved)
     return main, inputs, outputs
 
 
@@ -247,7 +251,7 @@ def present(found: list[Answer], faint: bool, picked: int | None) -> tuple:
         pictures.honest_note(answer.given, encoded.model, BETTER),
         _charts(answer),
         common.CheckboxGroup(phrases, value=[p for p in phrases if p in answer.hidden]),
-        common.Dropdown(phrases, value=phrases[0]),
+        common.Dropdown(phrases),
         numbers_of(answer),
     )
 

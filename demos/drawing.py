@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 SIDE = 448  # pixels, the side at which square pictures are shown
 
@@ -216,7 +216,8 @@ def strip(images: Sequence[Image.Image], captions: Sequence[str], side: int = 24
     draw = ImageDraw.Draw(sheet)
     for place, (image, text) in enumerate(zip(images, lines, strict=True)):
         left = place * (side + gap)
-        sheet.paste(image.convert("RGB").resize((side, side), Image.Resampling.NEAREST), (left, 0))
+        fitted = ImageOps.contain(image.convert("RGB"), (side, side), Image.Resampling.NEAREST)
+        sheet.paste(fitted, (left + (side - fitted.width) // 2, (side - fitted.height) // 2))
         for row, line in enumerate(text):
             draw.text((left, side + 6 + 19 * row), line, font=font, fill=(30, 30, 30))
     return sheet

@@ -88,3 +88,21 @@ def test_a_strip_holds_every_picture_and_caption():
     )
     assert sheet.width == 212 and sheet.height > 140
     assert sheet.getpixel((50, 50)) == (255, 0, 0) and sheet.getpixel((170, 50)) == (0, 0, 255)
+
+
+def test_a_strip_keeps_the_shape_of_its_pictures():
+    sheet = np.asarray(drawing.strip([Image.new("RGB", (200, 100), (255, 0, 0))], ["wide"], side=240))
+    red = (sheet == (255, 0, 0)).all(-1)
+    assert (red.any(1).sum(), red.any(0).sum()) == (120, 240)
+
+
+def test_histogram_counts_every_guess_once():
+    shown = drawing.histogram([0.05, 0.06, 0.5, 0.95], "score", "guesses", 0.4, "all")
+    assert shown.count('class="above"') == 2 and shown.count('class="below"') == 1 and ">2</text>" in shown
+
+
+def test_labels_stay_inside_the_picture():
+    frame = drawing.Frame((180, 0, 200, 20), "a very long phrase 0.99", (0, 0, 255))
+    drawn = np.asarray(drawing.frames(Image.new("RGB", (200, 100)), [frame], 1))
+    blue = (drawn == (0, 0, 255)).all(-1)
+    assert blue.any(0)[:100].any() and blue[22:38].any(), "below the box, moved to the left"

@@ -7,10 +7,12 @@ import time
 from types import SimpleNamespace
 
 import huggingface_hub
+import numpy as np
 import open_clip
 import pytest
 import torch
 from huggingface_hub import constants
+from PIL import Image
 from safetensors.torch import save_file
 from transformers import (
     Dinov2Config,
@@ -126,13 +128,28 @@ def test_bundled_only_means_the_hub_is_never_asked(monkeypatch):
         next(hub.fetch(MODELS["dino-vits16"]))
 
 
-@pytest.mark.parametrize("name", [n for n, s in MODELS.items() if s.tier == "bundled"])
+@pytest.mark.parametrize("name", [n for n, s in MODELS.items() if (s.tier, s.family) == ("bundled", "openclip")])
 def test_bundled_models_open_with_plain_open_clip(name):
     model, _, preprocess = open_clip.create_model_and_transforms(f"local-dir:{BUNDLED / name}")
     tokens = open_clip.get_tokenizer(f"local-dir:{BUNDLED / name}")(["a cat", "a red car on grass"])
     assert model.encode_text(tokens).shape == (2, 128)
-    for file in (BUNDLED / name).iterdir():
-        assert file.stat().st_size < 10_000_000, file
+
+
+def test_bundled_detector_opens_with_plain_transformers():
+    from transformers import AutoProcessor, GroundingDinoForObjectDetection
+
+    folder = BUNDLED / "storybook-grounding-dino"
+    processor, scene = AutoProcessor.from_pretrained(folder), storybook.scene(storybook.TEST[4])
+    inputs = processor(images=Image.fromarray(scene.picture), text="elephant. yellow bow.", return_tensors="pt")
+    with torch.no_grad():
+        found = GroundingDinoForObjectDetection.from_pretrained(folder).eval()(**inputs)
+    shown = processor.post_process_grounded_object_detection(
+        found, inputs.input_ids, threshold=0.5, text_threshold=0.5, target_sizes=[(128, 128)]
+    )[0]
+    true = {o.noun: o.box for o in scene.objects}
+    assert len(shown["boxes"]) == 2
+    for box, label in zip(shown["boxes"], shown["text_labels"], strict=True):
+        assert np.abs(np.array(box) - true[label.split()[-1]]).max() < 4, (label, box)
 
 
 def test_offline_and_not_cached_says_so_at_once(hub_cache):

@@ -16,7 +16,7 @@ from pipelines import storybook
 from pipelines.training import clip as clip_training
 from pipelines.training import detailclip as training
 from pipelines.training import tokenizer as words
-from pipelines.training.loop import Log, learning_rate, load_checkpoint, save_checkpoint, teacher_momentum
+from pipelines.training.loop import Log, learning_rate, load_checkpoint, precision, save_checkpoint, teacher_momentum
 from pipelines.training.pairs import LESSON, SEEDS_PER_RUN, PairFolder, Storybook, augment, pairs, to_pixels
 
 ROOT = Path(__file__).parents[1]
@@ -224,9 +224,10 @@ def test_plain_clip_shrinks_its_loss_on_one_batch():
     scenes = [storybook.scene(s) for s in range(8)]
     pixels, text = to_pixels(np.stack([s.picture for s in scenes])), tokenize([s.caption for s in scenes])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    losses = []
+    losses, dtype = [], precision(torch.device("cpu"))
     for _ in range(12):
-        loss = model(pixels, text, None)
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            loss = model(pixels, text, None)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
