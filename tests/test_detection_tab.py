@@ -208,6 +208,27 @@ def test_both_backends_side_by_side_agree(scene_file):
         assert a["phrase"] == b["phrase"] and np.allclose(a["box"], b["box"], atol=0.2)
 
 
+def test_both_backends_give_the_bundled_weights_the_same_boxes_and_logits():
+    scene = storybook.compose_text("a cat left of a red car", size=(192, 128))
+    picture, words = Image.fromarray(scene.picture), "cat . red car . blue car . dog"
+    one, two = (pipeline.encode(picture, words, "storybook-grounding-dino", b) for b in detection.BACKENDS)
+    logits = [np.log(e.word_scores.astype(float) / (1 - e.word_scores.astype(float))) for e in (one, two)]
+    np.testing.assert_allclose(one.boxes / 192, two.boxes / 192, atol=1e-3)
+    np.testing.assert_allclose(*logits, atol=1e-3)
+
+
+def test_boxes_land_exactly_on_a_picture_that_is_not_square():
+    for size in ((256, 128), (128, 224)):
+        scene = storybook.compose_text("a cat left of a red car", size=size)
+        found = pipeline.select(
+            pipeline.encode(Image.fromarray(scene.picture), "cat . red car", "storybook-grounding-dino")
+        )
+        true = {o.phrase: o.box for o in scene.objects}
+        assert {d.phrase for d in found} == set(true)
+        for d in found:
+            assert pipeline.iou([d.box], [true[d.phrase]])[0, 0] > 0.8, (size, d)
+
+
 def test_a_scene_brings_its_truth_and_its_words(scene_file):
     scene = storybook.scene(storybook.TEST[3])
     words = answers.asked_of(scene)
