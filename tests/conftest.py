@@ -70,3 +70,16 @@ def app_url():
     _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_settings(page))
     yield url
     page.close()
+
+
+@pytest.fixture(scope="session")
+def scene_file(tmp_path_factory) -> str:
+    """A scene's picture file, as the page makes it: with its recipe inside."""
+    from gradio.processing_utils import get_pil_metadata
+
+    from demos import pictures
+
+    image, _ = pictures.scene_picture({"seed": storybook.TEST[3]})
+    path = tmp_path_factory.mktemp("scene") / "scene.png"
+    image.save(path, pnginfo=get_pil_metadata(image))
+    return str(path)

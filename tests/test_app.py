@@ -17,7 +17,6 @@ from PIL import Image
 
 import app
 from demos import common, pictures, token_removal
-from pipelines import storybook
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = {  # endpoint: (optional arguments with their defaults, keys of the JSON)
@@ -83,16 +82,6 @@ CONTRACT = {  # endpoint: (optional arguments with their defaults, keys of the J
 @pytest.fixture(scope="module")
 def client(app_url, tmp_path_factory) -> Client:
     return Client(app_url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
-
-
-@pytest.fixture(scope="module")
-def scene_file(tmp_path_factory) -> str:
-    image, _ = pictures.scene_picture({"seed": storybook.TEST[3]})
-    from gradio.processing_utils import get_pil_metadata
-
-    path = tmp_path_factory.mktemp("scene") / "scene.png"
-    image.save(path, pnginfo=get_pil_metadata(image))
-    return str(path)
 
 
 @pytest.fixture(scope="module")

@@ -13,16 +13,6 @@ from pipelines import storybook
 from pipelines import token_removal as token_removal_pipeline
 
 
-@pytest.fixture(scope="module")
-def scene_file(tmp_path_factory) -> str:
-    from gradio.processing_utils import get_pil_metadata
-
-    image, _ = pictures.scene_picture({"seed": storybook.TEST[3]})
-    path = tmp_path_factory.mktemp("scene") / "scene.png"
-    image.save(path, pnginfo=get_pil_metadata(image))
-    return str(path)
-
-
 def counting(module: types.ModuleType, *names: str) -> tuple[types.SimpleNamespace, dict[str, int]]:
     """The pipeline itself, with the calls of some of its functions counted."""
     calls = dict.fromkeys(names, 0)

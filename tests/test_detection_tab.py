@@ -158,16 +158,6 @@ def test_words_the_bundled_model_does_not_know_are_named(line, scene_file):
 # ---- what runs the model
 
 
-@pytest.fixture(scope="module")
-def scene_file(tmp_path_factory) -> str:
-    from gradio.processing_utils import get_pil_metadata
-
-    image, _ = pictures.scene_picture({"seed": storybook.TEST[3]})
-    path = tmp_path_factory.mktemp("scene") / "scene.png"
-    image.save(path, pnginfo=get_pil_metadata(image))
-    return str(path)
-
-
 def test_thresholds_overlap_and_hiding_never_run_the_model(scene_file):
     """Counted at the module itself, not at our own function."""
     from pipelines.loading import load
