@@ -279,23 +279,24 @@ def _word_scores(encoded, picked: int) -> tuple[list[str], list[float]]:
 def numbers_of(answer: Answer) -> dict:
     """Everything measured, as JSON."""
     encoded, matching, curve = answer.encoded, answer.matching, answer.curve
-    precision, recall = curve.at(answer.threshold) if answer.true else (None, None)
+    known = answer.true is not None  # an empty list is known too: then everything found is a false alarm
+    precision, recall = curve.at(answer.threshold) if known else (None, None)
     return {
         "detections": [
-            {"phrase": d.phrase, "score": d.score, "box": list(d.box), "iou": iou if answer.true else None}
+            {"phrase": d.phrase, "score": d.score, "box": list(d.box), "iou": iou if known else None}
             for d, iou in zip(answer.kept, matching.overlap, strict=True)
         ],
         "queries": len(encoded.scores),
         "milliseconds": encoded.milliseconds,
         "backbone_skipped": encoded.backbone_skipped,
         "highest": {p: float(encoded.scores[:, i].max()) for i, p in enumerate(encoded.phrases)},
-        "truth": None if answer.true is None else [{"phrase": p, "box": list(box)} for p, box in answer.true],
-        "true_positives": matching.true_positives if answer.true else None,
-        "false_positives": matching.false_positives if answer.true else None,
-        "false_negatives": matching.false_negatives if answer.true else None,
+        "truth": [{"phrase": p, "box": list(box)} for p, box in answer.true] if known else None,
+        "true_positives": matching.true_positives if known else None,
+        "false_positives": matching.false_positives if known else None,
+        "false_negatives": matching.false_negatives if known else None,
         "precision": precision,
         "recall": recall,
-        "f1": matching.f1 if answer.true else None,
+        "f1": matching.f1 if known else None,
         "average_precision": curve.average_precision,
         "model": encoded.model,
         "backend": encoded.backend,
@@ -349,14 +350,13 @@ def _facts(answer: Answer) -> str:
     if answer.unnamed:
         told = say("the text threshold, the higher one: a box without a name is not kept")
         rows.insert(1, (say("Threshold that counts"), f"{answer.threshold:.2f}", told))
+    if answer.true is not None:
+        counts = f"{matching.true_positives}, {matching.false_positives}, {matching.false_negatives}"
+        told = say("of {count} true boxes (dashed), found from IoU 0.5 on", count=len(answer.true))
+        rows.insert(1, (say("Found, false alarms, missed"), counts, told))
     if answer.true:
         precision, recall = answer.curve.at(answer.threshold)
-        rows[1:1] = [
-            (
-                say("Found, false alarms, missed"),
-                f"{matching.true_positives}, {matching.false_positives}, {matching.false_negatives}",
-                say("of {count} true boxes (dashed), found from IoU 0.5 on", count=len(answer.true)),
-            ),
+        rows[2:2] = [
             (
                 say("Precision, recall"),
                 f"{'–' if precision is None else f'{precision:.0%}'}, {recall:.0%}",

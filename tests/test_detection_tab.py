@@ -91,6 +91,19 @@ def test_without_truth_nothing_is_judged(handler, picture):
     assert "Precision, recall" not in shown[4] and "false alarm" not in shown[3]
 
 
+def test_where_nothing_is_there_everything_found_is_a_false_alarm(scene_file):
+    """Words that are not in the scene: its truth is known, and empty."""
+    given = Given(Image.fromarray(storybook.scene(storybook.TEST[3]).picture), storybook.scene(storybook.TEST[3]))
+    handler = served(detection, pipeline)["detection"]
+    shown = last(handler(scene_file, answers.fill("absent", given), box_threshold=0, text_threshold=0))
+    found = shown[-1]
+    assert found["truth"] == [] and found["true_positives"] == found["false_negatives"] == 0
+    assert found["false_positives"] == len(found["detections"]) > 0
+    assert found["precision"] == 0 and found["recall"] is None and found["average_precision"] is None
+    assert f"0, {found['false_positives']}, 0" in shown[4] and "of 0 true boxes" in shown[4]
+    assert "Precision, recall" not in shown[4] and "no: false alarm" in shown[3]
+
+
 def test_tables_say_what_was_found_and_what_was_not_there(handler, picture):
     *_, table, facts, formula, _, charts, _, _, _ = last(handler(picture, "cat . red car . car . dog", truth=TRUTH))
     assert "<td>false alarm</td>" in table and "no: false alarm" in table and "+0.05" in table
