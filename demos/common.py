@@ -87,6 +87,24 @@ def heavy(function: Callable, seconds: int = 60) -> Callable:
     return run
 
 
+def heavy_steps(function: Callable, seconds: int = 120) -> Callable:
+    """`heavy` for a generator: alone on the device until it ends or is closed."""
+    if importlib.util.find_spec("spaces"):
+        import spaces
+
+        function = spaces.GPU(duration=seconds)(function)
+
+    def run(*arguments, **keywords):
+        if not _DEVICE.acquire(timeout=WAIT_SECONDS):
+            raise ValueError(say("The computer is busy with other visitors. Please try again in a minute."))
+        try:
+            yield from function(*arguments, **keywords)
+        finally:
+            _DEVICE.release()
+
+    return run
+
+
 def _friendly(error: Exception) -> gr.Error:
     """ValueError is meant for the visitor; anything else is ours to mend: logged whole, shown without its insides."""
     if isinstance(error, gr.Error):

@@ -17,7 +17,6 @@ from huggingface_hub import HfApi, constants
 from pipelines.registry import BUNDLED, MODELS, ModelSpec
 
 ANSWER_SECONDS = 8  # how long the hub may take to say that it is there
-PATTERNS = ["*.json", "*.txt", "*.safetensors"]  # never a pickle
 ADVICE = "The bundled storybook models work without it."
 DOWNLOAD = (
     "import sys; from huggingface_hub import snapshot_download; "
@@ -93,7 +92,7 @@ def locate(spec: ModelSpec) -> Path:
 
 
 def _download_command(spec: ModelSpec, revision: str) -> list[str]:
-    return [sys.executable, "-c", DOWNLOAD, spec.source, revision, *PATTERNS]
+    return [sys.executable, "-c", DOWNLOAD, spec.source, revision, *spec.files]
 
 
 def _ask(spec: ModelSpec) -> str:

@@ -8,6 +8,7 @@ long as somebody is using it.
 Only safetensors are opened, only ids of the registry are fetched.
 """
 
+import copy
 import functools
 import json
 import logging
@@ -140,6 +141,61 @@ class Detector:
         return build(self.module, self.tokenizer).to(self.device).eval().requires_grad_(False)
 
 
+@dataclass(frozen=True, eq=False)
+class Painter:
+    """A text-to-image model in memory: the parts of diffusers' StableDiffusionPipeline."""
+
+    spec: ModelSpec
+    pipe: object  # unet, vae, text_encoder, tokenizer, scheduler; safety_checker where the checkpoint ships one
+    previewer: nn.Module | None  # a small decoder of the same latents; None: the model's own is small enough
+    vocabulary: frozenset[str] | None  # the only words it knows; None when it can spell
+    copies: dict[str, nn.Module] = field(default_factory=dict)  # of the UNet, by precision
+
+    @property
+    def device(self) -> torch.device:
+        return self.pipe.unet.device
+
+    @property
+    def factor(self) -> int:
+        """Pixels of the picture for one of the latents, along a side."""
+        return self.pipe.vae_scale_factor
+
+    @property
+    def size(self) -> int:
+        """Pixels, the side of the square it draws."""
+        return self.pipe.unet.config.sample_size * self.factor
+
+    @property
+    def megabytes(self) -> float:
+        parts = [self.pipe.unet, self.pipe.vae, self.pipe.text_encoder, self.previewer, *self.copies.values()]
+        parts.append(getattr(self.pipe, "safety_checker", None))
+        return sum(_megabytes(part) for part in parts if part is not None)
+
+    def unet(self, precision: str = "float32") -> nn.Module:
+        """The UNet, or a copy of it in that precision.
+
+        Raises:
+            ValueError: for another precision than float32 and bfloat16.
+        """
+        if precision == "float32":
+            return self.pipe.unet
+        if precision != "bfloat16":
+            raise ValueError(f"The precision is float32 or bfloat16, not {str(precision)[:40]}.")
+        if precision not in self.copies:
+            self.copies[precision] = copy.deepcopy(self.pipe.unet).to(torch.bfloat16)
+        return self.copies[precision]
+
+    def checked(self, picture: Image.Image) -> tuple[Image.Image, bool]:
+        """The picture, black where the checkpoint's own safety checker objects, and whether it did."""
+        if getattr(self.pipe, "safety_checker", None) is None:
+            return picture, False
+        array = np.asarray(picture, np.float32)[None] / 255
+        clip_input = self.pipe.feature_extractor(picture, return_tensors="pt").pixel_values.to(self.device)
+        with torch.inference_mode():
+            checked, flagged = self.pipe.safety_checker(images=array.copy(), clip_input=clip_input)
+        return Image.fromarray((checked[0] * 255).round().astype(np.uint8)), bool(flagged[0])
+
+
 def not_known(spec: ModelSpec, words: list[str], vocabulary: frozenset[str] | None) -> str:
     """What to say about words a model does not know: at most eight of them, and all that it knows where it cannot
     spell."""
@@ -243,10 +299,53 @@ def _grounding_dino(spec: ModelSpec, folder: Path) -> Detector:
     )
 
 
-_OPENERS = {"openclip": _open_clip, "vit": _transformers, "mae": _transformers, "grounding_dino": _grounding_dino}
+def _stable_diffusion(spec: ModelSpec, folder: Path) -> Painter:
+    from diffusers import StableDiffusionPipeline
+
+    pipe = StableDiffusionPipeline.from_pretrained(
+        folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
+    ).to(device())
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
+        part.eval().requires_grad_(False)
+    pipe.unet.to(memory_format=torch.channels_last)
+    pipe.vae.to(memory_format=torch.channels_last)
+    previewer = load(spec.previewer).module if spec.previewer else None
+    return Painter(spec, pipe, previewer, _closed_vocabulary(pipe.tokenizer))
 
 
-def open_folder(spec: ModelSpec, folder: Path) -> Model | Detector:
+@dataclass(frozen=True, eq=False)
+class Previewer:
+    """A small decoder of another model's latents."""
+
+    spec: ModelSpec
+    module: nn.Module
+
+    @property
+    def megabytes(self) -> float:
+        return _megabytes(self.module)
+
+
+def _autoencoder(spec: ModelSpec, folder: Path) -> Previewer:
+    from diffusers import AutoencoderTiny
+
+    module = AutoencoderTiny.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    return Previewer(spec, module.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False))
+
+
+_OPENERS = {
+    "openclip": _open_clip,
+    "vit": _transformers,
+    "mae": _transformers,
+    "grounding_dino": _grounding_dino,
+    "stable_diffusion": _stable_diffusion,
+    "autoencoder": _autoencoder,
+}
+
+
+Loaded = Model | Detector | Painter | Previewer
+
+
+def open_folder(spec: ModelSpec, folder: Path) -> Loaded:
     """Open the model in this folder, without the cache."""
     return _OPENERS[spec.family](spec, folder)
 
@@ -262,12 +361,12 @@ def default_budget() -> int:
 class Cache:
     """Loaded models, least recently used first, bounded in megabytes; one loading at a time for each model."""
 
-    def __init__(self, megabytes: float, open_model: Callable[[ModelSpec], Model | Detector]):
+    def __init__(self, megabytes: float, open_model: Callable[[ModelSpec], Loaded]):
         self.megabytes, self.open_model = megabytes, open_model
-        self.models: OrderedDict[str, Model | Detector] = OrderedDict()
+        self.models: OrderedDict[str, Loaded] = OrderedDict()
         self.lock, self.loading = threading.Lock(), {}
 
-    def get(self, name: str) -> Model | Detector:
+    def get(self, name: str) -> Loaded:
         with self.lock:
             if name in self.models:
                 self.models.move_to_end(name)
@@ -287,7 +386,7 @@ class Cache:
             return model
 
 
-def open_model(spec: ModelSpec) -> Model | Detector:
+def open_model(spec: ModelSpec) -> Loaded:
     folder = locate(spec)
     try:
         return open_folder(spec, folder)
@@ -302,10 +401,11 @@ def open_model(spec: ModelSpec) -> Model | Detector:
 _CACHE = Cache(default_budget(), open_model)
 
 
-def load(name: str) -> Model | Detector:
+def load(name: str) -> Loaded:
     """The model of that name, from memory, the bundled folder, the hub's cache or the hub.
 
-    A `Detector` where the family is grounding_dino, else a `Model`.
+    A `Detector` where the family is grounding_dino, a `Painter` for stable_diffusion, a `Previewer` for autoencoder,
+    else a `Model`.
 
     Raises:
         ValueError: for a name that is not in the registry.

@@ -6,7 +6,7 @@ from typing import Literal
 
 BUNDLED = Path(__file__).parents[1] / "assets" / "models"
 
-Family = Literal["openclip", "vit", "mae", "grounding_dino"]
+Family = Literal["openclip", "vit", "mae", "grounding_dino", "stable_diffusion", "autoencoder"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class ModelSpec:
 
     name: str  # in menus, in the API, on the command line
     tier: Literal["bundled", "hub", "converted"]  # converted: offered once its folder has been made
-    family: Family  # which library class opens it: open_clip, or a transformers ViT, ViTMAE or Grounding DINO
+    family: Family  # which library class opens it: open_clip, a transformers ViT, ViTMAE or Grounding DINO, diffusers
     source: str
     title: str
     licence: str
@@ -25,8 +25,23 @@ class ModelSpec:
     weights: str = "model.safetensors"
     notice: str = ""  # a condition of use the menu must show
     teacher: bool = False  # comes with DetailCLIP's teacher, head and decoder
+    files: tuple[str, ...] = ("*.json", "*.txt", "*.safetensors")  # what is fetched of a repository; never a pickle
+    previewer: str = ""  # another model, a small decoder of the same latents, for pictures on the way
+    detector: str = ""  # the models that judge what this one draws
+    scorer: str = ""
 
 
+# One set of weights of a diffusers repository, which often has them in three precisions and as one big file besides.
+DIFFUSERS = (
+    "model_index.json",
+    *(f"{part}/*.json" for part in ("scheduler", "text_encoder", "tokenizer", "unet", "vae", "feature_extractor")),
+    "safety_checker/config.json",
+    "tokenizer/*.txt",
+    "text_encoder/model.safetensors",
+    "safety_checker/model.safetensors",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/diffusion_pytorch_model.safetensors",
+)
 STORYBOOK = "the storybook world's drawn scenes, and nothing else"
 
 _SPECS = (
@@ -65,6 +80,20 @@ _SPECS = (
         8,
         "https://arxiv.org/abs/2303.05499",
         STORYBOOK,
+    ),
+    ModelSpec(
+        "storybook-diffusion",
+        "bundled",
+        "stable_diffusion",
+        "storybook-diffusion",
+        "Storybook Diffusion, UNet 128 and 256 wide, latents of 16x16, at 128 px",
+        "Apache-2.0",
+        38,
+        "https://arxiv.org/abs/2112.10752",
+        STORYBOOK,
+        "unet/diffusion_pytorch_model.safetensors.index.json",
+        detector="storybook-grounding-dino",
+        scorer="storybook-clip-b",
     ),
     ModelSpec(
         "detailclip-vit-b-16",
@@ -169,6 +198,52 @@ _SPECS = (
         692,
         "https://arxiv.org/abs/2401.02361",
         "boxes and phrases of Objects365, GoldG and V3Det",
+    ),
+    ModelSpec(
+        "stable-diffusion-1.5",
+        "hub",
+        "stable_diffusion",
+        "stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "Stable Diffusion 1.5, at 512 px",
+        "CreativeML OpenRAIL-M",
+        5500,
+        "https://arxiv.org/abs/2112.10752",
+        "captioned pictures from the web (LAION)",
+        "unet/diffusion_pytorch_model.safetensors",
+        "Its licence forbids harmful uses.",
+        files=DIFFUSERS,
+        previewer="taesd",
+        detector="grounding-dino-tiny",
+        scorer="openclip-vit-b-16",
+    ),
+    ModelSpec(
+        "sd-turbo",
+        "hub",
+        "stable_diffusion",
+        "stabilityai/sd-turbo",
+        "SD-Turbo, at 512 px, made for 1 to 4 steps without guidance",
+        "Stability AI Community",
+        5200,
+        "https://arxiv.org/abs/2311.17042",
+        "captioned pictures from the web (LAION), and the answers of Stable Diffusion 2.1",
+        "unet/diffusion_pytorch_model.safetensors",
+        "Commercial use has conditions.",
+        files=DIFFUSERS,
+        previewer="taesd",
+        detector="grounding-dino-tiny",
+        scorer="openclip-vit-b-16",
+    ),
+    ModelSpec(
+        "taesd",
+        "hub",
+        "autoencoder",
+        "madebyollin/taesd",
+        "TAESD, a small decoder of Stable Diffusion's latents, for pictures on the way",
+        "MIT",
+        10,
+        "https://arxiv.org/abs/2112.10752",
+        "the latents of Stable Diffusion 1's autoencoder",
+        "diffusion_pytorch_model.safetensors",
     ),
 )
 

@@ -9,6 +9,7 @@ This module knows numpy and Pillow only: no torch, no model.
 """
 
 import functools
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ def caption_of(phrases: Sequence[str], background: str | None = None, with_last:
     return f"{text} {PLACES[background]}" if background else text
 
 
-def _random_caption(objects: Sequence[SceneObject], background: str, rng: np.random.Generator) -> str:
+def random_caption(objects: Sequence[SceneObject], background: str, rng: np.random.Generator) -> str:
     """The grammar of the prompt set: objects in random order, colours mostly told, the place told half of the time."""
     order = [objects[i] for i in rng.permutation(len(objects))]
     tell_colour = rng.random() < 0.8
@@ -213,6 +214,28 @@ def _random_caption(objects: Sequence[SceneObject], background: str, rng: np.ran
     with_last = len(order) == 2 and order[0].colour is None and order[1].colour is not None and rng.random() < 0.5
     text = caption_of(phrases, background if rng.random() < 0.5 else None, with_last)
     return f"a picture of {text}" if rng.random() < 0.15 else text
+
+
+WORN = ("glasses", "crown", "bow")  # what the prompt set joins to an animal by "with", without a colour
+
+
+def prompt_set() -> list[str]:
+    """276 prompts with two objects each, after the prompt set of Attend-and-Excite: 66 pairs of animals, 144 of an
+    animal and a thing, 66 of two things. Pairs and grammar are its own; colours are drawn here once and for all, so
+    that they are spread evenly."""
+    rng = np.random.default_rng(276)
+
+    def coloured(thing: str, other_than: str = "") -> str:
+        return f"{rng.choice([colour for colour in COLOURS if colour != other_than])} {thing}"
+
+    prompts = [f"{article(a)} and {article(b)}" for a, b in itertools.combinations(ANIMALS, 2)]
+    for animal, thing in itertools.product(ANIMALS, THINGS):
+        joined = f"with {article(thing)}" if thing in WORN else f"and {article(coloured(thing))}"
+        prompts.append(f"{article(animal)} {joined}")
+    for a, b in itertools.combinations(THINGS, 2):
+        first = coloured(a)
+        prompts.append(f"{article(first)} and {article(coloured(b, first.split()[0]))}")
+    return prompts
 
 
 # ----------------------------------------------------------------------------------------------------------- scenes
@@ -288,7 +311,7 @@ def scene(seed: int, count: int | None = None, held_out: frozenset[tuple[str, st
             break
     canvas = _background(background, (SIZE, SIZE), rng)
     objects = _paint(placed, canvas)
-    text = _random_caption(objects, background, rng)
+    text = random_caption(objects, background, rng)
     return Scene(canvas.round().astype(np.uint8), text, tuple(objects), background)
 
 

@@ -9,8 +9,8 @@ ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm", "accelerate", "safetensors"}
 # Parts that more than one method may use.
 SHARED = {"registry", "hub", "loading", "vision", "painting", "interpolation", "storybook", "detailclip"}
-SHARED |= {"groundingdino_backend", "fast_grounding_dino"}
-LEAVES = {"common", "lessons", "drawing", "pictures", "answers", "serving"}
+SHARED |= {"groundingdino_backend", "fast_grounding_dino", "attend_excite", "prompts", "recording", "presence"}
+LEAVES = {"common", "lessons", "drawing", "pictures", "answers", "serving", "film", "seeds", "verdicts"}
 
 
 def imports(file: Path) -> set[str]:

@@ -28,13 +28,13 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from pipelines import storybook
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
-    Log,
+    AdamW,
     add_arguments,
-    learning_rate,
+    descend,
     load_checkpoint,
     parameter_groups,
-    save_checkpoint,
     seed_everything,
+    steps_done,
     write_json,
 )
 from pipelines.training.pairs import DEVIATION, MEAN, SEEDS_PER_RUN, to_pixels
@@ -314,42 +314,16 @@ def train(arguments: argparse.Namespace, model: dict = MODEL, vision: dict = VIS
     seed_everything(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     detector = build(model, vision, text).to(device).train()
-    optimizer = torch.optim.AdamW(
-        parameter_groups(detector, 1e-4), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8, fused=True
-    )
-    checkpoint = Path(arguments.checkpoint) / "last.pt"
-    state, step, log = load_checkpoint(checkpoint), 0, Log()
-    if state:
-        detector.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, log = state["step"], Log(records=state["records"])
-    scenes = Scenes(arguments.seed, arguments.batch, step)
+    optimizer = AdamW(parameter_groups(detector, 1e-4), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8, fused=True)
+    scenes = Scenes(arguments.seed, arguments.batch, steps_done(arguments))
     batches = iter(DataLoader(scenes, batch_size=None, num_workers=arguments.workers))
-    while step < arguments.steps:
-        rate = learning_rate(step, arguments.steps, arguments.lr, arguments.warmup, arguments.decay)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        found = losses(detector, next(batches).to(device))
-        if not torch.isfinite(found["total"]):
-            raise FloatingPointError(
-                f"The loss is {found['total'].item()} at step {step}; the last checkpoint is {checkpoint}."
-            )
-        found["total"].backward()
-        norm = torch.nn.utils.clip_grad_norm_(detector.parameters(), arguments.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        told = {name: value.item() for name, value in found.items()}
-        log.add(step, last=step == arguments.steps, **told, gradient_norm=float(norm), learning_rate=rate)
-        if step % arguments.save_every == 0 or step == arguments.steps:
-            save_checkpoint(
-                checkpoint,
-                model=detector.state_dict(),
-                optimizer=optimizer.state_dict(),
-                step=step,
-                records=log.records,
-                settings={"model": model, "vision": vision, "text": text},
-            )
+    descend(
+        detector,
+        optimizer,
+        lambda step: losses(detector, next(batches).to(device)),
+        arguments,
+        settings={"model": model, "vision": vision, "text": text},
+    )
 
 
 def export(checkpoint: Path, folder: Path) -> None:

@@ -33,6 +33,67 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
+class Muon:
+    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) for matrices and convolution kernels, each
+    kernel as a matrix of its outputs by all it sees; AdamW at half the rate for everything else.
+
+    torch's own Muon takes matrices only, so it is given views of the kernels' memory.
+
+    Args:
+        tables: modules whose matrices are rows to look up, such as embeddings: left to AdamW.
+    """
+
+    SMALLEST = 16  # a side: below it there is nothing to orthogonalise
+
+    def __init__(self, model: nn.Module, lr: float, weight_decay: float = 0.01, tables: type = nn.Embedding):
+        looked_up = {p for module in model.modules() if isinstance(module, tables) for p in module.parameters()}
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.kernels = [p for p in trained if p.ndim > 1 and min(p.shape[:2]) >= self.SMALLEST and p not in looked_up]
+        self.matrices = [nn.Parameter(self._matrix(p, p.detach())) for p in self.kernels]
+        chosen = set(self.kernels)
+        self.parts = {
+            "muon": torch.optim.Muon(self.matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+            "adamw": torch.optim.AdamW(
+                [p for p in trained if p not in chosen], lr=lr, betas=(0.9, 0.98), weight_decay=0.0
+            ),
+        }
+
+    @staticmethod
+    def _matrix(kernel: Tensor, values: Tensor) -> Tensor:
+        """`values` of the kernel's shape as (outputs, all it sees), in the order of the kernel's memory."""
+        channels_last = kernel.ndim == 4 and not kernel.is_contiguous()
+        return (values.permute(0, 2, 3, 1) if channels_last else values).reshape(len(kernel), -1)
+
+    def set_rate(self, rate: float) -> None:
+        for name, part in self.parts.items():
+            part.param_groups[0]["lr"] = rate if name == "muon" else rate / 2
+
+    def step(self) -> None:
+        for matrix, kernel in zip(self.matrices, self.kernels, strict=True):
+            matrix.grad = None if kernel.grad is None else self._matrix(kernel, kernel.grad)
+        for part in self.parts.values():
+            part.step()
+
+    def zero_grad(self) -> None:
+        for parameter in (*self.kernels, *self.matrices, *self.parts["adamw"].param_groups[0]["params"]):
+            parameter.grad = None
+
+    def state_dict(self) -> dict:
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state: dict) -> None:
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's, with `Muon`'s way to set the rate."""
+
+    def set_rate(self, rate: float) -> None:
+        for group in self.param_groups:
+            group["lr"] = rate
+
+
 def save_checkpoint(path: Path, **state) -> None:
     """Write whole, then rename: a run that is killed leaves the last good checkpoint."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -175,6 +236,61 @@ def fit(
                 settings=settings,
             )
     accelerator.end_training()
+
+
+def descend(
+    model: nn.Module,
+    optimizer: Muon | AdamW,
+    losses: Callable[[int], dict[str, Tensor]],
+    arguments: argparse.Namespace,
+    settings: dict,
+    extra: dict[str, nn.Module] | None = None,
+    after_step: Callable[[int], None] = lambda step: None,
+) -> None:
+    """The plain loop of one process: from the checkpoint, if there is one, to `arguments.steps`.
+
+    Args:
+        losses: number of the step -> quantities to log, `total` among them.
+        arguments: those of `add_arguments`, and `clip`, the longest gradient.
+        settings: kept in the checkpoint.
+        extra: modules whose weights are saved and resumed as well, such as an average, under these names.
+        after_step: called with the number of steps done.
+
+    Raises:
+        FloatingPointError: when the loss is no number any more; the last checkpoint stays.
+    """
+    checkpoint = Path(arguments.checkpoint) / "last.pt"
+    kept = {"model": model, "optimizer": optimizer, **(extra or {})}
+    state, step, log = load_checkpoint(checkpoint), 0, Log()
+    if state:
+        for name, holder in kept.items():
+            holder.load_state_dict(state[name])
+        step, log = state["step"], Log(records=state["records"])
+    while step < arguments.steps:
+        rate = learning_rate(step, arguments.steps, arguments.lr, arguments.warmup, arguments.decay)
+        optimizer.set_rate(rate)
+        found = losses(step)
+        if not torch.isfinite(found["total"]):
+            raise FloatingPointError(
+                f"The loss is {found['total'].item()} at step {step}; the last checkpoint is {checkpoint}."
+            )
+        found["total"].backward()
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), arguments.clip)
+        optimizer.step()
+        optimizer.zero_grad()
+        step += 1
+        after_step(step)
+        told = {name: value.item() for name, value in found.items()}
+        log.add(step, last=step == arguments.steps, **told, gradient_norm=float(norm), learning_rate=rate)
+        if step % arguments.save_every == 0 or step == arguments.steps:
+            weights = {name: holder.state_dict() for name, holder in kept.items()}
+            save_checkpoint(checkpoint, **weights, step=step, records=log.records, settings=settings)
+
+
+def steps_done(arguments: argparse.Namespace) -> int:
+    """Of the checkpoint a run would go on from."""
+    state = load_checkpoint(Path(arguments.checkpoint) / "last.pt")
+    return state["step"] if state else 0
 
 
 def seed_everything(seed: int) -> None:

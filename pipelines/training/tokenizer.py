@@ -54,6 +54,21 @@ def save(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
+def pretrained():
+    """The same words as transformers' own object, for libraries that take no folder."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=build(),
+        model_max_length=CONTEXT_LENGTH,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        bos_token="[START]",
+        eos_token="[END]",
+        clean_up_tokenization_spaces=False,
+    )
+
+
 PHRASE_IDS = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
 
 

@@ -1,0 +1,413 @@
+"""Latent diffusion step by step: Stable Diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752) over the
+parts of diffusers' StableDiffusionPipeline, with a loop of our own that tells what happens in every step.
+
+`read` finds the words and subjects of a prompt, `run` draws and yields a `Step` after every step, `film` decodes all of
+them. With method "attend-and-excite" the latents are nudged on the way: see `attend_excite`.
+
+Everything is told for the noisy picture x_t = sqrt(a) x_0 + sqrt(1 - a) e (variance preserving), whatever the sampler
+computes in: a is the share of signal left at time t, sigma = sqrt((1 - a) / a), SNR = a / (1 - a).
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pipelines.attend_excite import SCALE, Attention, Excited, Schedule, excite, listen, peaks, watching
+from pipelines.loading import Painter, load
+from pipelines.prompts import Prompt, chosen_subjects, read_with
+
+Method = Literal["none", "attend-and-excite"]
+Sampler = Literal["ddim", "euler", "dpm++"]
+Precision = Literal["float32", "bfloat16"]
+SAMPLERS = {"ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "dpm++": "DPMSolverMultistepScheduler"}
+METHODS = ("none", "attend-and-excite")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to draw, and how."""
+
+    prompt: str
+    negative_prompt: str = ""
+    image: Image.Image | None = None  # to begin from, in place of noise
+    strength: float = 0.6  # share of the way back to noise that the picture goes; (0, 1]
+    steps: int = 20
+    guidance_scale: float = 7.5  # 1 and less: the conditional prediction alone
+    method: Method = "none"
+    subjects: str = ""  # words of the prompt with commas in between; empty: its nouns
+    seed: int = 42
+    model: str = "storybook-diffusion"
+    sampler: Sampler = "ddim"
+    scale: float = SCALE  # of Attend-and-Excite's updates
+    refine: bool = True  # whether its thresholds must be reached
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of one picture. Latents are (C, H, W) float32, in the variance-preserving form."""
+
+    index: int
+    count: int  # steps of this run
+    time: int  # 0 (clean) to 999 (noise) of the training's schedule
+    sigma: float
+    snr: float
+    noisy: np.ndarray  # x_t, as it came into the step: before any nudge
+    clean: np.ndarray  # the predicted x_0, after guidance
+    conditional: np.ndarray  # x_0 as predicted from the prompt alone
+    unconditional: np.ndarray  # and from the negative prompt; equal to `conditional` without guidance
+    gap: float  # length of e_c - e_u, the difference of the two predictions of the noise
+    attention: np.ndarray  # (1 + W, rows, columns) float32: the start token, then every word; shares of all tokens
+    peaks: tuple[float, ...]  # of each subject, on the map of this step: see attend_excite.peaks
+    excited: Excited | None  # what Attend-and-Excite did, in the steps it works in
+    picture: Image.Image | None  # `clean` decoded, by the previewer where the model has one
+    seconds: float  # of this step alone, without the preview
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished picture. `latents` are (C, H, W) float32."""
+
+    picture: Image.Image
+    latents: np.ndarray
+    prompt: Prompt
+    steps: tuple[Step, ...]
+    start: Image.Image | None  # the picture it began from, noised and decoded
+    sigmas: np.ndarray  # (1000) of the whole schedule, for the curve
+    seconds: float  # of the whole run, without previews
+    flagged: bool = False  # by the checkpoint's own safety checker, which blackens such a picture
+
+
+class Stopped(Exception):
+    """Somebody asked the run to stop."""
+
+
+# ------------------------------------------------------------------------------------------------------------- before
+
+
+def read(text: str, model: str, subjects: str = "") -> Prompt:
+    """The words, tokens and subjects of a prompt.
+
+    Raises:
+        ValueError: for an empty or too long prompt, words the model does not know, subjects that are not in it.
+    """
+    return read_with(load(model), text, subjects)
+
+
+@torch.inference_mode()
+def _states(painter: Painter, texts: Sequence[str]) -> Tensor:
+    """(B, T, D) of the text encoder."""
+    pipe = painter.pipe
+    ids = pipe.tokenizer(
+        list(texts), padding="max_length", max_length=pipe.tokenizer.model_max_length, return_tensors="pt"
+    ).input_ids
+    return pipe.text_encoder(ids.to(painter.device)).last_hidden_state.float()
+
+
+def _noise(painter: Painter, seed: int, size: tuple[int, int]) -> Tensor:
+    """(1, C, rows, columns), drawn on the CPU: the same on every computer."""
+    dice = torch.Generator().manual_seed(seed)
+    return torch.randn((1, painter.pipe.unet.config.in_channels, *size), generator=dice)
+
+
+@torch.inference_mode()
+def encode(painter: Painter, picture: Image.Image) -> Tensor:
+    """A picture, cut to the middle square of the model's size, as (1, C, rows, columns) latents."""
+    vae, side = painter.pipe.vae, painter.size
+    square = min(picture.size)
+    left, top = (picture.width - square) // 2, (picture.height - square) // 2
+    resized = picture.convert("RGB").resize(
+        (side, side), Image.Resampling.LANCZOS, box=(left, top, left + square, top + square)
+    )
+    pixels = torch.from_numpy(np.asarray(resized, np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+    found = vae.encode(pixels.to(painter.device))
+    latents = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
+    return ((latents - (vae.config.shift_factor or 0)) * vae.config.scaling_factor).cpu()
+
+
+@torch.inference_mode()
+def decode(painter: Painter, latents: np.ndarray | Tensor, preview: bool = False) -> list[Image.Image]:
+    """(B, C, rows, columns) -> pictures. With `preview` by the model's previewer, where it has one."""
+    vae = painter.previewer if preview and painter.previewer is not None else painter.pipe.vae
+    latents = torch.as_tensor(latents, device=painter.device)
+    latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0)
+    pixels = vae.decode(latents.to(memory_format=torch.channels_last)).sample
+    pixels = ((pixels + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    return [Image.fromarray(picture) for picture in pixels]
+
+
+def _sampler(painter: Painter, name: Sampler, steps: int):
+    import diffusers
+
+    kind = getattr(diffusers, SAMPLERS[name])
+    sampler = kind.from_config(painter.pipe.scheduler.config)
+    sampler.set_timesteps(steps)
+    return sampler
+
+
+def signal(painter: Painter) -> Tensor:
+    """(1000) share of signal left at every time of training: the a of the module's formulas."""
+    return painter.pipe.scheduler.alphas_cumprod.double()
+
+
+# --------------------------------------------------------------------------------------------------------------- steps
+
+
+@dataclass
+class Moment:
+    """What `denoise` tells of one step, for B pictures at once. Latents variance preserving, (B, C, rows, columns)."""
+
+    index: int
+    count: int
+    time: int
+    signal: float
+    noisy: Tensor
+    clean: Tensor
+    conditional: Tensor
+    unconditional: Tensor
+    gap: Tensor  # (B)
+    attention: Tensor  # (B, rows, columns, T)
+    excited: list[Excited | None]
+    after: Tensor  # latents after the step, as the sampler has them
+
+
+def _parts(prediction: Tensor, noisy: Tensor, a: float, kind: str) -> tuple[Tensor, Tensor]:
+    """x_0 and e from what the model predicts, equations 9 and 11 of Salimans & Ho 2022 (velocities) or x_t's own."""
+    signal, noise = a**0.5, (1 - a) ** 0.5
+    if kind == "v_prediction":
+        return signal * noisy - noise * prediction, noise * noisy + signal * prediction
+    if kind == "epsilon":
+        return (noisy - noise * prediction) / signal, prediction
+    raise ValueError(f"Models that predict {kind!r} are not supported; those that predict epsilon or velocities are.")
+
+
+def denoise(
+    painter: Painter,
+    states: Tensor,
+    negative: Tensor | None,
+    latents: Tensor,
+    sampler,
+    times: Tensor,
+    guidance: float,
+    attention: Attention,
+    subjects: Sequence[Sequence[Sequence[int]]] | None = None,
+    schedule: Schedule | None = None,
+    precision: Precision = "float32",
+    stopped: Callable[[], None] = lambda: None,
+) -> Iterator[Moment]:
+    """Draw B pictures at once, yielding after every step.
+
+    Args:
+        states: (B, T, D) of the prompts.
+        negative: (B, T, D) of the negative prompts; None for no guidance.
+        latents: (B, C, rows, columns), as the sampler wants them.
+        times: those of the sampler that are to be run.
+        attention: from `watching` the painter's UNet of this precision.
+        subjects: of each picture the tokens of each subject, and
+        schedule: to use Attend-and-Excite; None for plain sampling.
+        stopped: called before every pass; raises to leave.
+    """
+    unet = painter.unet(precision)
+    dtype, kind = unet.dtype, painter.pipe.scheduler.config.prediction_type
+    shares = signal(painter)
+    states = states.to(dtype)
+    both = states if negative is None else torch.cat([negative.to(dtype), states])
+    device_times = times.to(painter.device)
+    for index, t in enumerate(device_times):
+        stopped()
+        noisy = sampler.scale_model_input(latents, t)
+        excited: list[Excited | None] = [None] * len(latents)
+        if schedule and (schedule.updates(index) or schedule.threshold(index)):
+
+            def maps_of(at: Tensor, row: int, t=t) -> Tensor:
+                given = sampler.scale_model_input(at, t).to(dtype)
+                return listen(attention, lambda: unet(given, t, encoder_hidden_states=states[row : row + 1]))
+
+            moved = []
+            for row, tokens in enumerate(subjects):
+                one = latents[row : row + 1]
+                moved.append(excite(one, lambda at, row=row: maps_of(at, row), tokens, schedule, index, stopped))
+            latents, excited = torch.cat([z for z, _ in moved]), [told for _, told in moved]
+        with torch.inference_mode():
+            given = sampler.scale_model_input(latents, t)
+            attention.maps.clear()
+            pair = given if negative is None else torch.cat([given, given])
+            pair = pair.to(dtype, memory_format=torch.channels_last)
+            predicted = unet(pair, t, encoder_hidden_states=both).sample.float()
+            maps = attention.mean()[-len(latents) :]
+            without, wanted = predicted.chunk(2) if negative is not None else (predicted, predicted)
+            guided = without + guidance * (wanted - without) if negative is not None else wanted
+            a = float(shares[min(int(t), len(shares) - 1)])
+            conditional, e_c = _parts(wanted, given, a, kind)
+            unconditional, e_u = _parts(without, given, a, kind)
+            clean, _ = _parts(guided, given, a, kind)
+            latents = sampler.step(guided, t, latents).prev_sample
+        latents = latents.clone()  # out of inference mode: the next step may want its gradient
+        gap = (e_c - e_u).flatten(1).norm(dim=1)
+        yield Moment(
+            index, len(times), int(t), a, noisy, clean, conditional, unconditional, gap, maps, excited, latents
+        )
+
+
+def start_of(request: Request, painter: Painter) -> tuple[Tensor, object, Tensor, Tensor | None]:
+    """Latents to begin with as the sampler wants them, the sampler, the times to run, and the noised picture's latents
+    (variance preserving) where it begins from one.
+
+    With a picture, `strength` of the steps are run, and it is noised to where they begin (Meng et al. 2022, SDEdit,
+    https://arxiv.org/abs/2108.01073).
+    """
+    sampler = _sampler(painter, request.sampler, request.steps)
+    side = painter.size // painter.factor
+    noise = _noise(painter, request.seed, (side, side)).to(painter.device)
+    if request.image is None:
+        return noise * sampler.init_noise_sigma, sampler, sampler.timesteps, None
+    if not 0 < request.strength <= 1:
+        raise ValueError(f"The strength must be above 0 and at most 1, not {request.strength}.")
+    run = max(1, round(request.steps * request.strength))
+    first = request.steps - run
+    if hasattr(sampler, "set_begin_index"):
+        sampler.set_begin_index(first)
+    times = sampler.timesteps[first:]
+    latents = sampler.add_noise(encode(painter, request.image).to(noise), noise, times[:1])
+    return latents, sampler, times, sampler.scale_model_input(latents, times[0])
+
+
+def run(request: Request, previews: bool = True, stop: Callable[[], bool] = lambda: False) -> Iterator[Step | Result]:
+    """Draw, yielding a `Step` after every step and at last the `Result`.
+
+    Leaving the loop, or `stop` answering true, ends the run within one pass, and the model is as it was.
+
+    Raises:
+        ValueError: for a prompt, subjects or settings that cannot be drawn; nothing has been computed then.
+        Stopped: when `stop` answered true.
+    """
+    if request.method not in METHODS or request.sampler not in SAMPLERS:
+        raise ValueError(f"Methods are {', '.join(METHODS)}; samplers are {', '.join(SAMPLERS)}.")
+    painter = load(request.model)
+    prompt = read_with(painter, request.prompt, request.subjects)
+    if request.negative_prompt:
+        read_with(painter, request.negative_prompt)
+    exciting = request.method == "attend-and-excite"
+    if exciting:
+        chosen_subjects(prompt)
+    tokens = [subject.tokens for subject in prompt.subjects]
+
+    def stopped() -> None:
+        if stop():
+            raise Stopped
+
+    begin, steps, seconds = time.perf_counter(), [], 0.0
+    texts = [request.prompt] + ([request.negative_prompt] if request.guidance_scale > 1 else [])
+    states, *negative = _states(painter, texts).split(1)
+    latents, sampler, times, noised = start_of(request, painter)
+    size = latents.shape[-2], latents.shape[-1]
+    start = decode(painter, noised, preview=True)[0] if noised is not None else None
+    schedule = Schedule(len(times), request.scale, request.refine) if exciting else None
+    columns = [[0], *(word.tokens for word in prompt.words)]
+    with watching(painter.unet(request.precision), size) as attention:
+        moments = denoise(
+            painter,
+            states,
+            negative[0] if negative else None,
+            latents,
+            sampler,
+            times,
+            request.guidance_scale,
+            attention,
+            [tokens],
+            schedule,
+            request.precision,
+            stopped,
+        )
+        for moment in moments:
+            now = time.perf_counter()
+            picture = decode(painter, moment.clean, preview=True)[0] if previews else None
+            maps = moment.attention[0]
+            steps.append(
+                Step(
+                    moment.index,
+                    moment.count,
+                    moment.time,
+                    ((1 - moment.signal) / moment.signal) ** 0.5,
+                    moment.signal / (1 - moment.signal),
+                    *(
+                        latents[0].cpu().numpy()
+                        for latents in (moment.noisy, moment.clean, moment.conditional, moment.unconditional)
+                    ),
+                    float(moment.gap[0]),
+                    torch.stack([maps[..., list(places)].sum(-1) for places in columns]).cpu().numpy(),
+                    tuple(peaks(maps.float(), tokens).tolist()) if tokens else (),
+                    moment.excited[0],
+                    picture,
+                    now - begin,
+                )
+            )
+            seconds += now - begin
+            yield steps[-1]
+            begin = time.perf_counter()
+    final = moment.after
+    picture = decode(painter, final)[0]
+    picture, flagged = painter.checked(picture)
+    a = signal(painter).numpy()
+    yield Result(
+        picture,
+        final[0].cpu().numpy(),
+        prompt,
+        tuple(steps),
+        start,
+        np.sqrt((1 - a) / a),
+        seconds + time.perf_counter() - begin,
+        flagged,
+    )
+
+
+def clip_score(picture: Image.Image, text: str, model: str) -> float:
+    """Cosine of the picture's and the text's features under an image-text model of the registry, in [-1, 1].
+
+    Raises:
+        ValueError: when that model does not know a word.
+    """
+    judge = load(model)
+    words = judge.text_features([text])
+    with torch.inference_mode():
+        features = judge.image_features(judge.encoder.encode(judge.pixels(picture)).cls)
+    return float(features[0] @ words[0])
+
+
+# ----------------------------------------------------------------------------------------------------------- the film
+
+FRAMES = ("noisy", "clean", "conditional", "unconditional")
+FRAMES_AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Film:
+    """Every step as pictures; each of them has one picture per step."""
+
+    noisy: list[Image.Image]
+    clean: list[Image.Image]
+    conditional: list[Image.Image]
+    unconditional: list[Image.Image]
+
+
+def film(result: Result, model: str) -> Film:
+    """Decode every step of a run, by the previewer where the model has one."""
+    painter = load(model)
+    decoded = {}
+    for name in FRAMES:
+        latents = np.stack([getattr(step, name) for step in result.steps])
+        if name == "unconditional" and all(step.gap == 0 for step in result.steps):
+            decoded[name] = decoded["conditional"]
+        elif name == "clean" and all(step.picture is not None for step in result.steps):
+            decoded[name] = [step.picture for step in result.steps]
+        else:
+            parts = np.array_split(latents, math.ceil(len(latents) / FRAMES_AT_ONCE))
+            decoded[name] = [picture for part in parts for picture in decode(painter, part, preview=True)]
+    return Film(**decoded)

@@ -1,0 +1,175 @@
+"""Train the autoencoder of `storybook-diffusion`: pictures of 128 pixels to latents of 16x16 and back.
+
+    python -m pipelines.training.autoencoder --cpu
+    python -m pipelines.training.autoencoder --export assets/models/storybook-diffusion/vae
+
+The model is diffusers' AutoencoderTiny (the architecture of TAESD, https://github.com/madebyollin/taesd) without
+blocks at full resolution, where a convolution costs 64 times as much as on the latents. Latents are standardised per
+channel while it learns, so the denoiser finds them as it wants them and nothing has to be scaled afterwards; noise on
+them teaches the decoder to forgive. Until the last steps it sees the parts of a picture where most happens: backgrounds
+are most of the pixels and nearly nothing to learn.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines import storybook
+from pipelines.training.loop import (
+    Muon,
+    add_arguments,
+    descend,
+    load_checkpoint,
+    precision,
+    seed_everything,
+    steps_done,
+)
+from pipelines.training.pairs import DEVIATION, MEAN, Storybook, loader
+
+MODEL = {
+    "latent_channels": 6,
+    "encoder_block_out_channels": (64, 64, 64, 64),
+    "decoder_block_out_channels": (64, 64, 64, 64),
+    "num_encoder_blocks": (0, 1, 2, 3),
+    "num_decoder_blocks": (3, 3, 1, 0),
+}
+NOISE = 0.05  # standard deviation of what is added to the latents, in theirs
+EDGES = 0.5  # weight of the loss of the picture's gradients
+PART, PARTS = 64, 2  # pixels, the side of a part; how many of each picture
+
+
+class Autoencoder(nn.Module):
+    """AutoencoderTiny with a standardisation in the middle, which the export folds into the encoder's last layer.
+
+    By moving averages: statistics of one batch would shift a picture's colours with those of its neighbours."""
+
+    def __init__(self, config: dict):
+        from diffusers import AutoencoderTiny
+
+        super().__init__()
+        self.vae = AutoencoderTiny(**config)
+        self.standardise = nn.BatchNorm2d(config["latent_channels"], affine=False, momentum=0.02)
+
+    def forward(self, pictures: Tensor, noise: Tensor) -> Tensor:
+        """(B, 3, H, W) in [-1, 1] and (B, C, H/8, W/8) of unit deviation -> (B, 3, H, W)."""
+        latents = self.vae.encoder(pictures).float()
+        with torch.no_grad():
+            self.standardise(latents)  # learns their mean and deviation
+        latents = F.batch_norm(latents, self.standardise.running_mean, self.standardise.running_var)
+        return self.vae.decoder(latents + NOISE * noise).float()
+
+
+def gradients(pictures: Tensor) -> tuple[Tensor, Tensor]:
+    return pictures.diff(dim=-1), pictures.diff(dim=-2)
+
+
+def busy_parts(pictures: Tensor, dice: torch.Generator) -> Tensor:
+    """(B, 3, H, W) -> (B*PARTS, 3, PART, PART), cut where the picture changes most: at random, in proportion."""
+    changes = sum(
+        F.avg_pool2d(F.pad(d.abs().mean(1, keepdim=True), pad), 8)
+        for d, pad in zip(gradients(pictures), ((0, 1), (0, 0, 0, 1)), strict=True)
+    )
+    windows = F.avg_pool2d(changes, PART // 8, stride=1)[:, 0]  # (B, rows, columns) of where a part can begin
+    corner = torch.multinomial(windows.flatten(1).cpu() + 1e-4, PARTS, generator=dice)
+    rows, columns = (corner // windows.shape[2] * 8).tolist(), (corner % windows.shape[2] * 8).tolist()
+    return torch.stack(
+        [
+            picture[:, y : y + PART, x : x + PART]
+            for picture, ys, xs in zip(pictures, rows, columns, strict=True)
+            for y, x in zip(ys, xs, strict=True)
+        ]
+    )
+
+
+def losses(model: nn.Module, pixels: Tensor, dice: torch.Generator, parts: bool) -> dict[str, Tensor]:
+    """Absolute error of the pictures and of their gradients; `psnr` in dB of what lies in the picture's range.
+
+    Args:
+        pixels: (B, 3, H, W) normalised by MEAN and DEVIATION.
+        parts: show `busy_parts`; else a half of the pictures, which costs the same.
+    """
+    pictures = (pixels * DEVIATION[0] + MEAN[0]).mul(2).sub(1)
+    pictures = busy_parts(pictures, dice) if parts else pictures[: (len(pictures) + 1) // 2]
+    pictures = pictures.contiguous(memory_format=torch.channels_last)
+    shape = len(pictures), model.vae.config.latent_channels, pictures.shape[2] // 8, pictures.shape[3] // 8
+    again = model(pictures, torch.randn(shape, generator=dice).to(pictures.device))
+    edges = sum(F.l1_loss(a, b) for a, b in zip(gradients(again), gradients(pictures), strict=True))
+    pixel_loss = F.l1_loss(again, pictures)
+    error = (again.detach().clamp(-1, 1) - pictures).square().mean((1, 2, 3)) / 4  # of pictures in [0, 1]
+    return {
+        "total": pixel_loss + EDGES * edges,
+        "pixels": pixel_loss,
+        "edges": edges,
+        "psnr": -10 * error.clamp(min=1e-9).log10().mean(),
+    }
+
+
+def folded(state: dict) -> nn.Module:
+    """The checkpoint's AutoencoderTiny, whose latents have mean 0 and deviation 1 by themselves."""
+    model = Autoencoder(state["settings"]["model"])
+    model.load_state_dict(state["model"])
+    last, norm = model.vae.encoder.layers[-1], model.standardise
+    deviation = (norm.running_var + norm.eps).sqrt()
+    with torch.no_grad():
+        last.weight.div_(deviation[:, None, None, None])
+        last.bias.sub_(norm.running_mean).div_(deviation)
+    return model.vae.eval()
+
+
+def export(checkpoint: Path, folder: Path) -> None:
+    """Write a folder that plain diffusers opens; weights in float16.
+
+    Raises:
+        FileNotFoundError: when there is no checkpoint.
+    """
+    state = load_checkpoint(checkpoint / "last.pt")
+    if state is None:
+        raise FileNotFoundError(f"No checkpoint in {checkpoint}; train first.")
+    folded(state).half().save_pretrained(folder)
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, ".checkpoints/autoencoder", steps=2500, decay=1250, seed=3)
+    parser.set_defaults(batch=16, lr=2e-3, warmup=50)
+    parser.add_argument("--clip", type=float, default=10.0, help="longest gradient")
+    parser.add_argument("--whole", type=int, default=300, help="last steps, which show whole pictures")
+    return parser
+
+
+def train(arguments: argparse.Namespace, config: dict = MODEL) -> None:
+    """Train until `arguments.steps`, from the checkpoint if there is one.
+
+    Raises:
+        FloatingPointError: when the loss is no number any more; the last checkpoint stays.
+    """
+    seed_everything(arguments.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
+    model = Autoencoder(config).to(device, memory_format=torch.channels_last).train()
+    start = steps_done(arguments) * arguments.batch
+    dataset = Storybook(arguments.seed, storybook.SIZE, views=0, smallest=1, start=start)
+    batches = iter(loader(dataset, arguments.batch, lambda captions: torch.zeros(len(captions)), arguments.workers))
+    dtype = precision(device)
+
+    def losses_at(step: int) -> dict[str, Tensor]:
+        pixels, _ = next(batches)
+        dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return losses(model, pixels[0].to(device), dice, step < arguments.steps - arguments.whole)
+
+    descend(model, Muon(model, arguments.lr), losses_at, arguments, settings={"model": config})
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    if arguments.export:
+        export(Path(arguments.checkpoint), arguments.export)
+    else:
+        train(arguments)
+
+
+if __name__ == "__main__":
+    main()

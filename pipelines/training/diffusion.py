@@ -1,0 +1,303 @@
+"""Train `storybook-diffusion`: latent diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752) on drawn
+scenes, in the parts of diffusers' StableDiffusionPipeline.
+
+    python -m pipelines.training.autoencoder --cpu
+    python -m pipelines.training.diffusion --cpu
+    python -m pipelines.training.diffusion --export assets/models/storybook-diffusion
+
+The denoiser predicts velocities (Salimans & Ho 2022, https://arxiv.org/abs/2202.00512) on a cosine schedule with
+min-SNR weights (Hang et al. 2023, https://arxiv.org/abs/2303.09556). Its text encoder begins as that of
+`storybook-detailclip` and learns along; in Stable Diffusion it is CLIP's and stays as it is. Latents are made once and
+kept beside the checkpoint; captions are drawn anew for every picture that is seen again.
+"""
+
+import argparse
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from pipelines import storybook
+from pipelines.registry import BUNDLED
+from pipelines.training import autoencoder
+from pipelines.training import tokenizer as words
+from pipelines.training.loop import (
+    Muon,
+    add_arguments,
+    descend,
+    load_checkpoint,
+    precision,
+    seed_everything,
+    write_json,
+)
+from pipelines.training.pairs import SEEDS_PER_RUN
+
+UNET = {
+    "sample_size": storybook.SIZE // 8,
+    "in_channels": autoencoder.MODEL["latent_channels"],
+    "out_channels": autoencoder.MODEL["latent_channels"],
+    "block_out_channels": (128, 256),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+    "cross_attention_dim": 128,
+    "attention_head_dim": 4,  # heads: https://github.com/huggingface/diffusers/issues/2011
+}
+TEXT = {
+    "vocab_size": len(words.vocabulary()),
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": words.CONTEXT_LENGTH,
+    "hidden_act": "gelu",
+    "bos_token_id": words.vocabulary().index("[START]"),
+    "eos_token_id": words.vocabulary().index("[END]"),
+    "pad_token_id": words.vocabulary().index("[PAD]"),
+}
+SCHEDULE = {
+    "beta_schedule": "squaredcos_cap_v2",
+    "prediction_type": "v_prediction",
+    "clip_sample": False,
+    "steps_offset": 1,  # as in Stable Diffusion; trailing times do without
+    "timestep_spacing": "trailing",
+}
+COUNTS = (0.5, 0.35, 0.15)  # shares of pictures with 1, 2 and 3 objects
+EMPTY = 0.1  # share of captions left out, for guidance (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598)
+MIN_SNR = 5.0
+AVERAGE = 0.999  # how much of the averaged weights stays after a step
+CAPTIONS = 4  # drawn for each picture
+
+
+class Denoiser(nn.Module):
+    """UNet and text encoder, which learn together."""
+
+    def __init__(self, unet: dict, text: dict):
+        from diffusers import UNet2DConditionModel
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        super().__init__()
+        self.unet = UNet2DConditionModel(**unet)
+        self.text_encoder = CLIPTextModel(CLIPTextConfig(**text))
+
+    def forward(self, latents: Tensor, time: Tensor, text: Tensor) -> Tensor:
+        """(B, C, H, W) noisy latents, (B) of 1000 times, (B, T) token ids -> (B, C, H, W) velocities."""
+        states = self.text_encoder(text).last_hidden_state
+        return self.unet(latents, time, encoder_hidden_states=states).sample.float()
+
+
+def open_clip_text(folder: Path) -> dict[str, Tensor]:
+    """The text tower that open_clip saved in `folder`, under the names of transformers' CLIPTextModel."""
+    from safetensors.torch import load_file
+
+    renamed = {}
+    for name, tensor in load_file(folder / "open_clip_model.safetensors").items():
+        tensor = tensor.float()
+        if name == "token_embedding.weight":
+            renamed["embeddings.token_embedding.weight"] = tensor
+        elif name == "positional_embedding":
+            renamed["embeddings.position_embedding.weight"] = tensor
+        elif name.startswith("ln_final"):
+            renamed[name.replace("ln_final", "final_layer_norm")] = tensor
+        elif name.startswith("transformer.resblocks."):
+            layer, part = name.removeprefix("transformer.resblocks.").split(".", 1)
+            layer = f"encoder.layers.{layer}."
+            if part.startswith("attn.in_proj_"):
+                for which, piece in zip("qkv", tensor.chunk(3), strict=True):
+                    renamed[f"{layer}self_attn.{which}_proj.{part.removeprefix('attn.in_proj_')}"] = piece
+            else:
+                for old, new in (
+                    ("attn", "self_attn"),
+                    ("ln_", "layer_norm"),
+                    ("mlp.c_fc", "mlp.fc1"),
+                    ("mlp.c_proj", "mlp.fc2"),
+                ):
+                    part = part.replace(old, new, 1) if part.startswith(old) else part
+                renamed[layer + part] = tensor
+    return renamed
+
+
+# --------------------------------------------------------------------------------------------------------------- data
+
+
+class Pictures(Dataset):
+    """Scenes and CAPTIONS captions of each; item i depends on the seed and on i alone."""
+
+    def __init__(self, seed: int, length: int):
+        self.seed, self.length, self.tokenizer = seed, length, words.build()
+        self.tokenizer.enable_padding(length=words.CONTEXT_LENGTH)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """(3, H, W) in [-1, 1] and (CAPTIONS, T) token ids."""
+        rng = np.random.default_rng((self.seed, index))
+        count = int(rng.choice(len(COUNTS), p=COUNTS)) + 1
+        scene = storybook.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + index], count)
+        captions = [storybook.random_caption(scene.objects, scene.background, rng) for _ in range(CAPTIONS)]
+        picture = torch.from_numpy(scene.picture).permute(2, 0, 1).float() / 127.5 - 1
+        return picture, torch.tensor([encoded.ids for encoded in self.tokenizer.encode_batch(captions)])
+
+
+@dataclass(frozen=True)
+class Latents:
+    """N pictures as the denoiser sees them."""
+
+    latents: Tensor  # (N, C, H, W) bfloat16
+    captions: Tensor  # (N, CAPTIONS, T) int16 token ids
+
+    @staticmethod
+    @torch.inference_mode()
+    def make(vae: nn.Module, pictures: Pictures, workers: int, device: torch.device) -> "Latents":
+        vae, dtype = vae.to(device, memory_format=torch.channels_last), precision(device)
+        latents, captions = [], []
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            for batch, text in DataLoader(pictures, 64, num_workers=workers):
+                batch = batch.to(device, memory_format=torch.channels_last)
+                latents.append(vae.encode(batch).latents.bfloat16().cpu())
+                captions.append(text.short())
+        return Latents(torch.cat(latents), torch.cat(captions))
+
+    def batch(self, size: int, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) float32 and (B, T) token ids of one caption each, some of them empty."""
+        chosen = torch.randint(len(self.latents), (size,), generator=dice)
+        text = self.captions[chosen, torch.randint(self.captions.shape[1], (size,), generator=dice)].long()
+        empty = torch.rand(size, generator=dice) < EMPTY
+        nothing = torch.zeros_like(text[0])
+        nothing[:2] = torch.tensor([TEXT["bos_token_id"], TEXT["eos_token_id"]])
+        return self.latents[chosen].float(), torch.where(empty[:, None], nothing, text)
+
+
+def latents_of(arguments: argparse.Namespace, vae: nn.Module, device: torch.device) -> Latents:
+    """From the file beside the checkpoint where it fits the autoencoder and the number asked for, else made."""
+    path = Path(arguments.checkpoint) / "latents.pt"
+    made_for = [sum(p.double().abs().sum().item() for p in vae.parameters()), arguments.pictures, arguments.seed]
+    kept = load_checkpoint(path)
+    if kept is None or kept["made_for"] != made_for:
+        made = Latents.make(vae, Pictures(arguments.seed, arguments.pictures), arguments.workers, device)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = {"made_for": made_for, **vars(made)}
+        torch.save(kept, path)
+    return Latents(kept["latents"], kept["captions"])
+
+
+# --------------------------------------------------------------------------------------------------------------- loss
+
+
+def loss(model: nn.Module, clean: Tensor, text: Tensor, scheduler, dice: torch.Generator) -> dict[str, Tensor]:
+    """Squared error of the velocity at a random time, weighted by min(SNR, MIN_SNR) / (SNR + 1)."""
+    time = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=dice).to(clean.device)
+    noise = torch.randn(clean.shape, generator=dice).to(clean.device)
+    predicted = model(scheduler.add_noise(clean, noise, time), time, text)
+    error = (predicted - scheduler.get_velocity(clean, noise, time)).square().mean((1, 2, 3))
+    signal = scheduler.alphas_cumprod.to(clean.device)[time]
+    ratio = signal / (1 - signal)
+    weight = ratio.clamp(max=MIN_SNR) / (ratio + 1)
+    early = time >= scheduler.config.num_train_timesteps // 2
+    return {
+        "total": (weight * error).mean(),
+        "early": error[early].sum() / early.sum().clamp(min=1),
+        "late": error[~early].sum() / (~early).sum().clamp(min=1),
+    }
+
+
+# ----------------------------------------------------------------------------------------------------------- training
+
+
+def scheduler():
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(**SCHEDULE)
+
+
+def train(arguments: argparse.Namespace, vae: nn.Module, unet: dict = UNET, text: dict = TEXT) -> None:
+    """Train until `arguments.steps`, from the checkpoint if there is one.
+
+    Raises:
+        FloatingPointError: when the loss is no number any more; the last checkpoint stays.
+    """
+    seed_everything(arguments.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
+    data = latents_of(arguments, vae, device)
+    model = Denoiser(unet, text).to(device, memory_format=torch.channels_last).train()
+    if arguments.text:
+        model.text_encoder.load_state_dict(open_clip_text(arguments.text))
+    average = copy.deepcopy(model).requires_grad_(False)
+    optimizer = Muon(model, arguments.lr)
+    noise, dtype = scheduler(), precision(device)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
+        clean, tokens = data.batch(arguments.batch, dice)
+        clean = clean.to(device, memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            return loss(model, clean, tokens.to(device), noise, dice)
+
+    def follow(step: int) -> None:
+        stays = min(AVERAGE, step / (step + 10))
+        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - stays)
+
+    settings = {"unet": unet, "text": text}
+    descend(model, optimizer, losses, arguments, settings, extra={"average": average}, after_step=follow)
+
+
+def pipeline(state: dict, vae: nn.Module):
+    """The checkpoint's averaged weights as diffusers' StableDiffusionPipeline."""
+    from diffusers import StableDiffusionPipeline
+
+    model = Denoiser(state["settings"]["unet"], state["settings"]["text"])
+    model.load_state_dict(state["average"])
+    return StableDiffusionPipeline(
+        vae, model.text_encoder, words.pretrained(), model.unet, scheduler(), None, None, requires_safety_checker=False
+    )
+
+
+def export(arguments: argparse.Namespace, folder: Path) -> None:
+    """Write a folder that plain diffusers opens: weights in float16, in files of at most 9 MB, and training curves.
+
+    Raises:
+        FileNotFoundError: when there is no checkpoint.
+    """
+    state = load_checkpoint(Path(arguments.checkpoint) / "last.pt")
+    if state is None:
+        raise FileNotFoundError(f"No checkpoint in {arguments.checkpoint}; train first.")
+    vae = autoencoder_of(arguments.autoencoder)
+    pipeline(state, vae).to(dtype=torch.float16).save_pretrained(folder, max_shard_size="9MB")
+    write_json(folder / "training_log.json", {"steps": state["step"], "records": state["records"]})
+
+
+def autoencoder_of(folder: Path) -> nn.Module:
+    state = load_checkpoint(folder / "last.pt")
+    if state is None:
+        raise FileNotFoundError(f"No autoencoder in {folder}; run python -m pipelines.training.autoencoder first.")
+    return autoencoder.folded(state).requires_grad_(False)
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_arguments(parser, ".checkpoints/diffusion", steps=4500, decay=1500, seed=4)
+    parser.set_defaults(lr=1.5e-3)
+    parser.add_argument("--clip", type=float, default=1.0, help="longest gradient")
+    parser.add_argument("--pictures", type=int, default=32_000, help="different pictures to learn from")
+    parser.add_argument("--autoencoder", type=Path, default=Path(".checkpoints/autoencoder"), help="its checkpoint")
+    parser.add_argument(
+        "--text", type=Path, default=BUNDLED / "storybook-detailclip", help="OpenCLIP folder of the first text encoder"
+    )
+    return parser
+
+
+def main() -> None:
+    arguments = parser().parse_args()
+    if arguments.export:
+        export(arguments, arguments.export)
+    else:
+        train(arguments, autoencoder_of(arguments.autoencoder))
+
+
+if __name__ == "__main__":
+    main()
