@@ -102,7 +102,7 @@ def read(text: str, model: str, subjects: str = "") -> Prompt:
 
 
 @torch.inference_mode()
-def _states(painter: Painter, texts: Sequence[str]) -> Tensor:
+def states_of(painter: Painter, texts: Sequence[str]) -> Tensor:
     """(B, T, D) of the text encoder."""
     pipe = painter.pipe
     ids = pipe.tokenizer(
@@ -111,7 +111,7 @@ def _states(painter: Painter, texts: Sequence[str]) -> Tensor:
     return pipe.text_encoder(ids.to(painter.device)).last_hidden_state.float()
 
 
-def _noise(painter: Painter, seed: int, size: tuple[int, int]) -> Tensor:
+def noise_of(painter: Painter, seed: int, size: tuple[int, int]) -> Tensor:
     """(1, C, rows, columns), drawn on the CPU: the same on every computer."""
     dice = torch.Generator().manual_seed(seed)
     return torch.randn((1, painter.pipe.unet.config.in_channels, *size), generator=dice)
@@ -143,7 +143,7 @@ def decode(painter: Painter, latents: np.ndarray | Tensor, preview: bool = False
     return [Image.fromarray(picture) for picture in pixels]
 
 
-def _sampler(painter: Painter, name: Sampler, steps: int):
+def sampler_of(painter: Painter, name: Sampler, steps: int):
     import diffusers
 
     kind = getattr(diffusers, SAMPLERS[name])
@@ -263,9 +263,9 @@ def start_of(request: Request, painter: Painter) -> tuple[Tensor, object, Tensor
     With a picture, `strength` of the steps are run, and it is noised to where they begin (Meng et al. 2022, SDEdit,
     https://arxiv.org/abs/2108.01073).
     """
-    sampler = _sampler(painter, request.sampler, request.steps)
+    sampler = sampler_of(painter, request.sampler, request.steps)
     side = painter.size // painter.factor
-    noise = _noise(painter, request.seed, (side, side)).to(painter.device)
+    noise = noise_of(painter, request.seed, (side, side)).to(painter.device)
     if request.image is None:
         return noise * sampler.init_noise_sigma, sampler, sampler.timesteps, None
     if not 0 < request.strength <= 1:
@@ -305,7 +305,7 @@ def run(request: Request, previews: bool = True, stop: Callable[[], bool] = lamb
 
     begin, steps, seconds = time.perf_counter(), [], 0.0
     texts = [request.prompt] + ([request.negative_prompt] if request.guidance_scale > 1 else [])
-    states, *negative = _states(painter, texts).split(1)
+    states, *negative = states_of(painter, texts).split(1)
     latents, sampler, times, noised = start_of(request, painter)
     size = latents.shape[-2], latents.shape[-1]
     start = decode(painter, noised, preview=True)[0] if noised is not None else None

@@ -21,7 +21,7 @@ MOST_BYTES = 3_000_000  # of a file that is saved; one that is opened may have t
 MOST_STEPS, MOST_WORDS, MOST_SIDE, MOST_CELLS = 100, 80, 1024, 1024
 TRACKS = ("noisy", "clean", "conditional", "unconditional")
 # Longest side in pixels and WebP quality of the frames: the first that keeps the file below its limit.
-QUALITIES = ((512, 80), (384, 70), (256, 60), (192, 50), (128, 40))
+QUALITIES = ((512, 80), (384, 70), (256, 60), (192, 50), (128, 40), (96, 30), (64, 30))
 LIBRARIES = ("torch", "diffusers", "transformers")
 
 
@@ -52,7 +52,7 @@ class Recording:
     latents: np.ndarray  # (N, C, rows, columns) float16, as they came into each step
     attention: np.ndarray  # (N, 1 + W, rows, columns) float32: the start token, then every word
     frames: dict[str, tuple[bytes, ...]]  # of each of TRACKS, N WebP pictures
-    picture: bytes  # PNG, the result
+    picture: bytes  # WebP, the result
     start: bytes  # WebP of the noised picture it began from; empty when it began from noise
     versions: dict[str, str]  # of the libraries that drew it
 
@@ -61,13 +61,13 @@ class Recording:
         return sum(moment.seconds for moment in self.moments)
 
 
-def _coded(picture: Image.Image, form: str, side: int | None = None, quality: int = 80) -> bytes:
-    if side and max(picture.size) > side:
+def _coded(picture: Image.Image, side: int, quality: int) -> bytes:
+    if max(picture.size) > side:
         picture = picture.resize(
             (max(1, round(x * side / max(picture.size))) for x in picture.size), Image.Resampling.LANCZOS
         )
     out = io.BytesIO()
-    picture.save(out, form, **({"quality": quality} if form == "WEBP" else {}))
+    picture.save(out, "WEBP", quality=quality)
     return out.getvalue()
 
 
@@ -93,13 +93,10 @@ def record(request, result, film) -> Recording:
     ]
     latents = np.stack([step.noisy for step in result.steps]).astype(np.float16)
     attention = np.stack([step.attention for step in result.steps]).astype(np.float32)
-    picture = _coded(result.picture, "PNG")
+    picture = _coded(result.picture, MOST_SIDE, 95)
     room = MOST_BYTES - latents.nbytes - attention.size - len(picture) - 60_000
     for side, quality in QUALITIES:
-        frames = {
-            name: tuple(_coded(p, "WEBP", side, quality) for p in getattr(film, name)[: len(moments)])
-            for name in TRACKS
-        }
+        frames = {name: tuple(_coded(p, side, quality) for p in getattr(film, name)[: len(moments)]) for name in TRACKS}
         if sum(len(each) for track in frames.values() for each in track) < room:
             break
     return Recording(
@@ -113,7 +110,7 @@ def record(request, result, film) -> Recording:
         attention,
         frames,
         picture,
-        b"" if result.start is None else _coded(result.start, "WEBP", 512),
+        b"" if result.start is None else _coded(result.start, 512, 80),
         {name: version(name) for name in LIBRARIES},
     )
 
@@ -242,11 +239,8 @@ def _checked(tensors: dict, told: dict) -> Recording:
     _need((starts <= ends).all() and starts.min() >= 0 and ends[-1] == len(pixels), "its pictures are cut off")
     pieces = [pixels[a:b] for a, b in zip(starts, ends, strict=True)]
     *frames, picture, start = pieces
-    for piece in frames:
-        _check_picture(piece, "WEBP")
-    _check_picture(picture, "PNG")
-    if start:
-        _check_picture(start, "WEBP")
+    for piece in (*frames, picture, *([start] if start else [])):
+        _check_picture(piece)
     return Recording(
         settings,
         words,
@@ -273,9 +267,9 @@ def _moment(entry: object, subjects: int) -> Moment:
     return Moment(**(entry | {"peaks": tuple(_number(peak, -1, 2) for peak in peaks)}))
 
 
-def _check_picture(data: bytes, form: str) -> None:
+def _check_picture(data: bytes) -> None:
     try:
-        with Image.open(io.BytesIO(data), formats=[form]) as picture:
+        with Image.open(io.BytesIO(data), formats=["WEBP"]) as picture:
             _need(max(picture.size) <= MOST_SIDE and getattr(picture, "n_frames", 1) == 1, "a picture is too large")
             picture.load()
     except _Wrong:

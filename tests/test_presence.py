@@ -1,0 +1,69 @@
+"""Verdicts from a detector's scores, by hand, and the interval of a share."""
+
+import numpy as np
+import pytest
+
+from pipelines.presence import Wanted, judge, phrases_of, threshold_of, wanted_of, wilson
+
+LEFT, RIGHT, ALMOST_LEFT = (0, 0, 50, 50), (60, 0, 110, 50), (2, 0, 52, 50)
+
+
+def verdict(wanted: list[Wanted], found: list[tuple[tuple, dict]], threshold: float = 0.5):
+    """`found`: of every box the scores that are not 0."""
+    phrases = phrases_of(wanted)
+    scores = np.float32([[told.get(phrase, 0) for phrase in phrases] for _, told in found])
+    return judge(wanted, phrases, scores, np.float32([box for box, _ in found]), threshold)
+
+
+CAT, FROG, CAR = Wanted("cat", None), Wanted("frog", None), Wanted("car", "red")
+
+
+def test_both_there():
+    said = verdict([CAT, FROG], [(LEFT, {"cat": 0.9, "frog": 0.1}), (RIGHT, {"frog": 0.8})])
+    assert said.present == (True, True) and said.all_present and said.fault == ""
+    assert said.boxes == (LEFT, RIGHT) and said.scores == pytest.approx((0.9, 0.8))
+
+
+def test_missing():
+    said = verdict([CAT, FROG], [(LEFT, {"cat": 0.9, "frog": 0.2}), (RIGHT, {"frog": 0.3})])
+    assert said.present == (True, False) and said.faults == ("", "missing") and said.fault == "missing"
+
+
+def test_mixed_into_one():
+    """One creature that is a bit of both: the word with less right to it goes without."""
+    said = verdict([CAT, FROG], [(LEFT, {"cat": 0.7}), (ALMOST_LEFT, {"frog": 0.9}), (RIGHT, {"frog": 0.1})])
+    assert said.present == (False, True) and said.faults[0] == "mixed" and not said.all_present
+
+
+def test_wrong_colour_is_there_but_wrong():
+    said = verdict([CAT, CAR], [(LEFT, {"cat": 0.9}), (RIGHT, {"car": 0.9, "red car": 0.2, "blue car": 0.8})])
+    assert said.all_present and said.fault == "wrong colour" and said.colours == (None, "blue")
+    right = verdict([CAT, CAR], [(LEFT, {"cat": 0.9}), (RIGHT, {"car": 0.9, "red car": 0.8, "blue car": 0.2})])
+    assert right.fault == "" and right.colours == (None, "red")
+
+
+def test_one_too_many():
+    said = verdict([CAT], [(LEFT, {"cat": 0.9}), (RIGHT, {"cat": 0.8})])
+    assert said.all_present and said.fault == "duplicated"
+    twice = verdict([CAT, CAT], [(LEFT, {"cat": 0.9}), (RIGHT, {"cat": 0.8})])
+    assert twice.fault == "", "two were asked for"
+    same = verdict([CAT], [(LEFT, {"cat": 0.9}), (ALMOST_LEFT, {"cat": 0.8})])
+    assert same.fault == "", "two boxes around one thing are one thing"
+
+
+def test_adjectives_that_are_colours():
+    assert wanted_of("car", ("small", "grey")) == Wanted("car", "gray")
+    assert wanted_of("cat", ()) == CAT
+    assert phrases_of([CAT, CAR])[:3] == ["cat", "car", "red car"] and len(phrases_of([CAT, CAR])) == 2 + 11
+
+
+def test_threshold_is_the_measured_one_or_the_authors():
+    assert 0.5 < threshold_of("storybook-grounding-dino") < 1 and threshold_of("grounding-dino-tiny") == 0.3
+
+
+def test_wilson_against_published_values():
+    """Newcombe 1998 (https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E), table I,
+    method 3."""
+    for successes, trials, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
+        assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)
+    assert wilson(0, 0) == (0.0, 1.0)
