@@ -6,9 +6,28 @@ import torch
 
 from pipelines.training import tokenizer as words
 
+CHANNELS = {"in_channels": 4, "out_channels": 4, "cross_attention_dim": 32}
+TINY = {
+    "sample_size": 16,
+    "block_out_channels": (32, 64),
+    "layers_per_block": 1,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 2,
+    "up_block_types": ("CrossAttnUpBlock2D",) * 2,
+    "attention_head_dim": 2,
+    "norm_num_groups": 8,
+}
+SCHEDULES = {  # storybook's, and Stable Diffusion 1.5's
+    "v_prediction": {"beta_schedule": "squaredcos_cap_v2", "timestep_spacing": "trailing", "steps_offset": 1},
+    "epsilon": {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1},
+}
 
-def pipeline(width: int = 32, prediction_type: str = "v_prediction", seed: int = 0):
-    """diffusers' StableDiffusionPipeline with 16x16 latents of 4 channels, and storybook's words."""
+
+def pipeline(prediction_type: str = "v_prediction", seed: int = 0, unet: dict | None = None):
+    """diffusers' StableDiffusionPipeline with 16x16 latents of 4 channels, and storybook's words.
+
+    Args:
+        unet: in place of the tiny one's settings.
+    """
     from diffusers import AutoencoderTiny, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -25,31 +44,15 @@ def pipeline(width: int = 32, prediction_type: str = "v_prediction", seed: int =
         bos_token_id=vocabulary.index("[START]"),
         pad_token_id=0,
     )
-    unet = UNet2DConditionModel(
-        sample_size=16,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(width, 2 * width),
-        layers_per_block=1,
-        down_block_types=("CrossAttnDownBlock2D",) * 2,
-        up_block_types=("CrossAttnUpBlock2D",) * 2,
-        cross_attention_dim=32,
-        attention_head_dim=2,
-        norm_num_groups=8,
-    )
+    denoiser = UNet2DConditionModel(**CHANNELS, **(unet or TINY))
     vae = AutoencoderTiny(
         encoder_block_out_channels=(16,) * 4,
         decoder_block_out_channels=(16,) * 4,
         num_encoder_blocks=(0, 1, 1, 1),
         num_decoder_blocks=(1, 1, 1, 0),
     )
-    schedule = DDIMScheduler(
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type=prediction_type,
-        clip_sample=False,
-        timestep_spacing="trailing",
-    )
-    parts = (vae, CLIPTextModel(text), words.pretrained(), unet, schedule)
+    schedule = DDIMScheduler(prediction_type=prediction_type, clip_sample=False, **SCHEDULES[prediction_type])
+    parts = (vae, CLIPTextModel(text), words.pretrained(), denoiser, schedule)
     return StableDiffusionPipeline(*parts, None, None, requires_safety_checker=False)
 
 

@@ -1,9 +1,13 @@
-"""Measure this computer: `python -m tests.benchmarks tabs`, `python -m tests.benchmarks detection`.
+"""Measure this computer: `python -m tests.benchmarks tabs`, `python -m tests.benchmarks detection`,
+`python -m tests.benchmarks diffusion`.
 
 `tabs`: server time of each tab's main event on a new scene, warm, and of its slider on a scene already seen, on the
 bundled models. Handlers are called as the server calls them, without the network.
 
 `detection`: seconds of a full-size detector beside transformers' own call and groundingdino-py's, see detection.py.
+
+`diffusion`: seconds of drawing beside plain diffusers, and of Attend-and-Excite beside diffusers' own, see
+diffusion.py.
 """
 
 import argparse
@@ -14,7 +18,7 @@ from collections.abc import Callable
 import app
 from demos import pictures
 from pipelines import storybook
-from tests.benchmarks import detection
+from tests.benchmarks import detection, diffusion
 
 SLIDERS = {  # tab: the argument its main slider moves, and the values it moves through
     "self_distillation": ("teacher_temperature", (0.05, 0.09, 0.2, 0.07)),
@@ -53,7 +57,7 @@ def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
     page, found = app.build(), {}
     with tempfile.TemporaryDirectory() as folder:
         files = scene_files(folder, scenes + 1)
-        for tab in app.TABS:
+        for tab in (tab for tab in app.TABS if tab.TAB in SLIDERS):
             handler = handler_of(page, tab.TAB)
             (name, values), more = SLIDERS[tab.TAB], MORE.get(tab.TAB, {})
             new = [seconds(handler, file, **more) for file in files][1:]
@@ -64,10 +68,12 @@ def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tabs", "detection"])
-    if parser.parse_args().what == "detection":
+    peers = {"detection": detection.measure, "diffusion": diffusion.measure}
+    parser.add_argument("what", choices=["tabs", *peers])
+    what = parser.parse_args().what
+    if what in peers:
         print("| what | seconds | share | |\n|---|---|---|---|")
-        for row in detection.measure():
+        for row in peers[what]():
             print(f"| {' | '.join(row)} |")
         return
     print("| tab | new scene, ms | slider, ms |\n|---|---|---|")

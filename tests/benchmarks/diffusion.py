@@ -1,0 +1,151 @@
+"""Seconds of drawing: ours beside plain diffusers on the same weights, and our Attend-and-Excite beside diffusers'.
+
+The first rows are of the bundled model, 20 steps with guidance at its own size, from the prompt to the picture. The
+last rows are of a UNet with Stable Diffusion's topology (64x64 latents, attention at 64, 32, 16 and 8) and a quarter of
+its width, random weights. Contenders take turns; a parity figure holds the results against each other.
+"""
+
+import logging
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from pipelines import diffusion
+from pipelines.attend_excite import Schedule
+from pipelines.diffusion import Request
+from pipelines.loading import Painter, load
+from pipelines.registry import MODELS
+from tests import tiny_diffusion
+
+PROMPT = "a cat and a frog"
+MODEL = "storybook-diffusion"
+QUARTER = {  # of Stable Diffusion 1.5's UNet
+    "sample_size": 64,
+    "block_out_channels": (80, 160, 320, 320),
+    "layers_per_block": 2,
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+    "attention_head_dim": 8,
+    "norm_num_groups": 16,
+}
+
+
+def seconds(call: Callable[[], object]) -> tuple[float, object]:
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def psnr(first, second) -> float:
+    error = ((np.asarray(first, np.float64) - np.asarray(second, np.float64)) ** 2).mean() / 255**2
+    return -10 * np.log10(max(error, 1e-12))
+
+
+def take_turns(contenders: dict[str, Callable[[], object]], rounds: int) -> tuple[dict[str, float], dict]:
+    """Median seconds and last results; the first turn warms up."""
+    times, results = {name: [] for name in contenders}, {}
+    for turn in range(rounds + 1):
+        for name, call in contenders.items():
+            taken, results[name] = seconds(call)
+            times[name] += [taken] * (turn > 0)
+    return {name: statistics.median(taken) for name, taken in times.items()}, results
+
+
+def drawn(**settings) -> diffusion.Result:
+    return list(diffusion.run(Request(PROMPT, **settings), previews=False))[-1]
+
+
+def bundled(rounds: int) -> list[tuple[str, ...]]:
+    painter = load(MODEL)
+    pipe = painter.pipe
+    pipe.set_progress_bar_config(disable=True)
+    noise = diffusion.noise_of(painter, 42, (painter.size // painter.factor,) * 2)
+
+    def plain():
+        return pipe(PROMPT, num_inference_steps=20, guidance_scale=7.5, latents=noise.clone()).images[0]
+
+    middle, found = take_turns(
+        {
+            "diffusers": plain,
+            "ours, float32": drawn,
+            "ours, bfloat16": lambda: drawn(precision="bfloat16"),
+            "ours, excited": lambda: drawn(method="attend-and-excite"),
+        },
+        rounds,
+    )
+    first = statistics.median(seconds(lambda: next(diffusion.run(Request(PROMPT))))[0] for _ in range(rounds))
+    rows = [("diffusers' StableDiffusionPipeline", f"{middle['diffusers']:.2f}", "", "20 steps, guidance 7.5, float32")]
+    for name in ("ours, float32", "ours, bfloat16"):
+        same = psnr(found[name].picture, found["diffusers"])
+        rows.append((name, f"{middle[name]:.2f}", f"{middle[name] / middle['diffusers']:.2f}", f"PSNR {same:.0f} dB"))
+    tries = sum(step.excited.tries for step in found["ours, excited"].steps if step.excited)
+    ratio = middle["ours, excited"] / middle["ours, float32"]
+    rows.append(
+        ("ours, Attend-and-Excite", f"{middle['ours, excited']:.2f}", f"{ratio:.1f} of ours", f"{tries} refinements")
+    )
+    rows.append(("ours, until the first preview", f"{first:.2f}", "", ""))
+    return rows
+
+
+def quarter_size() -> Painter:
+    pipe = tiny_diffusion.pipeline(prediction_type="epsilon", unet=QUARTER)
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
+        part.eval().requires_grad_(False)
+    pipe.unet.to(memory_format=torch.channels_last)
+    return Painter(MODELS[MODEL], pipe, None, None)
+
+
+def excited(steps: int) -> list[tuple[str, ...]]:
+    """Ours beside diffusers' deprecated pipeline, thresholds off and on."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
+            pipeline_stable_diffusion_attend_and_excite as module,
+        )
+    painter = quarter_size()
+    pipe = painter.pipe
+    parts = (pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, pipe.scheduler, None, None)
+    peer = module.StableDiffusionAttendAndExcitePipeline(*parts, requires_safety_checker=False)
+    peer.set_progress_bar_config(disable=True)
+    noise, original, rows = diffusion.noise_of(painter, 42, (64, 64)), diffusion.load, []
+    diffusion.load = lambda name: painter
+    try:
+        for told, refine in (("thresholds off", False), ("the paper's thresholds", True)):
+            schedule = Schedule(steps, refine=refine)
+            thresholds = {step: schedule.threshold(step) for step in range(steps) if schedule.threshold(step)}
+
+            def theirs(thresholds=thresholds):
+                return peer(
+                    PROMPT,
+                    token_indices=[2, 5],
+                    height=512,
+                    width=512,
+                    num_inference_steps=steps,
+                    latents=noise.clone(),
+                    thresholds=thresholds,
+                    max_iter_to_alter=steps // 2,
+                    output_type="latent",
+                ).images[0]
+
+            def ours(refine=refine):
+                request = Request(PROMPT, steps=steps, method="attend-and-excite", refine=refine)
+                return list(diffusion.run(request, previews=False))[-1].latents
+
+            middle, found = take_turns({"theirs": theirs, "ours": ours}, 1)
+            apart = float(np.abs(found["theirs"].numpy() - found["ours"]).max())
+            rows.append((f"diffusers' Attend-and-Excite, {told}", f"{middle['theirs']:.1f}", "", f"{steps} steps"))
+            share = f"{middle['ours'] / middle['theirs']:.2f}"
+            rows.append((f"ours, {told}", f"{middle['ours']:.1f}", share, f"latents within {apart:.0e}"))
+    finally:
+        diffusion.load = original
+    return rows
+
+
+def measure(rounds: int = 5, steps: int = 10) -> list[tuple[str, ...]]:
+    """Rows of text: what, seconds, share of the peer, and what there is to say of it."""
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    return [*bundled(rounds), *excited(steps)]
