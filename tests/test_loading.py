@@ -30,6 +30,7 @@ from pipelines import hub, loading, reconstruction, storybook, token_removal
 from pipelines.hub import ModelUnavailable
 from pipelines.loading import Cache, load
 from pipelines.registry import BUNDLED, MODELS
+from tests import tiny_diffusion
 
 REVISION = "0" * 40
 VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 224}
@@ -235,6 +236,43 @@ def test_safetensors_come_from_main_or_from_the_hubs_converter(hub_cache, online
     )
     assert load("dino-vits16").encoder.grid == 14
     assert asked == [("facebook/dino-vits16", "main" if main_has_it else "refs/pr/3")]
+
+
+def test_text_to_image_models_load_by_id_and_draw_with_the_same_pipeline(hub_cache):
+    """Stable Diffusion 1.5's classes: an autoencoder with a distribution, epsilon, another decoder for previews."""
+    from diffusers import AutoencoderKL, AutoencoderTiny
+
+    from pipelines import diffusion
+
+    vae = AutoencoderKL(
+        block_out_channels=(16,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        norm_num_groups=8,
+        latent_channels=4,
+    )
+    tiny_diffusion.pipeline("epsilon", vae=vae).save_pretrained(hub_cache("stable-diffusion-1.5"))
+    AutoencoderTiny(**tiny_diffusion.DECODER).save_pretrained(hub_cache("taesd"))
+    assert [hub.availability(name) for name in ("stable-diffusion-1.5", "sd-turbo")] == ["cached", "download"]
+    painter = load("stable-diffusion-1.5")
+    assert painter.size == 128 and painter.previewer is load("taesd").module
+    request = diffusion.Request("a cat and a frog", steps=2, model="stable-diffusion-1.5")
+    *steps, result = diffusion.run(request)
+    own, preview = (diffusion.decode(painter, result.latents[None], preview)[0] for preview in (False, True))
+    assert result.picture.tobytes() == own.tobytes() != preview.tobytes(), "the result is the model's own decoder's"
+    shown = diffusion.decode(painter, steps[-1].clean[None], preview=True)[0]
+    assert steps[-1].picture.tobytes() == shown.tobytes(), "previews are the small decoder's"
+    with Image.new("RGB", (64, 64), (200, 30, 30)) as red:
+        again = diffusion.encode(painter, red)
+    assert again.shape == (1, 4, 16, 16) and torch.equal(again, diffusion.encode(painter, red)), "the mode, no noise"
+
+
+def test_one_set_of_weights_is_asked_for_of_a_text_to_image_model():
+    command = hub._download_command(MODELS["sd-turbo"], "main")
+    assert command[3:5] == ["stabilityai/sd-turbo", "main"]
+    assert not any(pattern.startswith("*.") or "fp16" in pattern or pattern.endswith("bin") for pattern in command[5:])
+    for part in ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model"):
+        assert f"{part}.safetensors" in command
 
 
 def test_only_safe_files_are_asked_for():

@@ -1,0 +1,212 @@
+"""How storybook-diffusion is made: the optimiser, the autoencoder, the captions, the loss, and what is exported."""
+
+from pathlib import Path
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipelines import storybook
+from pipelines.registry import BUNDLED
+from pipelines.training import autoencoder, diffusion
+from pipelines.training import tokenizer as words
+from pipelines.training.loop import AdamW, Muon, descend, load_checkpoint
+
+SMALL = {
+    "latent_channels": 6,
+    "encoder_block_out_channels": (16,) * 4,
+    "decoder_block_out_channels": (16,) * 4,
+    "num_encoder_blocks": (0, 1, 1, 1),
+    "num_decoder_blocks": (1, 1, 1, 0),
+}
+SHORT = ["--cpu", "--batch", "4", "--workers", "0", "--warmup", "1", "--decay", "1", "--save-every", "2"]
+
+
+# ----------------------------------------------------------------------------------------------------- the optimiser
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_muon_moves_kernels_along_the_nearest_orthogonal_matrix(memory_format):
+    """One step: every direction of the gradient by the same amount; Jordan et al. 2024, "Why is it good to
+    orthogonalize"."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(16, 32, 3, bias=False), nn.Conv2d(32, 3, 1)).to(memory_format=memory_format)
+    kernel, before = model[0].weight, model[0].weight.detach().clone()
+    optimizer = Muon(model, lr=1e-2, weight_decay=0.0)
+    assert len(optimizer.kernels) == 1, "three outputs are too few to orthogonalise"
+    uneven = torch.linspace(1, 4, 32)[:, None, None, None]
+    kernel.grad = (torch.randn(kernel.shape) * uneven).to(memory_format=memory_format)
+    before_scales = torch.linalg.svdvals(kernel.grad.flatten(1))
+    gradient = kernel.grad.clone()
+    optimizer.step()
+    moved = (before - kernel.detach()).flatten(1)
+    scales = torch.linalg.svdvals(moved)
+    assert before_scales.max() / before_scales.min() > 4 and scales.max() / scales.min() < 2
+    assert float(moved.square().mean().sqrt()) == pytest.approx(0.2 * 1e-2, rel=0.3), "AdamW's length of a step"
+    assert F.cosine_similarity(moved.flatten(), gradient.flatten(), dim=0) > 0.8
+
+
+def test_muon_leaves_tables_to_adam():
+    model = nn.ModuleDict({"words": nn.Embedding(50, 32), "layer": nn.Linear(32, 32)})
+    optimizer = Muon(model, lr=1e-3)
+    assert [id(p) for p in optimizer.kernels] == [id(model["layer"].weight)]
+
+
+def arguments(folder: Path, steps: int):
+    return autoencoder.parser().parse_args([*SHORT, "--steps", str(steps), "--checkpoint", str(folder)])
+
+
+@pytest.mark.parametrize("make", [Muon, lambda model, lr: AdamW(model.parameters(), lr=lr)])
+def test_two_steps_and_two_more_are_four(tmp_path, make):
+    def run(folder: str, steps: int) -> dict:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
+        batches = torch.randn(8, 4, 16, generator=torch.Generator().manual_seed(1))
+        run = arguments(tmp_path / folder, steps)
+        run.decay = 1 if steps == 4 else 0.5  # the rate must not have fallen when the run is lengthened
+        descend(model, make(model, 1e-2), lambda step: {"total": model(batches[step]).square().mean()}, run, {})
+        return load_checkpoint(tmp_path / folder / "last.pt")
+
+    whole = run("a", 4)
+    assert run("b", 2)["step"] == 2
+    resumed = run("b", 4)
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, resumed["model"][name]), name
+    assert [record["step"] for record in resumed["records"]][-1] == 4
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    model = nn.Linear(16, 16)
+    losses = lambda step: {"total": model.weight.sum() * float("nan")}  # noqa: E731
+    with pytest.raises(FloatingPointError, match="step 0"):
+        descend(model, Muon(model, 1e-3), losses, arguments(tmp_path, 4), {})
+
+
+# ---------------------------------------------------------------------------------------------------- the autoencoder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Four steps of a small autoencoder."""
+    folder = tmp_path_factory.mktemp("autoencoder")
+    autoencoder.train(arguments(folder, 4), SMALL)
+    return folder
+
+
+def test_export_folds_the_standardisation_away(trained, tmp_path):
+    from diffusers import AutoencoderTiny
+
+    state = load_checkpoint(trained / "last.pt")
+    model = autoencoder.Autoencoder(SMALL)
+    model.load_state_dict(state["model"])
+    model.eval()
+    pictures = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    raw = model.vae.encoder(pictures)
+    standard = F.batch_norm(raw, model.standardise.running_mean, model.standardise.running_var)
+    vae = autoencoder.folded(state)
+    assert torch.allclose(vae.encode(pictures).latents, standard, atol=1e-4)
+    autoencoder.export(trained, tmp_path / "vae")
+    opened = AutoencoderTiny.from_pretrained(tmp_path / "vae").float()
+    assert torch.allclose(opened.encode(pictures).latents, standard, atol=2e-2)
+    assert opened.decode(standard).sample.shape == (2, 3, 128, 128)
+
+
+def test_parts_are_cut_where_something_happens():
+    """A picture that is flat but for one corner."""
+    picture = torch.zeros(1, 3, 128, 128)
+    picture[..., 80:112, 80:112] = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
+    dice = torch.Generator().manual_seed(0)
+    parts = torch.cat([autoencoder.busy_parts(picture, dice) for _ in range(20)])
+    assert parts.shape == (20 * autoencoder.PARTS, 3, autoencoder.PART, autoencoder.PART)
+    assert (parts.flatten(1).std(1) > 0).float().mean() > 0.95
+
+
+def test_a_perfect_autoencoder_has_no_loss():
+    class Perfect(nn.Module):
+        vae = type("Vae", (), {"config": type("Config", (), {"latent_channels": 6})})
+
+        def forward(self, pictures, noise):
+            return pictures
+
+    pixels = torch.randn(4, 3, 128, 128).clamp(-2, 2)
+    found = autoencoder.losses(Perfect(), pixels, torch.Generator().manual_seed(0), parts=False)
+    assert found["total"] == 0 and found["psnr"] == pytest.approx(90)
+
+
+# -------------------------------------------------------------------------------------------------------- the denoiser
+
+
+def test_text_encoder_is_the_clip_models_own():
+    """Token by token, the hidden states of open_clip's tower in transformers' class."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    folder = BUNDLED / "storybook-detailclip"
+    ours = CLIPTextModel(CLIPTextConfig(**diffusion.TEXT)).eval()
+    ours.load_state_dict(diffusion.open_clip_text(folder))
+    clip = open_clip.create_model(f"local-dir:{folder}").eval()
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(["a cat and a red car on grass", "a frog"])
+    found = []
+    hook = clip.ln_final.register_forward_hook(lambda _, __, output: found.append(output))
+    with torch.no_grad():
+        clip.encode_text(tokens)
+        answer = ours(tokens).last_hidden_state
+    hook.remove()
+    assert torch.allclose(answer, found[0], atol=1e-4)
+
+
+def test_pictures_follow_the_seed_and_their_captions_name_what_is_there():
+    pictures = diffusion.Pictures(seed=4, length=12)
+    tokenizer = words.build()
+    for index in range(12):
+        (picture, captions), (again, same) = pictures[index], pictures[index]
+        assert torch.equal(picture, again) and torch.equal(captions, same)
+        assert picture.shape == (3, 128, 128) and picture.min() >= -1 and picture.max() <= 1
+        told = [tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in captions]
+        nouns = [{noun for noun in storybook.NOUNS if noun in text.split()} for text in told]
+        assert len(nouns[0]) >= 1 and all(each == nouns[0] for each in nouns)
+
+
+def test_one_caption_in_ten_is_empty():
+    data = diffusion.Latents(torch.zeros(50, 6, 4, 4), torch.full((50, 4, 24), 9, dtype=torch.int16))
+    _, text = data.batch(4000, torch.Generator().manual_seed(0))
+    empty = (text != 9).all(1)
+    assert empty.float().mean() == pytest.approx(diffusion.EMPTY, abs=0.02)
+    tokens = words.pretrained()("", padding="max_length", max_length=24).input_ids
+    assert text[empty][0].tolist() == tokens, "the same that the pipeline's empty prompt gives"
+
+
+def test_loss_is_nothing_for_a_model_that_knows_the_answer():
+    scheduler, clean = diffusion.scheduler(), torch.randn(16, 6, 16, 16)
+
+    def knows(noisy, time, text):
+        a = scheduler.alphas_cumprod[time][:, None, None, None]
+        noise = (noisy - a.sqrt() * clean) / (1 - a).sqrt()
+        return a.sqrt() * noise - (1 - a).sqrt() * clean  # Salimans & Ho 2022, section 4
+
+    text = torch.zeros(16, 24, dtype=torch.long)
+    found = diffusion.loss(knows, clean, text, scheduler, torch.Generator().manual_seed(0))
+    assert found["total"] < 1e-4
+    wrong = diffusion.loss(lambda *_: torch.zeros_like(clean), clean, text, scheduler, torch.Generator().manual_seed(0))
+    assert wrong["total"] > 0.1 and wrong["early"] > 0.5
+
+
+def test_two_steps_make_a_model_that_plain_diffusers_opens(trained, tmp_path):
+    from diffusers import StableDiffusionPipeline
+
+    unet = diffusion.UNET | {"block_out_channels": (32, 64), "norm_num_groups": 8}
+    command = [*SHORT, "--steps", "2", "--pictures", "8", "--checkpoint", str(tmp_path / "run")]
+    run = diffusion.parser().parse_args([*command, "--autoencoder", str(trained)])
+    diffusion.train(run, diffusion.autoencoder_of(trained), unet)
+    state = load_checkpoint(tmp_path / "run" / "last.pt")
+    apart = [name for name in state["model"] if not torch.equal(state["model"][name], state["average"][name])]
+    assert state["step"] == 2 and apart, "the average follows"
+    folder = tmp_path / "model"
+    diffusion.export(run, folder)
+    assert all(file.stat().st_size < 10_000_000 for file in folder.rglob("*") if file.is_file())
+    pipe = StableDiffusionPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    picture = pipe("a cat and a frog", num_inference_steps=2).images[0]
+    assert picture.size == (128, 128) and np.asarray(picture).std() > 0
