@@ -17,6 +17,7 @@ from pipelines.registry import MODELS
 TAB = "diffusion"
 EXAMPLES = ("a cat and a frog", "a bear and a turtle", "a lion with a crown", "a monkey and a red car")
 EXAMPLES += ("a green bowl and a red car", "an elephant", "a blue balloon at night")
+FIRST_SUBJECTS = ["1", "4"]  # places of "cat" and "frog": nothing is imported before the page is up
 METHODS = {"none": "plain", "attend-and-excite": "Attend-and-Excite"}
 SAMPLERS = {"ddim": "DDIM", "euler": "Euler", "dpm++": "DPM++ 2M"}
 MOST_STEPS, MOST_SEEDS, MOST_GUIDANCE, MOST_SCALE = 100, 16, 30, 100
@@ -51,7 +52,8 @@ def build(
                     list(EXAMPLES), value=None, label=t("or one of these"), elem_id=f"{TAB}-example"
                 )
                 chips = common.CheckboxGroup(
-                    *_chips(EXAMPLES[0]),
+                    [(word, str(place)) for place, word in enumerate(EXAMPLES[0].split())],
+                    value=FIRST_SUBJECTS,
                     label=t("Subjects: what the picture must show"),
                     info=t("Found by themselves; click to correct"),
                     elem_id=f"{TAB}-chips",
@@ -378,25 +380,20 @@ def _spread(count: int, most: int) -> list[int]:
 # ----------------------------------------------------------------------------------------------------- words as chips
 
 
-def _chips(text: str) -> tuple[list[tuple[str, int]], list[int]]:
-    """Choices and chosen ones: the first prompt's are known without a model."""
-    words = text.split()
-    return [(word, place) for place, word in enumerate(words)], [1, 4]
-
-
 def _chosen(text: object) -> tuple:
     sketch = lazily("pipelines.prompts").sketch(common.words(say("The prompt"), text, MOST_TEXT))
-    choices = [(word.text, place) for place, word in enumerate(sketch.words)]
-    return common.CheckboxGroup(choices, value=[subject.word for subject in sketch.subjects]), ""
+    choices = [(word.text, str(place)) for place, word in enumerate(sketch.words)]
+    return common.CheckboxGroup(choices, value=[str(subject.word) for subject in sketch.subjects]), ""
 
 
 def _subjects(prompts, text: object, places: object) -> str:
     """The line of subjects for these words: found phrases keep their adjectives."""
     sketch = prompts.sketch(common.words(say("The prompt"), text, MOST_TEXT))
-    if not isinstance(places, list) or not all(isinstance(n, int) and 0 <= n < len(sketch.words) for n in places):
+    known = {str(place): place for place in range(len(sketch.words))}
+    if not isinstance(places, list) or not all(isinstance(place, str) and place in known for place in places):
         raise ValueError(say("The subjects must be words of the prompt."))
     phrases = {subject.word: subject.phrase for subject in sketch.subjects}
-    return ", ".join(phrases.get(place, sketch.words[place].text) for place in sorted(places))
+    return ", ".join(phrases.get(place, sketch.words[place].text) for place in sorted(known[p] for p in places))
 
 
 def _example(text: object) -> tuple:

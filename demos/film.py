@@ -20,9 +20,9 @@ class Film(gr.HTML):
 
     is_template = True
 
-    def __init__(self, elem_id: str):
-        script = (ASSETS / "film.js").read_text()
-        super().__init__(value=None, html_template='<div class="film"></div>', js_on_load=script, elem_id=elem_id)
+    def __init__(self, value: dict | None = None, **settings):
+        own = {"html_template": '<div class="film"></div>', "js_on_load": (ASSETS / "film.js").read_text()}
+        super().__init__(value=value, **(settings | own))
 
 
 def _source(data: bytes, kind: str) -> str:

@@ -199,6 +199,68 @@ def test_bad_settings_through_the_raw_api_get_a_message_and_the_next_request_wor
     assert client.predict(handle_file(scene_file), api_name=endpoint)
 
 
+DRAWING = {
+    "negative_prompt": "",
+    "image": None,
+    "strength": 0.6,
+    "steps": 20,
+    "guidance_scale": 7.5,
+    "method": "none",
+    "subjects": "",
+    "seed": 42,
+    "model": "storybook-diffusion",
+}
+
+
+def test_drawing_contract(client):
+    """The prompt alone is enough; the picture comes first and the numbers last."""
+    picture, *_, numbers = client.predict("a cat and a frog", api_name="/diffusion")
+    assert {"seed", "steps", "subjects", "presence", "presence_all", "attention_peak", "clip_score", "seconds"} <= set(
+        numbers
+    )
+    assert numbers["seed"] == 42 and numbers["steps"] == 20 and numbers["subjects"] == ["cat", "frog"]
+    assert set(numbers["presence"]) == set(numbers["attention_peak"]) == {"cat", "frog"}
+    assert np.asarray(Image.open(picture).convert("RGB")).std() > 5 and str(picture).endswith(".png")
+    json.dumps(numbers, allow_nan=False)
+    described = client.view_api(return_format="dict")["named_endpoints"]["/diffusion"]["parameters"]
+    parameters = {p["parameter_name"]: p for p in described}
+    assert list(parameters)[: 1 + len(DRAWING)] == ["prompt", *DRAWING]
+    for name, value in DRAWING.items():
+        assert parameters[name]["parameter_default"] == value, name
+
+
+def test_drawing_begins_from_a_picture(client, scene_file):
+    *_, numbers = client.predict("a cat", image=handle_file(scene_file), strength=0.5, steps=4, api_name="/diffusion")
+    assert numbers["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("prompt", "settings", "told"),
+    [
+        ("", {}, "nothing to draw"),
+        ("cat " * 250_000, {}, "too large|too long|413"),
+        ("a zebra", {}, "does not know 'zebra'.*apple"),
+        ("a cat", {"subjects": "dog"}, "'dog' is not in the prompt"),
+        ("a cat", {"steps": 0}, "Steps must be a number from 1 to 100"),
+        ("a cat", {"steps": 10**9}, "Steps must be a number from 1 to 100"),
+        ("a cat", {"guidance_scale": 1e308}, "Guidance must be a number"),
+        ("a cat", {"strength": "NaN"}, "strength must be a number"),
+        ("a cat", {"method": "magic"}, "method must be one of none"),
+        ("a cat", {"model": "sd-turbo"}, "not on this computer yet.*--prefetch sd-turbo"),
+        ("a cat", {"model": "../../etc"}, "model must be one of"),
+    ],
+)
+def test_bad_drawing_requests_get_a_message_and_the_next_one_works(client, prompt, settings, told):
+    import re
+
+    with pytest.raises(Exception) as caught:  # noqa: PT011 (a refused body has an exception of its own)
+        client.predict(prompt, api_name="/diffusion", **settings)
+    message = str(caught.value)
+    assert re.search(told, message), message
+    assert "Traceback" not in message and "/root" not in message and ".py" not in message, message
+    assert client.predict("a cat", steps=1, api_name="/diffusion")
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
 def test_numbers_that_json_does_not_have(client, app_url, scene_file, value):
     """The client refuses to send them; somebody else's program may not."""
@@ -257,7 +319,13 @@ def test_messages_come_in_the_visitors_language(app_url, monkeypatch):
 
 
 def test_tabs_stand_in_teaching_order():
-    assert [tab.TAB for tab in app.TABS] == ["self_distillation", "token_removal", "reconstruction", "detection"]
+    assert [tab.TAB for tab in app.TABS] == [
+        "self_distillation",
+        "token_removal",
+        "reconstruction",
+        "detection",
+        "diffusion",
+    ]
 
 
 def test_all_compute_events_share_one_slot_and_names_are_unique():

@@ -9,7 +9,15 @@ ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm", "accelerate", "safetensors"}
 # Parts that more than one method may use.
 SHARED = {"registry", "hub", "loading", "vision", "painting", "interpolation", "storybook", "detailclip"}
-SHARED |= {"groundingdino_backend", "fast_grounding_dino", "attend_excite", "prompts", "recording", "presence"}
+SHARED |= {
+    "groundingdino_backend",
+    "fast_grounding_dino",
+    "attend_excite",
+    "prompts",
+    "recording",
+    "presence",
+    "canvas",
+}
 LEAVES = {"common", "lessons", "drawing", "pictures", "answers", "serving", "film", "seeds", "verdicts"}
 
 

@@ -273,6 +273,8 @@ def export(arguments: argparse.Namespace, folder: Path) -> None:
         raise FileNotFoundError(f"No checkpoint in {arguments.checkpoint}; train first.")
     vae = autoencoder_of(arguments.autoencoder)
     pipeline(state, vae).to(dtype=torch.float16).save_pretrained(folder, max_shard_size="9MB")
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o644)
     text = folder / "text_encoder" / "config.json"  # what to compute in: transformers takes the file's precision
     write_json(text, json.loads(text.read_text()) | {"dtype": "float32"})
     write_json(folder / "training_log.json", {"steps": state["step"], "records": state["records"]})

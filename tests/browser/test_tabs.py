@@ -25,6 +25,7 @@ MAIN = {  # tab: (its button, its main slider, where to, the picture that must f
     "reconstruction": ("3 · Reconstruction", "mask-ratio", 0.8, "left"),
     "detection": ("4 · Detection", "box", 0.02, "boxes"),
 }
+SHOWN = {tab: (name, shown) for tab, (name, _, _, shown) in MAIN.items()} | {"diffusion": ("5 · Diffusion", "picture")}
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -63,7 +64,7 @@ class Watched:
         page.goto(url)
 
     def open(self, tab: str) -> None:
-        self.page.get_by_role("tab", name=MAIN[tab][0], exact=True).click()
+        self.page.get_by_role("tab", name=SHOWN[tab][0], exact=True).click()
 
     def picture(self, selector: str) -> np.ndarray:
         image = self.page.locator(f"{selector} img").first
@@ -211,7 +212,7 @@ def test_export_gives_a_picture_with_its_settings_inside(watched):
 def test_narrow_and_dark_pages_show_everything_without_scrolling_sideways(browser, app_url, width, scheme):
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = Watched(context.new_page(), app_url)
-    for tab, (name, _, _, shown) in MAIN.items():
+    for tab, (name, shown) in SHOWN.items():
         if tab != "self_distillation":
             button = page.page.get_by_role("tab", name=name, exact=True)
             if not button.is_visible():  # on a phone the later tabs are in the menu
@@ -280,3 +281,103 @@ def test_boxes_drawn_by_hand_are_the_truth(watched):
         re.compile("cat . dog . bird . ")
     )
     expect(watched.page.locator("#detection-table table").nth(1).locator("tr")).to_have_count(25)
+
+
+def test_prompt_drawn_scrubbed_and_excited(watched, connections_elsewhere):
+    page = watched.page
+    watched.open("diffusion")
+    expect(page.locator("#diffusion-chips label", has_text="frog").locator("input")).to_be_checked()
+    film = page.locator("#diffusion-film .film")
+    expect(film.locator(".numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
+    prompt = page.locator("#diffusion-prompt textarea, #diffusion-prompt input").first
+    prompt.fill("a red car and a turtle")
+    expect(page.locator("#diffusion-chips label", has_text="turtle").locator("input")).to_be_checked()
+    watched.set_slider("#diffusion-steps", 6)
+    prompt.press("Enter")
+    expect(film.locator(".numbers")).to_contain_text("Step 6 of 6", timeout=90_000)
+    expect(film.locator(".names")).to_contain_text("turtle")
+
+    slider, clean = film.locator("input[type=range]"), film.locator(".stage figure:nth-child(2) img")
+    last = clean.get_attribute("src")
+    slider.focus()
+    slider.press("ArrowLeft")
+    expect(film.locator(".numbers")).to_contain_text("Step 5 of 6")
+    assert clean.get_attribute("src") != last
+    film.get_by_title("One step on").click()
+    expect(film.locator(".numbers")).to_contain_text("Step 6 of 6")
+    assert clean.get_attribute("src") == last
+    film.get_by_title("Play").click()
+    expect(film.locator(".numbers")).to_contain_text("Step 3 of 6")
+    film.locator(".sheet").click(position={"x": 5, "y": 5})
+    expect(film.locator(".numbers")).to_contain_text("Step 1 of 6")
+
+    page.locator("#diffusion-method").get_by_text("Attend-and-Excite").click()
+    page.locator("#diffusion-draw").click()
+    expect(film.locator(".numbers")).to_contain_text("Step 6 of 6", timeout=90_000)
+    slider.focus()
+    slider.press("Home")
+    expect(film.locator(".numbers")).to_contain_text("latents nudged by")
+    expect(page.locator("#diffusion-charts")).to_contain_text("thresholds")
+    verdict = page.locator("#diffusion-verdict")
+    expect(verdict).to_contain_text("red car")
+    expect(verdict).to_contain_text(re.compile("[✓✗] 0"))
+    assert watched.outside == [] and watched.errors == [] and connections_elsewhere == []
+
+
+def test_missing_objects_are_counted_and_the_count_can_be_stopped(watched):
+    page = watched.page
+    watched.open("diffusion")
+    expect(page.locator("#diffusion-film .numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
+    watched.set_slider("#diffusion-steps", 4)
+    watched.set_slider("#diffusion-many", 12)
+    page.locator("#diffusion-count").click()
+    strip = page.locator("#diffusion-strip")
+    expect(strip.locator("figure")).to_have_count(1, timeout=90_000)
+    expect(strip).to_contain_text(re.compile(r"[01]/1 = "))
+    expect(strip.locator("figure")).to_have_count(2, timeout=90_000)
+    page.locator("#diffusion-stop").click()
+    expect(page.locator("#diffusion-other img").first).to_be_visible()
+    page.wait_for_timeout(3000)
+    stood = strip.locator("figure").count()
+    page.wait_for_timeout(3000)
+    assert strip.locator("figure").count() == stood < 12
+    page.locator("#diffusion-draw").click()
+    expect(page.locator("#diffusion-film .numbers")).to_contain_text("Step 4 of 4", timeout=90_000)
+    assert watched.errors == []
+
+
+def test_a_run_saved_here_opens_there(browser, watched, tmp_path):
+    """Another server, which has no diffusion model at hand, shows the same film."""
+    import app
+    from demos.serving import launch_settings
+
+    page = watched.page
+    watched.open("diffusion")
+    expect(page.locator("#diffusion-film .numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
+    told = page.locator("#diffusion-film .numbers").inner_text()
+    page.get_by_role("button", name="Recorded runs, numbers as JSON, export").click()
+    page.locator("#diffusion-save").click()
+    link = page.locator("#diffusion-files a[href]").first
+    expect(link).to_be_visible()
+    saved = tmp_path / "run.safetensors"
+    saved.write_bytes(page.request.get(link.get_attribute("href")).body())
+
+    elsewhere = app.build()
+    _, url, _ = elsewhere.launch(
+        prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_settings(elsewhere)
+    )
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    other = Watched(context.new_page(), url)
+    other.open("diffusion")
+    other.page.get_by_role("button", name="Recorded runs, numbers as JSON, export").click()
+    bad = tmp_path / "bad.safetensors"
+    bad.write_bytes(b"nonsense")
+    upload = other.page.locator("#diffusion-open input[type=file]")
+    upload.set_input_files(str(bad))
+    expect(other.page.get_by_test_id("toast-body")).to_contain_text("not a run that Patchlight can open")
+    other.page.locator("#diffusion-open").get_by_label("Clear").click()
+    other.page.locator("#diffusion-open input[type=file]").set_input_files(str(saved))
+    expect(other.page.locator("#diffusion-note")).to_contain_text("without a model", timeout=90_000)
+    expect(other.page.locator("#diffusion-film .numbers")).to_have_text(told)
+    context.close()
+    elsewhere.close()

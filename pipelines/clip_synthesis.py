@@ -1,0 +1,375 @@
+"""An image made out of CLIP's opinion: follow the gradient of a discriminative model until it is convinced.
+
+The loop is that of VQGAN-CLIP (Crowson et al. 2022, https://arxiv.org/abs/2204.08583): draw the canvas, cut views
+out of it, compare them with the prompts, take a step. What the picture is written in is a `Canvas`; what CLIP is shown
+of it is up to `views_of`; what it says is checked by another CLIP that nobody optimised.
+"""
+
+import functools
+import math
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from pipelines import storybook
+from pipelines.canvas import CANVASES, Canvas
+from pipelines.loading import Model, load
+
+MOST_CHARACTERS, MOST_PROMPTS, MOST_WEIGHT = 2000, 8, 100.0
+DISTRACTORS = 99  # captions of other scenes the prompt is ranked among
+EVERY = 5  # iterations between two looks
+OVERVIEW, INNER = (0.75, 1.0), (0.35, 0.6)  # sides of the two kinds of view, as shares of the picture's
+EARLY = 0.4  # share of the run in which most views are overviews; Disco Diffusion's schedule
+
+
+@dataclass(frozen=True)
+class Term:
+    """One prompt and how much it counts; a negative weight pushes away from it."""
+
+    weight: float
+    text: str = ""
+    image: Image.Image | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to make, and how."""
+
+    prompt: str  # "a cat" or "a cat:1 | a dog:-0.3"
+    parametrization: str = "fourier"
+    steps: int = 150
+    cutouts: int = 8
+    augment: bool = True  # False: the whole picture, once, as it is
+    seed: int = 42
+    model: str = "storybook-detailclip"  # the one that is followed
+    judge: str = "storybook-clip-b"  # the one that is not
+    image: Image.Image | None = None  # to begin from
+    example: Image.Image | None = None  # a picture to come close to, beside the prompt
+    example_weight: float = 0.5
+    variation: float = 0.0  # weight of the total variation
+    saturation: float = 0.0  # weight of the distance from grey
+    rate: float | None = None  # learning rate; None: the canvas's own
+    noise: float = 0.1  # most that is added to a view
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known after some iterations."""
+
+    iteration: int  # done so far
+    steps: int
+    picture: Image.Image
+    loss: float
+    parts: dict[str, float]  # of the loss, weighted
+    similarity: float  # cosine of the whole picture and the first prompt, by the model that is followed
+    similarity_held_out: float  # by the one that is not
+    views: np.ndarray  # (N, s, s, 3) uint8, what the model was shown last
+    seconds: float  # since the start
+
+    @property
+    def gap(self) -> float:
+        """How much more the followed model is convinced: what only it believes."""
+        return self.similarity - self.similarity_held_out
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run."""
+
+    looks: tuple[Look, ...]
+    rank_held_out: int  # of the prompt among 100 captions, by the model that was not followed; 1 is best
+    captions: tuple[str, ...]  # those it was ranked among, best first
+    after_blur: float  # similarity after a slight blur, as a share of that before; followed model
+    high_frequency: float  # share of energy above half of the finest waves
+    iterations_per_second: float
+
+
+# ---------------------------------------------------------------------------------------------------------- prompts
+
+
+def parse(text: str) -> list[Term]:
+    """Prompts with weights: "a cat:1 | a dog:-0.3".
+
+    Raises:
+        ValueError: for nothing, too much, weights that are no numbers or too large, or only negative prompts.
+    """
+    if not isinstance(text, str) or not text.strip(" |"):
+        raise ValueError("There is no prompt yet. Type what the picture should show, such as: a cat")
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"The prompt has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read. Shorten it.")
+    terms = []
+    for part in filter(None, (piece.strip() for piece in text.split("|"))):
+        name, colon, number = part.rpartition(":")
+        weight = 1.0
+        if colon:
+            if not re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", number, re.I):
+                raise ValueError(f"{number.strip()[:40]!r} is no weight. Write a number after the colon: a cat:1")
+            weight = float(number)
+        if not name.strip() and colon:
+            raise ValueError(f"There is a weight without a prompt: {part[:40]!r}. Write: a cat:{number.strip()[:20]}")
+        if not abs(weight) <= MOST_WEIGHT or weight == 0:
+            raise ValueError(f"Weights are from -{MOST_WEIGHT:g} to {MOST_WEIGHT:g} and not 0; {part[:60]!r} is not.")
+        terms.append(Term(weight, (name if colon else part).strip()))
+    if len(terms) > MOST_PROMPTS:
+        raise ValueError(f"At most {MOST_PROMPTS} prompts are followed at once, not {len(terms)}.")
+    if all(term.weight < 0 for term in terms):
+        raise ValueError("All prompts are negative: there is nothing to come close to. Give one a positive weight.")
+    return terms
+
+
+def main_prompt(terms: Sequence[Term]) -> str:
+    """The one that is measured: with the largest weight."""
+    return max(terms, key=lambda term: term.weight).text
+
+
+# ------------------------------------------------------------------------------------------------------------ views
+
+
+def corners_of(count: int, progress: float, dice: torch.Generator) -> Tensor:
+    """(N, 3, 3) maps from a view's coordinates to the picture's, both -1 to 1: where it lies, how large it is, whether
+    it is mirrored, turned and tilted.
+
+    Three quarters are overviews until EARLY of the run, then one quarter; the others are inner parts.
+    """
+
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(count, *shape, generator=dice)
+
+    overview = torch.arange(count) < round(count * (0.75 if progress < EARLY else 0.25))
+    side = torch.where(overview, uniform(*OVERVIEW), uniform(*INNER))
+    angle, mirrored = uniform(-0.26, 0.26), torch.where(torch.rand(count, generator=dice) < 0.5, -1.0, 1.0)
+    centre = uniform(-1, 1, 2) * (1 - side)[:, None]
+    maps = torch.zeros(count, 3, 3)
+    maps[:, 0, 0], maps[:, 0, 1] = mirrored * side * angle.cos(), -side * angle.sin()
+    maps[:, 1, 0], maps[:, 1, 1] = mirrored * side * angle.sin(), side * angle.cos()
+    maps[:, :2, 2] = centre
+    maps[:, 2, :2], maps[:, 2, 2] = uniform(-0.1, 0.1, 2), 1.0
+    return maps
+
+
+def views_of(picture: Tensor, count: int, size: int, progress: float, noise: float, dice: torch.Generator) -> Tensor:
+    """(1, 3, S, S) in [0, 1] -> (N, 3, size, size): cut, mirrored, turned, tilted, recoloured, noisy."""
+    line = torch.linspace(-1, 1, size)
+    grid = torch.stack([line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size)], dim=-1)
+    maps = corners_of(count, progress, dice)
+    places = torch.einsum("nij,hwj->nhwi", maps, grid)
+    places = (places[..., :2] / places[..., 2:]).to(picture)
+    cut = F.grid_sample(picture.expand(count, -1, -1, -1), places, padding_mode="reflection", align_corners=False)
+
+    def jitter(spread: float, channels: int) -> Tensor:
+        return (1 + spread * (2 * torch.rand(count, channels, 1, 1, generator=dice) - 1)).to(picture)
+
+    cut = cut * jitter(0.1, 1) * jitter(0.05, 3)
+    if noise:
+        level = noise * torch.rand(count, 1, 1, 1, generator=dice)
+        cut = cut + (level * torch.randn(cut.shape, generator=dice)).to(picture)
+    return cut
+
+
+# ----------------------------------------------------------------------------------------------------------- losses
+
+
+def spherical(features: Tensor, target: Tensor) -> Tensor:
+    """(N, E) and (E), unit length -> (N) squared great-circle distance, 2 asin(|a - b| / 2)^2; Crowson et al. 2022."""
+    return 2 * ((features - target).norm(dim=-1) / 2).clamp(max=1 - 1e-6).asin().square()
+
+
+def total_variation(picture: Tensor) -> Tensor:
+    """Mean squared difference of neighbours."""
+    return picture.diff(dim=-1).square().mean() + picture.diff(dim=-2).square().mean()
+
+
+def greyness(picture: Tensor) -> Tensor:
+    """Minus the mean distance of the colours from grey: less is more colourful."""
+    return -(picture - picture.mean(1, keepdim=True)).abs().mean()
+
+
+def features_of(model: Model, pictures: Tensor) -> Tensor:
+    """(N, 3, s, s) in [0, 1] -> (N, E) of unit length, with gradient."""
+    mean, deviation = (torch.tensor(x, device=pictures.device)[:, None, None] for x in (model.mean, model.deviation))
+    resized = pictures
+    if pictures.shape[-1] != model.size:
+        resized = F.interpolate(pictures, (model.size, model.size), mode="bicubic", antialias=True).clamp(0, 1)
+    return model.module.encode_image((resized - mean) / deviation, normalize=True).float()
+
+
+def pixels_of(picture: Image.Image, side: int) -> Tensor:
+    """The middle square as (1, 3, side, side) in [0, 1]."""
+    square = min(picture.size)
+    left, top = (picture.width - square) // 2, (picture.height - square) // 2
+    box = (left, top, left + square, top + square)
+    resized = picture.convert("RGB").resize((side, side), Image.Resampling.LANCZOS, box=box)
+    return torch.from_numpy(np.asarray(resized, np.float32) / 255).permute(2, 0, 1)[None]
+
+
+def to_image(picture: Tensor) -> Image.Image:
+    array = (picture[0].detach().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray(array)
+
+
+# ------------------------------------------------------------------------------------------------------------- run
+
+
+def run(request: Request, stop: Callable[[], bool] = lambda: False) -> Iterator[Look | Result]:
+    """Follow the gradient, yielding a `Look` at first, every EVERY iterations and at the end, then the `Result`.
+
+    Ends within one iteration when the loop is left or `stop` answers true; what is there by then is the result.
+
+    Raises:
+        ValueError: for prompts or settings that cannot be followed; nothing has been computed then.
+        FloatingPointError: when the loss is no number any more.
+    """
+    terms = parse(request.prompt)
+    if request.parametrization not in CANVASES:
+        raise ValueError(f"The picture can be written in {', '.join(CANVASES)}, not {request.parametrization!r}.")
+    if request.steps < 1 or request.cutouts < 1:
+        raise ValueError("There must be at least one step and one view.")
+    model, judge = load(request.model), load(request.judge)
+    texts = [term.text for term in terms]
+    targets = model.text_features(texts)
+    followed, held_out = main_prompt(terms), judge.text_features([main_prompt(terms)])[0]
+    dice = torch.Generator().manual_seed(request.seed)
+    start = None if request.image is None else pixels_of(request.image, model.size)
+    canvas: Canvas = CANVASES[request.parametrization](model.size, dice, start).to(model.device)
+    weights = [term.weight for term in terms]
+    if request.example is not None:
+        with torch.no_grad():
+            example = features_of(model, pixels_of(request.example, model.size).to(model.device))
+        targets, weights = torch.cat([targets, example]), [*weights, request.example_weight]
+        texts.append("the example")
+    wanted = targets[texts.index(followed)]
+    rate = request.rate or canvas.rate
+    optimizer = torch.optim.Adam(canvas.parameters(), lr=rate, betas=(0.9, 0.99))
+    looks: list[Look] = []
+    begin, spent = time.perf_counter(), 0.0
+
+    def look(iteration: int, loss: Tensor, parts: dict[str, float], views: Tensor) -> Look:
+        with torch.no_grad():
+            picture = canvas()
+            similarity = float(features_of(model, picture)[0] @ wanted)
+            held = float(features_of(judge, picture)[0] @ held_out)
+        shown = (views[:16].detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        seconds = time.perf_counter() - begin
+        return Look(iteration, request.steps, to_image(picture), float(loss), parts, similarity, held, shown, seconds)
+
+    for iteration in range(request.steps):
+        if stop() and looks:
+            break
+        now = time.perf_counter()
+        progress = iteration / request.steps
+        for group in optimizer.param_groups:
+            group["lr"] = rate * min(1.0, 2 * (1 - progress) + 0.1)  # falls in the second half
+        picture = canvas()
+        if request.augment:
+            views = views_of(picture, request.cutouts, model.size, progress, request.noise, dice)
+        else:
+            views = picture
+        features = features_of(model, views)
+        parts = {
+            text: weight * spherical(features, target).mean()
+            for text, weight, target in zip(texts, weights, targets, strict=True)
+        }
+        if request.variation:
+            parts["total variation"] = request.variation * total_variation(picture)
+        if request.saturation:
+            parts["saturation"] = request.saturation * greyness(picture)
+        loss = sum(parts.values())
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"The loss is {float(loss)} at iteration {iteration}.")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        spent += time.perf_counter() - now
+        done = iteration + 1
+        if done == 1 or done % EVERY == 0 or done == request.steps:
+            looks.append(look(done, loss, {name: float(part) for name, part in parts.items()}, views))
+            yield looks[-1]
+    with torch.no_grad():
+        picture = canvas()
+    yield finish(request, tuple(looks), picture, model, judge, wanted, (iteration + 1) / max(spent, 1e-9))
+
+
+# --------------------------------------------------------------------------------------------------------- measures
+
+
+@functools.lru_cache(maxsize=8)
+def captions(seed: int = 0) -> tuple[str, ...]:
+    """Captions of never-seen scenes, all different, that a prompt is ranked among."""
+    found: dict[str, None] = {}
+    number = seed * 10_000
+    while len(found) < DISTRACTORS:
+        scene = storybook.scene(storybook.TEST[number])
+        found.setdefault(storybook.caption_of([o.phrase for o in scene.objects]))
+        number += 1
+    return tuple(found)
+
+
+def rank(picture: Tensor, prompt: str, model: Model) -> tuple[int, tuple[str, ...]]:
+    """Where the prompt stands among the captions for this picture, 1 is best, and all of them, best first."""
+    texts = [prompt, *(caption for caption in captions() if caption != prompt)]
+    with torch.no_grad():
+        similarity = model.text_features(texts) @ features_of(model, picture)[0]
+    order = similarity.argsort(descending=True, stable=True).tolist()
+    return 1 + int((similarity[1:] > similarity[0]).sum()), tuple(texts[n] for n in order)
+
+
+def blurred(picture: Tensor, sigma: float = 1.0) -> Tensor:
+    """Gaussian blur of `sigma` pixels."""
+    reach = math.ceil(3 * sigma)
+    line = torch.exp(-torch.arange(-reach, reach + 1.0, device=picture.device).square() / (2 * sigma**2))
+    line = (line / line.sum())[None, None].expand(3, 1, -1)
+    across = F.conv2d(F.pad(picture, (reach, reach, 0, 0), "reflect"), line[:, :, None], groups=3)
+    return F.conv2d(F.pad(across, (0, 0, reach, reach), "reflect"), line[..., None], groups=3)
+
+
+def high_frequency_share(picture: Tensor) -> float:
+    """Share of the energy, without the mean, in waves shorter than four pixels."""
+    power = torch.fft.fft2(picture - picture.mean((2, 3), keepdim=True)).abs().square().sum((0, 1))
+    side = picture.shape[-1]
+    rows, columns = torch.fft.fftfreq(side)[:, None], torch.fft.fftfreq(side)[None]
+    high = (rows.square() + columns.square()).sqrt() > 0.25
+    return float(power[high.to(power.device)].sum() / power.sum().clamp(min=1e-12))
+
+
+def finish(
+    request: Request, looks: tuple[Look, ...], picture: Tensor, model: Model, judge: Model, wanted: Tensor, speed: float
+) -> Result:
+    place, order = rank(picture, main_prompt(parse(request.prompt)), judge)
+    with torch.no_grad():
+        before, after = (float(features_of(model, p)[0] @ wanted) for p in (picture, blurred(picture)))
+    share = after / before if before > 0 else float("nan")
+    return Result(looks, place, order, share, high_frequency_share(picture), speed)
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What real pictures of a caption score: mean, lowest and highest of `count` scenes."""
+
+    count: int
+    similarity: tuple[float, float, float]
+    similarity_held_out: tuple[float, float, float]
+    high_frequency: float
+
+
+def truth(prompt: str, model: str, judge: str, count: int = 16) -> Truth | None:
+    """Of scenes drawn for this caption; None where the world cannot draw it."""
+    try:
+        scenes = [storybook.compose_text(re.sub(r"\ba picture of\b", "", prompt), seed=n) for n in range(count)]
+    except ValueError:
+        return None
+    first, second = load(model), load(judge)
+    pictures = torch.cat([pixels_of(Image.fromarray(scene.picture), first.size) for scene in scenes])
+    found = []
+    with torch.no_grad():
+        for clip in (first, second):
+            similarity = features_of(clip, pictures.to(clip.device)) @ clip.text_features([prompt])[0]
+            found.append((float(similarity.mean()), float(similarity.min()), float(similarity.max())))
+    share = float(np.mean([high_frequency_share(p[None]) for p in pictures]))
+    return Truth(count, found[0], found[1], share)
