@@ -302,9 +302,8 @@ def _grounding_dino(spec: ModelSpec, folder: Path) -> Detector:
 def _stable_diffusion(spec: ModelSpec, folder: Path) -> Painter:
     from diffusers import StableDiffusionPipeline
 
-    pipe = StableDiffusionPipeline.from_pretrained(
-        folder, torch_dtype=torch.float32, use_safetensors=True, local_files_only=True
-    ).to(device())
+    pipe = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    pipe.to(device(), torch.float32)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
     pipe.unet.to(memory_format=torch.channels_last)

@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from pipelines import storybook
 from pipelines.training import tokenizer as words
 from pipelines.training.detailclip import STORYBOOK_MODEL, export_openclip, storybook_clip
-from pipelines.training.loop import add_arguments, add_data_argument, fit, load_checkpoint, precision, seed_everything
+from pipelines.training.loop import (
+    add_arguments,
+    add_data_argument,
+    add_optimizer_argument,
+    fit,
+    load_checkpoint,
+    precision,
+    seed_everything,
+)
 from pipelines.vision import openclip_tokens
 
 MODEL = {  # storybook-clip-b
@@ -66,6 +74,7 @@ def clamp_scale(model: Contrast) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_argument(parser)
+    add_optimizer_argument(parser)
     add_arguments(parser, ".checkpoints/clip-b", steps=4000, decay=1200, seed=1)
     parser.set_defaults(batch=128)
     parser.add_argument("--model", choices=MODELS, default="storybook-clip-b", help="whose size")

@@ -24,6 +24,7 @@ from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
     add_arguments,
     add_data_argument,
+    add_optimizer_argument,
     fit,
     load_checkpoint,
     precision,
@@ -197,6 +198,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--random", type=float, default=0.3, help="share of pictures that lose patches at random")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
     add_data_argument(parser)
+    add_optimizer_argument(parser)
     add_arguments(parser, ".checkpoints/detailclip", steps=5000, decay=1200, seed=0)
     return parser
 

@@ -159,6 +159,10 @@ def add_data_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="storybook", help="storybook, a folder of pairs, or WebDataset shards")
 
 
+def add_optimizer_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
+
+
 def fit(
     model: nn.Module,
     tokenize: Callable[[list[str]], Tensor],
@@ -185,16 +189,20 @@ def fit(
     accelerator = Accelerator(
         cpu=arguments.cpu, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
     )
-    optimizer = torch.optim.AdamW(parameter_groups(model, 0.05), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8)
     checkpoint = Path(arguments.checkpoint) / "last.pt"
     state = load_checkpoint(checkpoint)
     step, log = 0, Log()
     if state:
         model.load_state_dict(state["model"])
+    model = accelerator.prepare(model)
+    inner = accelerator.unwrap_model(model)
+    if arguments.optimizer == "muon":
+        optimizer = Muon(inner, arguments.lr, 0.05)
+    else:
+        optimizer = AdamW(parameter_groups(inner, 0.05), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8)
+    if state:
         optimizer.load_state_dict(state["optimizer"])
         step, log = state["step"], Log(records=state["records"])
-    model, optimizer = accelerator.prepare(model, optimizer)
-    inner = accelerator.unwrap_model(model)
     dtype = precision(accelerator.device)
     world, rank = accelerator.num_processes, accelerator.process_index
     dataset = pairs(arguments.data, arguments.seed, size, views, 0.5, step * arguments.batch * world, rank, world)
@@ -205,8 +213,7 @@ def fit(
         pixels, text = (x.to(accelerator.device) for x in next(batches))
         dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step * world + rank)
         rate = learning_rate(step, arguments.steps, arguments.lr, arguments.warmup, arguments.decay)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        optimizer.set_rate(rate)
         with torch.autocast(accelerator.device.type, dtype, enabled=dtype != torch.float32):
             losses = forward(model, inner, pixels, text, step, dice)
         if not torch.isfinite(losses["total"]):
@@ -216,7 +223,7 @@ def fit(
         accelerator.backward(losses["total"])
         norm = accelerator.clip_grad_norm_(model.parameters(), 3.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad()
         after_step(inner)
         step += 1
         log.add(

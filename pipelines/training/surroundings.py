@@ -21,14 +21,10 @@ from pipelines.detailclip import DetailCLIP, keep_highest
 from pipelines.painting import lower_resolution, patchify
 from pipelines.training import detailclip
 from pipelines.training.loop import (
-    Log,
     add_arguments,
     add_data_argument,
-    learning_rate,
     load_checkpoint,
-    parameter_groups,
     precision,
-    save_checkpoint,
     seed_everything,
 )
 from pipelines.training.pairs import loader, pairs
@@ -101,18 +97,9 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
     patches = pool(model, arguments)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     learner.to(device)
-    optimizer = torch.optim.AdamW(parameter_groups(learner, 0.02), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8)
-    checkpoint = Path(arguments.checkpoint) / "last.pt"
-    state, step, log = load_checkpoint(checkpoint), 0, Log(every=100)
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, log = state["step"], Log(every=100, records=state["records"])
     patch, dtype = model.patch, precision(device)
-    while step < arguments.steps:
-        rate = learning_rate(step, arguments.steps, arguments.lr, arguments.warmup, arguments.decay)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+
+    def losses(step: int) -> dict[str, Tensor]:
         dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
         chosen = torch.randint(len(patches[0]), (arguments.batch,), generator=dice)
         around, known, wanted, weights = (part[chosen].to(device).float() for part in patches)
@@ -122,22 +109,9 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
             painted = learner.to_pixels(learner.read(around.contiguous(), known)).float()
         missed = painted.view(-1, patch, patch, 3) - wanted.permute(0, 2, 3, 1)
         # A picture's patches, each with its weight, add up to the share of the fill's error that is left.
-        loss = (missed.square().mean((1, 2, 3)) * weights).mean() * (WORST + OTHERS)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(learner.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        log.add(step, last=step == arguments.steps, total=loss.item(), gradient_norm=float(norm), learning_rate=rate)
-        if step % arguments.save_every == 0 or step == arguments.steps:
-            save_checkpoint(
-                checkpoint,
-                model=model.state_dict(),
-                optimizer=optimizer.state_dict(),
-                step=step,
-                records=log.records,
-                settings=asdict(settings),
-            )
+        return {"total": (missed.square().mean((1, 2, 3)) * weights).mean() * (WORST + OTHERS)}
+
+    descend(model, Muon(learner, arguments.lr, 0.02), losses, arguments, asdict(settings))
 
 
 def main() -> None:
@@ -146,7 +120,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=12800, help="to cut patches from, for the pool")
     add_data_argument(parser)
     add_arguments(parser, ".checkpoints/outlines", steps=10000, decay=4000, seed=3)
-    parser.set_defaults(batch=2048, save_every=1000)
+    parser.set_defaults(batch=2048, save_every=1000, clip=1.0)
     arguments = parser.parse_args()
     if arguments.export:
         state = load_checkpoint(Path(arguments.checkpoint) / "last.pt")
