@@ -21,8 +21,10 @@ from pipelines.detailclip import DetailCLIP, keep_highest
 from pipelines.painting import lower_resolution, patchify
 from pipelines.training import detailclip
 from pipelines.training.loop import (
+    Muon,
     add_arguments,
     add_data_argument,
+    descend,
     load_checkpoint,
     precision,
     seed_everything,
