@@ -43,7 +43,16 @@ def test_a_changed_picture_has_the_changed_fill():
 
 def test_surroundings_learn_and_resume(tmp_path):
     settings = {"data": "storybook", "start": None, "pictures": 64, "checkpoint": str(tmp_path), "batch": 256}
-    settings |= {"lr": 5e-4, "warmup": 20, "decay": 80, "seed": 1, "workers": 0, "save_every": 20, "cpu": True}
+    settings |= {
+        "lr": 5e-4,
+        "warmup": 20,
+        "decay": 80,
+        "seed": 1,
+        "workers": 0,
+        "save_every": 20,
+        "cpu": True,
+        "clip": 1.0,
+    }
     surroundings.train(argparse.Namespace(**settings, steps=20))
     surroundings.train(argparse.Namespace(**settings, steps=160))
     state = load_checkpoint(tmp_path / "last.pt")

@@ -1,0 +1,232 @@
+"""Following CLIP's gradient: the handwritings, the views, the losses against formulas, and every bad prompt."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipelines import canvas, storybook
+from pipelines import clip_synthesis as pipeline
+from pipelines.clip_synthesis import Look, Request, Result, Term, parse
+from pipelines.loading import load
+from tests import tiny_diffusion
+
+FAST = ("pixels", "fourier", "pyramid")
+
+
+@pytest.fixture(autouse=True)
+def small_autoencoder(monkeypatch):
+    """In place of the diffusion model's: random weights."""
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    vae = AutoencoderTiny(**tiny_diffusion.DECODER).eval().requires_grad_(False)
+    monkeypatch.setattr(canvas, "load", lambda name: type("Loaded", (), {"module": vae})())
+
+
+@pytest.fixture(scope="module")
+def cat() -> torch.Tensor:
+    return pipeline.pixels_of(Image.fromarray(storybook.compose_text("a cat").picture), 128)
+
+
+def made(**settings) -> list:
+    return list(pipeline.run(Request(**{"prompt": "a cat", "steps": 6, "cutouts": 2, **settings})))
+
+
+# ------------------------------------------------------------------------------------------------------- handwritings
+
+
+@pytest.mark.parametrize("name", canvas.CANVASES)
+def test_every_handwriting_gives_a_picture_that_can_learn(name):
+    page = canvas.CANVASES[name](64, torch.Generator().manual_seed(0))
+    picture = page()
+    assert picture.shape == (1, 3, 64, 64) and 0 <= float(picture.min()) <= float(picture.max()) <= 1
+    picture.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in page.parameters())
+    again = canvas.CANVASES[name](64, torch.Generator().manual_seed(0))()
+    other = canvas.CANVASES[name](64, torch.Generator().manual_seed(1))()
+    assert torch.equal(picture, again) and not torch.equal(picture, other)
+
+
+@pytest.mark.parametrize("name", FAST)
+def test_a_handwriting_can_begin_from_a_picture(name, cat):
+    page = canvas.CANVASES[name](128, torch.Generator().manual_seed(0), cat)
+    assert (page() - cat.clamp(canvas.EDGE, 1 - canvas.EDGE)).abs().max() < 2e-3
+
+
+def test_waves_are_scaled_by_their_frequency():
+    """Unit noise in the spectrum gives energy that falls with the square of the frequency."""
+    page = canvas.Fourier(128, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        page.waves.copy_(torch.randn(page.waves.shape, generator=torch.Generator().manual_seed(1)))
+    spectrum = torch.view_as_complex(page.waves) * page.scale
+    power = spectrum.abs().square().mean((0, 1))
+    assert power[4, 1:6].mean() / power[32, 1:6].mean() == pytest.approx((32 / 5) ** 2, rel=0.6)
+
+
+# -------------------------------------------------------------------------------------------------------------- views
+
+
+def test_views_are_parts_of_the_picture(monkeypatch, cat):
+    monkeypatch.setattr(pipeline, "corners_of", lambda count, progress, dice: torch.eye(3).expand(count, 3, 3))
+    dice = torch.Generator().manual_seed(0)
+    same = pipeline.views_of(cat, 2, 128, 0.0, 0.0, dice)
+    ratio = (same / cat.clamp(min=1e-3))[cat.expand_as(same) > 0.3]
+    assert 0.8 < float(ratio.min()) and float(ratio.max()) < 1.2, "the whole picture, a little recoloured"
+
+
+def test_first_overviews_then_parts():
+    def share(progress: float) -> float:
+        maps = pipeline.corners_of(400, progress, torch.Generator().manual_seed(0))
+        sides = maps[:, :2, :2].det().abs().sqrt()
+        return float((sides > 0.7).float().mean())
+
+    assert share(0.0) == pytest.approx(0.75, abs=0.02) and share(0.9) == pytest.approx(0.25, abs=0.02)
+    mirrored = pipeline.corners_of(400, 0.0, torch.Generator().manual_seed(0))[:, :2, :2].det() < 0
+    assert 0.4 < mirrored.float().mean() < 0.6
+
+
+# ------------------------------------------------------------------------------------------------------------- losses
+
+
+def test_spherical_distance_is_half_the_squared_angle():
+    angle = torch.linspace(0.01, 3.0, 20)
+    features = torch.stack([angle.cos(), angle.sin()], dim=-1)
+    assert torch.allclose(pipeline.spherical(features, torch.tensor([1.0, 0.0])), angle.square() / 2, atol=1e-4)
+
+
+def test_measures_of_known_pictures():
+    flat = torch.full((1, 3, 64, 64), 0.5)
+    assert pipeline.total_variation(flat) == 0 and pipeline.greyness(flat) == 0
+    red = torch.zeros(1, 3, 64, 64)
+    red[:, 0] = 1
+    assert float(pipeline.greyness(red)) == pytest.approx(-4 / 9)
+    rows = torch.arange(64.0)
+    checks = ((rows[:, None] + rows) % 2).expand(1, 3, 64, 64)
+    wave = (0.5 + 0.5 * (2 * math.pi * rows / 64).sin()).expand(1, 3, 64, 64)
+    assert pipeline.high_frequency_share(checks) == pytest.approx(1) and pipeline.high_frequency_share(wave) < 1e-6
+    assert torch.allclose(pipeline.blurred(flat), flat, atol=1e-6)
+    assert float((pipeline.blurred(checks) - 0.5).abs().max()) < 0.01
+
+
+def test_real_pictures_rank_first_and_noise_does_not(cat):
+    judge = load("storybook-detailclip")
+    place, order = pipeline.rank(cat, "a cat", judge)
+    assert place <= 3 and len(order) == len(set(order)) == 100 and order[place - 1] == "a cat"
+    grey, _ = pipeline.rank(torch.full_like(cat, 0.5), "a cat", judge)
+    assert grey > 3
+
+
+def test_real_pictures_are_the_yardstick():
+    found = pipeline.truth("a cat", "storybook-detailclip", "storybook-clip-b", count=4)
+    mean, low, high = found.similarity
+    assert found.count == 4 and low <= mean <= high and mean > 0.3
+    assert pipeline.truth("a cat left", "storybook-detailclip", "storybook-clip-b", count=1) is None
+
+
+# ---------------------------------------------------------------------------------------------------------------- run
+
+
+@pytest.mark.parametrize("writing", canvas.CANVASES)
+def test_following_the_gradient_convinces_the_model(writing):
+    *looks, result = made(parametrization=writing, steps=12, augment=False)
+    assert isinstance(result, Result) and all(isinstance(look, Look) for look in looks)
+    assert [look.iteration for look in looks] == [1, 5, 10, 12]
+    assert looks[-1].loss < looks[0].loss and looks[-1].similarity > looks[0].similarity
+    assert looks[-1].picture.size == (128, 128) and 1 <= result.rank_held_out <= 100
+    assert looks[-1].gap == looks[-1].similarity - looks[-1].similarity_held_out
+
+
+def test_same_seed_same_picture():
+    first, again, other = (made(seed=seed)[-2].picture.tobytes() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_models_learn_nothing_and_keep_no_gradient():
+    model = load("storybook-detailclip").module
+    before = [p.clone() for p in model.parameters()]
+    made()
+    assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_views_are_what_the_model_was_shown():
+    *_, look, _ = made(cutouts=3)
+    assert look.views.shape == (3, 128, 128, 3)
+    *_, plain, _ = made(augment=False)
+    assert plain.views.shape == (1, 128, 128, 3), "no views: the picture itself"
+
+
+def test_stop_ends_within_one_iteration():
+    asked = []
+
+    def stop() -> bool:
+        asked.append(None)
+        return len(asked) > 7
+
+    *looks, result = pipeline.run(Request("a cat", steps=400, cutouts=1), stop)
+    assert looks[-1].iteration == 5 and len(asked) == 8 and isinstance(result, Result)
+
+
+def test_a_negative_prompt_is_moved_away_from():
+    def similarity(prompt: str) -> float:
+        *_, look, _ = made(prompt=prompt, steps=20, augment=False, parametrization="pixels")
+        judge = load("storybook-detailclip")
+        picture = pipeline.pixels_of(look.picture, 128)
+        with torch.no_grad():
+            return float(pipeline.features_of(judge, picture)[0] @ judge.text_features(["a dog"])[0])
+
+    assert similarity("a cat:1 | a dog:-1") < similarity("a cat") - 0.02
+
+
+def test_an_example_pulls_towards_it(cat):
+    example = Image.fromarray((cat[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
+    *_, look, _ = made(prompt="a car", example=example, example_weight=1.0)
+    assert set(look.parts) == {"a car", "the example"}
+
+
+def test_other_losses_are_told():
+    *_, look, _ = made(variation=1.0, saturation=0.5)
+    assert set(look.parts) == {"a cat", "total variation", "saturation"} and look.parts["saturation"] < 0
+    assert look.loss == pytest.approx(sum(look.parts.values()), rel=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------------------- bad input
+
+
+def test_prompts_with_weights():
+    assert parse("a cat") == [Term(1.0, "a cat")]
+    assert parse("a cat:2 | blurry : -0.3 |") == [Term(2.0, "a cat"), Term(-0.3, "blurry")]
+    assert pipeline.main_prompt(parse("a cat:0.5 | a dog:1.5")) == "a dog"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "message"),
+    [
+        ("", "no prompt yet"),
+        (" | ", "no prompt yet"),
+        (None, "no prompt yet"),
+        ("a cat:nan", "'nan' is no weight"),
+        ("a cat:inf", "'inf' is no weight"),
+        ("a cat:1e38", "Weights are from"),
+        ("a cat:1e999", "Weights are from"),
+        ("a cat:0", "not 0"),
+        ("a cat:", "'' is no weight"),
+        (":2", "weight without a prompt"),
+        ("a cat:-1", "All prompts are negative"),
+        ("a cat:-1 | a dog:-2", "All prompts are negative"),
+        ("a|" * 20, "At most 8"),
+        ("cat " * 1000, "4,000 characters"),
+        ("a zebra", "does not know 'zebra'"),
+    ],
+)
+def test_bad_prompts_say_what_is_wrong(prompt, message):
+    with pytest.raises(ValueError, match=message):
+        list(pipeline.run(Request(prompt)))
+
+
+@pytest.mark.parametrize("settings", [{"steps": 0}, {"cutouts": 0}, {"parametrization": "oil"}, {"model": "gpt"}])
+def test_bad_settings_say_what_is_wrong(settings):
+    with pytest.raises(ValueError):
+        list(pipeline.run(Request("a cat", **settings)))
