@@ -88,6 +88,8 @@ function build() {
       names.append(name);
     });
     const sheet = make("div", "sheet");
+    sheet.style.maxWidth = `${44 * value.count}px`;
+    sheet.style.minWidth = `${Math.min(420, 44 * value.count)}px`;
     const image = make("img");
     image.src = value.strip;
     image.alt = value.say.strip;

@@ -107,7 +107,7 @@ def numbers(pairs: Sequence[Pair], subjects: Sequence[str]) -> dict:
             "presence_all": count / max(1, len(pairs)),
             "interval": list(wilson(count, len(pairs))),
             "presence": {s: sum(v.present[n] for v in verdicts) / max(1, len(pairs)) for n, s in enumerate(subjects)},
-            "faults": {pair.seed: getattr(pair, kind).verdict.fault for pair in pairs},
+            "faults": {str(pair.seed): getattr(pair, kind).verdict.fault for pair in pairs},
             "seconds": sum(getattr(pair, kind).seconds for pair in pairs),
         }
     found["cost_ratio"] = found["excited"]["seconds"] / max(1e-9, found["plain"]["seconds"])

@@ -303,9 +303,9 @@ def _stable_diffusion(spec: ModelSpec, folder: Path) -> Painter:
     from diffusers import StableDiffusionPipeline
 
     pipe = StableDiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    pipe.to(device(), torch.float32)
+    pipe.to(device())
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
-        part.eval().requires_grad_(False)
+        part.float().eval().requires_grad_(False)
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
     previewer = load(spec.previewer).module if spec.previewer else None

@@ -104,6 +104,7 @@ def test_counting_shows_every_seed_under_both_methods(page):
     assert numbers["seeds"] == [1, 2, 3]
     assert numbers["plain"]["presence_all"] == 0 and numbers["excited"]["presence_all"] == 1
     assert numbers["plain"]["presence"] == {"cat": 1, "red car": 0}
+    assert set(numbers["plain"]["faults"]) == {"1", "2", "3"}, "JSON has no other keys than text"
     assert numbers["plain"]["interval"] == list(presence.wilson(0, 3))
     strip = done[4]
     assert strip.count("<figure") == 3 and strip.count('class="good"') == strip.count('class="bad"') == 3

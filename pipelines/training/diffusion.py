@@ -272,7 +272,10 @@ def export(arguments: argparse.Namespace, folder: Path) -> None:
     if state is None:
         raise FileNotFoundError(f"No checkpoint in {arguments.checkpoint}; train first.")
     vae = autoencoder_of(arguments.autoencoder)
-    pipeline(state, vae).to(dtype=torch.float16).save_pretrained(folder, max_shard_size="9MB")
+    pipe = pipeline(state, vae)
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
+        part.half()
+    pipe.save_pretrained(folder, max_shard_size="9MB")
     for file in folder.rglob("*.safetensors"):
         file.chmod(0o644)
     text = folder / "text_encoder" / "config.json"  # what to compute in: transformers takes the file's precision
@@ -289,7 +292,7 @@ def autoencoder_of(folder: Path) -> nn.Module:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, ".checkpoints/diffusion", steps=2900, decay=1100, seed=4)
+    add_arguments(parser, ".checkpoints/diffusion", steps=2300, decay=900, seed=4)
     parser.set_defaults(lr=1.5e-3, batch=48)
     parser.add_argument("--clip", type=float, default=1.0, help="longest gradient")
     parser.add_argument("--pictures", type=int, default=32_000, help="different pictures to learn from")

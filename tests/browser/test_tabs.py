@@ -307,7 +307,8 @@ def test_prompt_drawn_scrubbed_and_excited(watched, connections_elsewhere):
     expect(film.locator(".numbers")).to_contain_text("Step 6 of 6")
     assert clean.get_attribute("src") == last
     film.get_by_title("Play").click()
-    expect(film.locator(".numbers")).to_contain_text("Step 3 of 6")
+    expect(film.locator(".numbers")).to_contain_text(re.compile("Step [1-5] of 6"))
+    expect(film.locator(".numbers")).to_contain_text("Step 6 of 6")
     film.locator(".sheet").click(position={"x": 5, "y": 5})
     expect(film.locator(".numbers")).to_contain_text("Step 1 of 6")
 
