@@ -24,6 +24,7 @@ THRESHOLDS = {
 }  # share of the steps -> peak every subject must reach; steps 0, 10, 20 of 50
 UPDATED = 0.5  # share of the steps that update the latent; the first 25 of 50
 MOST_TRIES = 20  # updates at one threshold
+SHARPNESS = 100.0  # of the competition between words; made for Stable Diffusion, where the start token takes nearly all
 
 
 # ---------------------------------------------------------------------------------------------------------- listening
@@ -138,17 +139,17 @@ def _smoothing(like: Tensor) -> Tensor:
     return (kernel / kernel.sum()).to(like)[None, None]
 
 
-def peaks(maps: Tensor, subjects: Sequence[Sequence[int]]) -> Tensor:
+def peaks(maps: Tensor, subjects: Sequence[Sequence[int]], sharpness: float = SHARPNESS) -> Tensor:
     """(S) how much the patch that cares most for each subject cares; section 3.2.
 
-    The start token, which takes most of the attention, is left out, and the others compete anew: softmax of 100 times
-    the probabilities. A subject that the tokenizer had to spell counts by the piece with most attention.
+    The start token, which can take most of the attention, is left out, and the others compete anew: softmax of
+    `sharpness` times the probabilities, 100 in the authors' code. A subject that the tokenizer had to spell counts by the piece with most attention.
 
     Args:
         maps: (rows, columns, T) attention probabilities of one picture.
         subjects: token numbers of each subject, counted with the start token as 0.
     """
-    words = torch.softmax(100 * maps[..., 1:-1], dim=-1).movedim(-1, 0)[:, None]  # (T-2, 1, rows, columns)
+    words = torch.softmax(sharpness * maps[..., 1:-1], dim=-1).movedim(-1, 0)[:, None]  # (T-2, 1, rows, columns)
     smooth = F.conv2d(F.pad(words, (1, 1, 1, 1), mode="reflect"), _smoothing(words))
     highest = smooth.flatten(1).amax(1)
     return torch.stack([highest[[token - 1 for token in tokens]].max() for tokens in subjects])
@@ -166,6 +167,7 @@ class Schedule:
     steps: int
     scale: float = SCALE
     refine: bool = True
+    sharpness: float = SHARPNESS
 
     def updates(self, step: int) -> bool:
         return step < round(UPDATED * self.steps)
@@ -222,7 +224,7 @@ def excite(
         stopped()
         with torch.enable_grad():
             at = at.detach().requires_grad_(True)
-            found = peaks(maps_of(at)[0], subjects)
+            found = peaks(maps_of(at)[0], subjects, schedule.sharpness)
             return at, found, loss_of(found)
 
     def update(at: Tensor, loss: Tensor) -> Tensor:

@@ -309,7 +309,8 @@ def run(request: Request, previews: bool = True, stop: Callable[[], bool] = lamb
     latents, sampler, times, noised = start_of(request, painter)
     size = latents.shape[-2], latents.shape[-1]
     start = decode(painter, noised, preview=True)[0] if noised is not None else None
-    schedule = Schedule(len(times), request.scale, request.refine) if exciting else None
+    sharpness = painter.spec.sharpness
+    schedule = Schedule(len(times), request.scale, request.refine, sharpness) if exciting else None
     columns = [[0], *(word.tokens for word in prompt.words)]
     with watching(painter.unet(request.precision), size) as attention:
         moments = denoise(
@@ -343,7 +344,7 @@ def run(request: Request, previews: bool = True, stop: Callable[[], bool] = lamb
                     ),
                     float(moment.gap[0]),
                     torch.stack([maps[..., list(places)].sum(-1) for places in columns]).cpu().numpy(),
-                    tuple(peaks(maps.float(), tokens).tolist()) if tokens else (),
+                    tuple(peaks(maps.float(), tokens, sharpness).tolist()) if tokens else (),
                     moment.excited[0],
                     picture,
                     now - begin,

@@ -29,6 +29,8 @@ class ModelSpec:
     previewer: str = ""  # another model, a small decoder of the same latents, for pictures on the way
     detector: str = ""  # the models that judge what this one draws
     scorer: str = ""
+    # Of the competition between words in Attend-and-Excite. The authors' 100 is for start tokens that take nearly all.
+    sharpness: float = 100.0
 
 
 # One set of weights of a diffusers repository, which often has them in three precisions and as one big file besides.

@@ -51,7 +51,7 @@ def draw(prompts: Sequence[str], seeds: Sequence[int], method: str, precision: s
     sampler = diffusion.sampler_of(painter, "ddim", STEPS)
     side = painter.size // painter.factor
     latents = torch.cat([diffusion.noise_of(painter, seed, (side, side)) for seed in seeds]).to(painter.device)
-    schedule = Schedule(STEPS) if method == "attend-and-excite" else None
+    schedule = Schedule(STEPS, sharpness=painter.spec.sharpness) if method == "attend-and-excite" else None
     subjects = [[subject.tokens for subject in prompt.subjects] for prompt in read]
     with watching(painter.unet(precision), (side, side)) as attention:
         for moment in diffusion.denoise(
