@@ -143,7 +143,8 @@ def peaks(maps: Tensor, subjects: Sequence[Sequence[int]], sharpness: float = SH
     """(S) how much the patch that cares most for each subject cares; section 3.2.
 
     The start token, which can take most of the attention, is left out, and the others compete anew: softmax of
-    `sharpness` times the probabilities, 100 in the authors' code. A subject that the tokenizer had to spell counts by the piece with most attention.
+    `sharpness` times the probabilities, 100 in the authors' code. A subject that the tokenizer had to spell counts by
+    the piece with most attention.
 
     Args:
         maps: (rows, columns, T) attention probabilities of one picture.
