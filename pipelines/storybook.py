@@ -206,10 +206,13 @@ def caption_of(phrases: Sequence[str], background: str | None = None, with_last:
     return f"{text} {PLACES[background]}" if background else text
 
 
-def random_caption(objects: Sequence[SceneObject], background: str, rng: np.random.Generator) -> str:
-    """The grammar of the prompt set: objects in random order, colours mostly told, the place told half of the time."""
+def random_caption(
+    objects: Sequence[SceneObject], background: str, rng: np.random.Generator, colours: float = 0.8
+) -> str:
+    """The grammar of the prompt set: objects in random order, colours told in that share of captions, the place told
+    half of the time."""
     order = [objects[i] for i in rng.permutation(len(objects))]
-    tell_colour = rng.random() < 0.8
+    tell_colour = rng.random() < colours
     phrases = [o.phrase if tell_colour else o.noun for o in order]
     with_last = len(order) == 2 and order[0].colour is None and order[1].colour is not None and rng.random() < 0.5
     text = caption_of(phrases, background if rng.random() < 0.5 else None, with_last)

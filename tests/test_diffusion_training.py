@@ -161,7 +161,8 @@ def test_pictures_follow_the_seed_and_their_captions_name_what_is_there():
     pictures = diffusion.Pictures(seed=4, length=12)
     tokenizer = words.build()
     for index in range(12):
-        (picture, captions), (again, same) = pictures[index], pictures[index]
+        (picture, captions, objects), (again, same, _) = pictures[index], pictures[index]
+        assert objects.shape == (16, 16) and 0 < objects.mean() < 1 and objects.max() == 1
         assert torch.equal(picture, again) and torch.equal(captions, same)
         assert picture.shape == (3, 128, 128) and picture.min() >= -1 and picture.max() <= 1
         told = [tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in captions]
@@ -170,8 +171,8 @@ def test_pictures_follow_the_seed_and_their_captions_name_what_is_there():
 
 
 def test_one_caption_in_ten_is_empty():
-    data = diffusion.Latents(torch.zeros(50, 6, 4, 4), torch.full((50, 4, 24), 9, dtype=torch.int16))
-    _, text = data.batch(4000, torch.Generator().manual_seed(0))
+    data = diffusion.Latents(torch.zeros(50, 6, 4, 4), torch.full((50, 4, 24), 9).short(), torch.zeros(50, 4, 4))
+    _, text, _ = data.batch(4000, torch.Generator().manual_seed(0))
     empty = (text != 9).all(1)
     assert empty.float().mean() == pytest.approx(diffusion.EMPTY, abs=0.02)
     tokens = words.pretrained()("", padding="max_length", max_length=24).input_ids
@@ -186,11 +187,25 @@ def test_loss_is_nothing_for_a_model_that_knows_the_answer():
         noise = (noisy - a.sqrt() * clean) / (1 - a).sqrt()
         return a.sqrt() * noise - (1 - a).sqrt() * clean  # Salimans & Ho 2022, section 4
 
-    text = torch.zeros(16, 24, dtype=torch.long)
-    found = diffusion.loss(knows, clean, text, scheduler, torch.Generator().manual_seed(0))
-    assert found["total"] < 1e-4
-    wrong = diffusion.loss(lambda *_: torch.zeros_like(clean), clean, text, scheduler, torch.Generator().manual_seed(0))
+    text, objects = torch.zeros(16, 24, dtype=torch.long), torch.zeros(16, 16, 16)
+    objects[:, :4] = 1
+
+    def loss(model) -> dict:
+        return diffusion.loss(model, clean, text, objects, scheduler, torch.Generator().manual_seed(0))
+
+    assert loss(knows)["total"] < 1e-4
+    wrong = loss(lambda *_: torch.zeros_like(clean))
     assert wrong["total"] > 0.1 and wrong["early"] > 0.5
+
+    def wrong_at(rows: slice) -> float:
+        def model(noisy, time, text):
+            answer = knows(noisy, time, text)
+            answer[:, :, rows] += 1
+            return answer
+
+        return float(loss(model)["early"])
+
+    assert wrong_at(slice(0, 1)) / wrong_at(slice(8, 9)) == pytest.approx(diffusion.OBJECT / diffusion.BEHIND, rel=0.01)
 
 
 def test_two_steps_make_a_model_that_plain_diffusers_opens(trained, tmp_path):
