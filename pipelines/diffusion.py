@@ -222,21 +222,20 @@ def denoise(
     device_times = times.to(painter.device)
     for index, t in enumerate(device_times):
         stopped()
-        noisy = sampler.scale_model_input(latents, t)
+        noisy = given = sampler.scale_model_input(latents, t)
         excited: list[Excited | None] = [None] * len(latents)
         if schedule and (schedule.updates(index) or schedule.threshold(index)):
 
             def maps_of(at: Tensor, row: int, t=t) -> Tensor:
-                given = sampler.scale_model_input(at, t).to(dtype)
-                return listen(attention, lambda: unet(given, t, encoder_hidden_states=states[row : row + 1]))
+                return listen(attention, lambda: unet(at.to(dtype), t, encoder_hidden_states=states[row : row + 1]))
 
             moved = []
             for row, tokens in enumerate(subjects):
-                one = latents[row : row + 1]
+                one = noisy[row : row + 1]
                 moved.append(excite(one, lambda at, row=row: maps_of(at, row), tokens, schedule, index, stopped))
-            latents, excited = torch.cat([z for z, _ in moved]), [told for _, told in moved]
+            given, excited = torch.cat([z for z, _ in moved]), [told for _, told in moved]
+            latents = given / sampler.scale_model_input(torch.ones((), device=given.device), t)
         with torch.inference_mode():
-            given = sampler.scale_model_input(latents, t)
             attention.maps.clear()
             pair = given if negative is None else torch.cat([given, given])
             pair = pair.to(dtype, memory_format=torch.channels_last)

@@ -27,8 +27,8 @@ class ModelSpec:
     teacher: bool = False  # comes with DetailCLIP's teacher, head and decoder
     files: tuple[str, ...] = ("*.json", "*.txt", "*.safetensors")  # what is fetched of a repository; never a pickle
     previewer: str = ""  # another model, a small decoder of the same latents, for pictures on the way
-    detector: str = ""  # the models that judge what this one draws
-    scorer: str = ""
+    detector: str = ""  # the model that finds things in what this one draws
+    scorer: str = ""  # the image-text model that gives a second opinion
     # Of the competition between words in Attend-and-Excite. The authors' 100 is for start tokens that take nearly all.
     sharpness: float = 100.0
 
@@ -59,6 +59,7 @@ _SPECS = (
         STORYBOOK,
         "open_clip_model.safetensors",
         teacher=True,
+        scorer="storybook-clip-b",
     ),
     ModelSpec(
         "storybook-clip-b",
@@ -71,6 +72,7 @@ _SPECS = (
         "https://arxiv.org/abs/2103.00020",
         STORYBOOK,
         "open_clip_model.safetensors",
+        scorer="storybook-detailclip",
     ),
     ModelSpec(
         "storybook-grounding-dino",
@@ -122,6 +124,20 @@ _SPECS = (
         "https://arxiv.org/abs/2212.07143",
         "two billion captioned pictures from the web",
         "open_clip_model.safetensors",
+        scorer="openclip-vit-b-32",
+    ),
+    ModelSpec(
+        "openclip-vit-b-32",
+        "hub",
+        "openclip",
+        "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+        "OpenCLIP ViT-B/32 at 224 px",
+        "MIT",
+        605,
+        "https://arxiv.org/abs/2212.07143",
+        "two billion captioned pictures from the web",
+        "open_clip_model.safetensors",
+        scorer="openclip-vit-b-16",
     ),
     ModelSpec(
         "dino-vits16",

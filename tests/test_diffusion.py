@@ -341,6 +341,17 @@ def test_a_flagged_picture_is_said_to_be_flagged(painter, monkeypatch):
     assert result.flagged and not np.asarray(result.picture).any()
 
 
+@pytest.mark.parametrize("sampler", ["euler", "dpm++"])
+def test_nudges_are_the_same_whatever_the_sampler_computes_in(painter, sampler):
+    """Euler's latents of the first step are up to 20,000 times as long."""
+    shared = {"method": "attend-and-excite", "refine": False, "steps": 4}
+    ddim, other = (drawn(sampler=name, **shared).steps[0] for name in ("ddim", sampler))
+    if ddim.time == other.time:  # where both begin at the same noise
+        assert other.excited.moved == pytest.approx(ddim.excited.moved, rel=0.02)
+        assert other.excited.peaks == pytest.approx(ddim.excited.peaks, rel=0.02)
+    assert other.excited.moved > 1e-4
+
+
 def test_excite_leaves_no_gradient_behind(painter):
     result = drawn(method="attend-and-excite")
     assert isinstance(result.latents, np.ndarray)

@@ -148,7 +148,7 @@ class Pictures(Dataset):
         ]
         picture = torch.from_numpy(scene.picture).permute(2, 0, 1).float() / 127.5 - 1
         tokens = torch.tensor([encoded.ids for encoded in self.tokenizer.encode_batch(captions)])
-        return picture, tokens, torch.from_numpy(storybook.object_share(scene, storybook.SIZE // 8))
+        return picture, tokens, torch.tensor(storybook.object_share(scene, storybook.SIZE // 8))
 
 
 @dataclass(frozen=True)
