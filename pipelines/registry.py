@@ -14,7 +14,7 @@ class ModelSpec:
     """One model. `source` is a folder in `assets/models/` for the bundled tier and a hub id for the other."""
 
     name: str  # in menus, in the API, on the command line
-    tier: Literal["bundled", "hub", "converted"]  # converted: offered once its folder has been made
+    tier: Literal["bundled", "hub", "converted"]  # converted: made on this computer, offered once its folder is there
     family: Family  # which library class opens it: open_clip, a transformers ViT, ViTMAE or Grounding DINO, diffusers
     source: str
     title: str
@@ -87,12 +87,12 @@ _SPECS = (
     ),
     ModelSpec(
         "storybook-diffusion",
-        "bundled",
+        "converted",
         "stable_diffusion",
         "storybook-diffusion",
-        "Storybook Diffusion, UNet 128 and 256 wide, latents of 16x16, at 128 px",
+        "Storybook Diffusion, UNet 128 and 192 wide, latents of 16x16, at 128 px, made by pipelines.training.diffusion",
         "Apache-2.0",
-        38,
+        26,
         "https://arxiv.org/abs/2112.10752",
         STORYBOOK,
         "unet/diffusion_pytorch_model.safetensors.index.json",

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from demos import common, film, seeds, verdicts
 from demos import diffusion as tab
-from demos import film, seeds, verdicts
 from pipelines import diffusion as pipeline
 from pipelines import presence, recording
 from pipelines.loading import Painter
@@ -47,6 +47,7 @@ class Detector:
 def page(painter, monkeypatch):
     """The tab's handlers by name, over the tiny model and a detector whose answers are known."""
     monkeypatch.setattr(pipeline, "load", lambda name: painter)
+    monkeypatch.setattr(common, "model_names", lambda *families: ["storybook-diffusion"])
     monkeypatch.setattr(pipeline, "clip_score", lambda *_: 0.25)
     detector = Detector()
     with gr.Blocks() as blocks:
