@@ -1,5 +1,6 @@
 """Measure this computer: `python -m tests.benchmarks tabs`, `python -m tests.benchmarks detection`,
-`python -m tests.benchmarks diffusion`.
+`python -m tests.benchmarks diffusion`,
+`python -m tests.benchmarks clip_synthesis`.
 
 `tabs`: server time of each tab's main event on a new scene, warm, and of its slider on a scene already seen, on the
 bundled models. Handlers are called as the server calls them, without the network.
@@ -8,6 +9,9 @@ bundled models. Handlers are called as the server calls them, without the networ
 
 `diffusion`: seconds of drawing beside plain diffusers, and of Attend-and-Excite beside diffusers' own, see
 diffusion.py.
+
+`clip_synthesis`: seconds of an iteration beside VQGAN-CLIP's recipe, and to the same opinion of another CLIP, see
+clip_synthesis.py.
 """
 
 import argparse
@@ -18,7 +22,7 @@ from collections.abc import Callable
 import app
 from demos import pictures
 from pipelines import storybook
-from tests.benchmarks import detection, diffusion
+from tests.benchmarks import clip_synthesis, detection, diffusion
 
 SLIDERS = {  # tab: the argument its main slider moves, and the values it moves through
     "self_distillation": ("teacher_temperature", (0.05, 0.09, 0.2, 0.07)),
@@ -68,7 +72,7 @@ def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    peers = {"detection": detection.measure, "diffusion": diffusion.measure}
+    peers = {module.__name__.split(".")[-1]: module.measure for module in (detection, diffusion, clip_synthesis)}
     parser.add_argument("what", choices=["tabs", *peers])
     what = parser.parse_args().what
     if what in peers:

@@ -1,0 +1,104 @@
+"""Seconds an iteration of CLIP synthesis takes beside the reference recipe, and seconds to the same opinion of a CLIP
+that was not followed.
+
+Reference: VQGAN-CLIP's defaults, 32 views at every step, cut from what a VQGAN decoder of the published size (f=16, 128
+channels, 256 pixels) draws from 16x16 latents; random weights, for its files are not at hand. The CLIP is the same for
+both: a ViT-B/32 of random weights for the time of an iteration, storybook's for the opinion.
+"""
+
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines import clip_synthesis as ours
+from pipelines.canvas import CANVASES, Canvas
+from pipelines.clip_synthesis import Look, Request
+from pipelines.loading import load
+
+PROMPT, VIEWS = "a cat", 32
+VQGAN = {  # https://github.com/CompVis/taming-transformers, imagenet f16 16384
+    "in_channels": 3,
+    "out_channels": 3,
+    "down_block_types": ("DownEncoderBlock2D",) * 5,
+    "up_block_types": ("AttnUpDecoderBlock2D",) + ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (128, 128, 256, 256, 512),
+    "layers_per_block": 2,
+    "latent_channels": 256,
+    "num_vq_embeddings": 16384,
+    "vq_embed_dim": 256,
+}
+
+
+class Vqgan(Canvas):
+    """Latents of 16x16 places, each moved to the nearest of 16,384 vectors, and the decoder behind them."""
+
+    rate = 0.1
+
+    def __init__(self, side: int, dice: torch.Generator, picture: Tensor | None = None):
+        from diffusers import VQModel
+
+        super().__init__(side, dice, picture)
+        torch.manual_seed(0)
+        self.model = VQModel(**VQGAN).eval().requires_grad_(False)
+        self.latents = nn.Parameter(torch.randn(1, 256, 16, 16, generator=dice))
+
+    def forward(self) -> Tensor:
+        book = self.model.quantize.embedding.weight
+        flat = self.latents.permute(0, 2, 3, 1).reshape(-1, 256)
+        nearest = book[torch.cdist(flat, book).argmin(1)]
+        snapped = (flat + (nearest - flat).detach()).view(1, 16, 16, 256).permute(0, 3, 1, 2)
+        drawn = self.model.decoder(self.model.post_quant_conv(snapped), snapped)
+        return F.interpolate(((drawn + 1) / 2).clamp(0, 1), (self.side, self.side), mode="area")
+
+
+def an_iteration(canvas: Canvas, clip: nn.Module, size: int, views: int, rounds: int) -> float:
+    """Median seconds of picture, views, features, slope and step."""
+    optimizer = torch.optim.Adam((p for p in canvas.parameters() if p.requires_grad), lr=canvas.rate)
+    target, dice, times = F.normalize(torch.ones(512), dim=0), torch.Generator().manual_seed(0), []
+    for turn in range(rounds + 1):
+        start = time.perf_counter()
+        shown = ours.views_of(canvas(), views, size, 0.0, 0.1, dice)
+        loss = ours.spherical(clip.encode_image(shown, normalize=True), target).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        times += [time.perf_counter() - start] * (turn > 0)
+    return statistics.median(times)
+
+
+def until(request: Request, similarity: float) -> tuple[float, float]:
+    """Seconds until the CLIP that is not followed is that much convinced, and how much it is then."""
+    for found in ours.run(request):
+        if isinstance(found, Look) and found.similarity_held_out >= similarity:
+            return found.seconds, found.similarity_held_out
+    return float("inf"), found.looks[-1].similarity_held_out
+
+
+def measure(rounds: int = 3, steps: int = 20) -> list[tuple[str, ...]]:
+    """Rows of text: what, seconds, share of the reference, and what there is to say of it."""
+    import open_clip
+
+    torch.manual_seed(0)
+    clip = open_clip.create_model("ViT-B-32", pretrained=None).eval().requires_grad_(False)
+    dice = torch.Generator().manual_seed(0)
+    reference = an_iteration(Vqgan(224, dice), clip, 224, VIEWS, rounds)
+    rows = [("VQGAN-CLIP's recipe, 32 views", f"{reference:.2f}", "", "an iteration, ViT-B/32")]
+    for name, views in (("fourier", VIEWS), ("pyramid", VIEWS), ("fourier", 8)):
+        taken = an_iteration(CANVASES[name](224, dice), clip, 224, views, rounds)
+        rows.append(
+            (f"ours, {name}, {views} views", f"{taken:.2f}", f"{taken / reference:.2f}", "an iteration, ViT-B/32")
+        )
+    CANVASES["vqgan"] = Vqgan
+    try:
+        load("storybook-clip-b")
+        *looks, _ = ours.run(Request(PROMPT, "vqgan", steps, VIEWS))
+    finally:
+        del CANVASES["vqgan"]
+    best = max(looks, key=lambda look: look.similarity_held_out)
+    seconds, reached = until(Request(PROMPT, steps=500), best.similarity_held_out)
+    rows.append(("VQGAN-CLIP's recipe", f"{best.seconds:.1f}", "", f"other CLIP {best.similarity_held_out:.3f}"))
+    rows.append(("ours, default", f"{seconds:.1f}", f"{seconds / best.seconds:.2f}", f"other CLIP {reached:.3f}"))
+    return rows
