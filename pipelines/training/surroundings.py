@@ -21,11 +21,12 @@ from pipelines.detailclip import DetailCLIP, keep_highest
 from pipelines.painting import lower_resolution, patchify
 from pipelines.training import detailclip
 from pipelines.training.loop import (
-    Muon,
+    AdamW,
     add_arguments,
     add_data_argument,
     descend,
     load_checkpoint,
+    parameter_groups,
     precision,
     seed_everything,
 )
@@ -113,7 +114,8 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
         # A picture's patches, each with its weight, add up to the share of the fill's error that is left.
         return {"total": (missed.square().mean((1, 2, 3)) * weights).mean() * (WORST + OTHERS)}
 
-    descend(model, Muon(learner, arguments.lr, 0.02), losses, arguments, asdict(settings))
+    optimizer = AdamW(parameter_groups(learner, 0.02), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8)
+    descend(model, optimizer, losses, arguments, asdict(settings))
 
 
 def main() -> None:
