@@ -38,9 +38,10 @@ def write_pairs(folder: Path, count: int = 8) -> None:
         (folder / f"{i}.txt").write_text(scene.caption)
 
 
-def test_resumed_run_is_the_uninterrupted_one(tmp_path):
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer):
     """With a constant rate (warm-up 1, no decay before step 100), two steps and two more are four."""
-    constant = [*SHORT[:-4], "--decay", "1", "--save-every", "2"]
+    constant = [*SHORT[:-4], "--decay", "1", "--save-every", "2", "--optimizer", optimizer]
     run("pipelines.training.clip", "--steps", "4", "--checkpoint", str(tmp_path / "a"), *constant)
     whole = load_checkpoint(tmp_path / "a" / "last.pt")
     run("pipelines.training.clip", "--steps", "2", "--checkpoint", str(tmp_path / "b"), *constant)
