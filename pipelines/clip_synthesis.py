@@ -156,7 +156,7 @@ def corners_of(count: int, progress: float, dice: torch.Generator) -> Tensor:
 
 def views_of(picture: Tensor, count: int, size: int, progress: float, noise: float, dice: torch.Generator) -> Tensor:
     """(1, 3, S, S) in [0, 1] -> (N, 3, size, size): cut, mirrored, turned, tilted, recoloured, noisy."""
-    line = torch.linspace(-1, 1, size)
+    line = (2 * torch.arange(size) + 1) / size - 1  # centres of pixels
     grid = torch.stack([line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size)], dim=-1)
     maps = corners_of(count, progress, dice)
     places = torch.einsum("nij,hwj->nhwi", maps, grid)
@@ -304,7 +304,7 @@ def captions(seed: int = 0) -> tuple[str, ...]:
     """Captions of never-seen scenes, all different, that a prompt is ranked among."""
     found: dict[str, None] = {}
     number = seed * 10_000
-    while len(found) < DISTRACTORS:
+    while len(found) <= DISTRACTORS:  # one more, for the prompt may be among them
         scene = storybook.scene(storybook.TEST[number])
         found.setdefault(storybook.caption_of([o.phrase for o in scene.objects]))
         number += 1
@@ -313,7 +313,7 @@ def captions(seed: int = 0) -> tuple[str, ...]:
 
 def rank(picture: Tensor, prompt: str, model: Model) -> tuple[int, tuple[str, ...]]:
     """Where the prompt stands among the captions for this picture, 1 is best, and all of them, best first."""
-    texts = [prompt, *(caption for caption in captions() if caption != prompt)]
+    texts = [prompt, *[caption for caption in captions() if caption != prompt][:DISTRACTORS]]
     with torch.no_grad():
         similarity = model.text_features(texts) @ features_of(model, picture)[0]
     order = similarity.argsort(descending=True, stable=True).tolist()
