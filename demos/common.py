@@ -14,7 +14,8 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,38 +70,44 @@ class lazily:
         return getattr(importlib.import_module(self._name), attribute)
 
 
-def heavy(function: Callable, seconds: int = 60) -> Callable:
-    """Run `function` alone on the device, on a borrowed GPU where the `spaces` package lends one."""
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Hold the device until the block is left."""
+    if not _DEVICE.acquire(timeout=WAIT_SECONDS):
+        raise ValueError(say("The computer is busy with other visitors. Please try again in a minute."))
+    try:
+        yield
+    finally:
+        _DEVICE.release()
+
+
+def _lent(function: Callable, seconds: int) -> Callable:
+    """On a borrowed GPU where the `spaces` package lends one."""
     if importlib.util.find_spec("spaces"):
         import spaces
 
-        function = spaces.GPU(duration=seconds)(function)
+        return spaces.GPU(duration=seconds)(function)
+    return function
+
+
+def heavy(function: Callable, seconds: int = 60) -> Callable:
+    """Run `function` alone on the device, on a borrowed GPU where there is one."""
+    function = _lent(function, seconds)
 
     def run(*arguments, **keywords):
-        if not _DEVICE.acquire(timeout=WAIT_SECONDS):
-            raise ValueError(say("The computer is busy with other visitors. Please try again in a minute."))
-        try:
+        with _alone():
             return function(*arguments, **keywords)
-        finally:
-            _DEVICE.release()
 
     return run
 
 
 def heavy_steps(function: Callable, seconds: int = 120) -> Callable:
     """`heavy` for a generator: alone on the device until it ends or is closed."""
-    if importlib.util.find_spec("spaces"):
-        import spaces
-
-        function = spaces.GPU(duration=seconds)(function)
+    function = _lent(function, seconds)
 
     def run(*arguments, **keywords):
-        if not _DEVICE.acquire(timeout=WAIT_SECONDS):
-            raise ValueError(say("The computer is busy with other visitors. Please try again in a minute."))
-        try:
+        with _alone():
             yield from function(*arguments, **keywords)
-        finally:
-            _DEVICE.release()
 
     return run
 
