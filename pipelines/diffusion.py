@@ -1,7 +1,7 @@
 """Latent diffusion step by step: Stable Diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752) over the
 parts of diffusers' StableDiffusionPipeline, with a loop of our own that tells what happens in every step.
 
-`read` finds the words and subjects of a prompt, `run` draws and yields a `Step` after every step, `film` decodes all of
+`run` draws and yields a `Step` after every step, `film` decodes all of
 them. With method "attend-and-excite" the latents are nudged on the way: see `attend_excite`.
 
 Everything is told for the noisy picture x_t = sqrt(a) x_0 + sqrt(1 - a) e (variance preserving), whatever the sampler
@@ -90,15 +90,6 @@ class Stopped(Exception):
 
 
 # ------------------------------------------------------------------------------------------------------------- before
-
-
-def read(text: str, model: str, subjects: str = "") -> Prompt:
-    """The words, tokens and subjects of a prompt.
-
-    Raises:
-        ValueError: for an empty or too long prompt, words the model does not know, subjects that are not in it.
-    """
-    return read_with(load(model), text, subjects)
 
 
 @torch.inference_mode()

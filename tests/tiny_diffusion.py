@@ -1,7 +1,5 @@
 """A text-to-image model of the real classes, small and with random weights, for tests of the code around it."""
 
-from pathlib import Path
-
 import torch
 
 from pipelines.training import tokenizer as words
@@ -55,7 +53,3 @@ def pipeline(prediction_type: str = "v_prediction", seed: int = 0, unet: dict | 
     schedule = DDIMScheduler(prediction_type=prediction_type, clip_sample=False, **SCHEDULES[prediction_type])
     parts = (vae or AutoencoderTiny(**DECODER), CLIPTextModel(text), words.pretrained(), denoiser, schedule)
     return StableDiffusionPipeline(*parts, None, None, requires_safety_checker=False)
-
-
-def write(folder: Path, **settings) -> None:
-    pipeline(**settings).save_pretrained(folder)

@@ -239,7 +239,7 @@ def train(arguments: argparse.Namespace, vae: nn.Module, unet: dict = UNET, text
     model = Denoiser(unet, text).to(device, memory_format=torch.channels_last).train()
     if arguments.text:
         model.text_encoder.load_state_dict(open_clip_text(arguments.text))
-    if device.type == "cpu":  # twice as fast as the fused attention, whose gradient is slow at this size
+    if device.type == "cpu":  # the fused attention's gradient is slow at this size: 2.4 s a step instead of 2.0
         from diffusers.models.attention_processor import AttnProcessor
 
         model.unet.set_attn_processor(AttnProcessor())
