@@ -20,12 +20,16 @@ WRITINGS = {  # how the picture is written down
     "latent": "an autoencoder's latents",
 }
 MOST_STEPS, MOST_VIEWS, MOST_TEXT = 500, 64, 2000
-COMPARED = 60  # steps of each picture of a comparison
+COMPARED = 60  # most steps of each picture of a comparison
+FOLLOWED = "storybook-clip-b"
+LONGEST = 1800  # seconds
 
 
 def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (a name, nothing is imported)
     """Lay out the tab. Returns its main event as (handler, inputs, outputs), for the page to run when it opens."""
-    run = heavy_steps(lambda request: pipeline.run(request))
+    run = heavy_steps(lambda request: pipeline.run(request), LONGEST)
+    models = sorted((n for n in common.model_names("openclip") if MODELS[n].scorer), key=lambda n: n != FOLLOWED)
+    autoencoders = [n for n in common.model_names("stable_diffusion", "autoencoder") if not MODELS[n].previewer]
     truth_of = common.Remembered(heavy(lambda _, *arguments: pipeline.truth(*arguments)))
 
     with gr.Tab(t("6 · CLIP synthesis"), id=TAB, elem_id=f"tab-{TAB}") as tab:
@@ -65,7 +69,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                 with gr.Row():
                     all_writings = gr.Button(t("Compare all handwritings"), elem_id=f"{TAB}-compare", min_width=150)
                     both_views = gr.Button(t("With and without views"), elem_id=f"{TAB}-views-or-not", min_width=150)
-                menu = common.model_menu(TAB, [n for n in common.model_names("openclip") if MODELS[n].scorer])
+                menu = common.model_menu(TAB, models)
                 model = menu.choice
                 with gr.Accordion(t("Begin from a picture, or come close to one"), open=False):
                     image = _picture("image", "Begin from")
@@ -79,6 +83,12 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                     )
                     saturation = common.Slider(0, 2, 0, step=0.1, label=t("Saturation"), elem_id=f"{TAB}-saturation")
                     noise = common.Slider(0, 0.3, 0.1, step=0.02, label=t("Noise on the views"), elem_id=f"{TAB}-noise")
+                    autoencoder = common.Dropdown(
+                        autoencoders,
+                        value=autoencoders[0],
+                        label=t("Autoencoder whose latents are written"),
+                        elem_id=f"{TAB}-autoencoder",
+                    )
                 below = gr.Column()
             with gr.Column(scale=8, min_width=320):
                 status = gr.Markdown(elem_id=f"{TAB}-status")
@@ -97,7 +107,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                     save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
                     files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
         lessons.lesson(TAB)
-        kept = gr.State(None)  # (settings, last picture, first to last frames) of the run on show
+        kept = gr.State(None)  # (request, shown steps) of the run on show
 
         def asked(
             prompt,
@@ -113,12 +123,12 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
             variation,
             saturation,
             noise,
+            autoencoder,
         ):
             """The request, every value checked."""
-            name = common.choice(
-                say("The model"), model, [n for n in common.model_names("openclip") if MODELS[n].scorer]
-            )
-            for each in (name, MODELS[name].scorer):
+            name = common.choice(say("The model"), model, models)
+            autoencoder = common.choice(say("The autoencoder"), autoencoder, autoencoders)
+            for each in (name, MODELS[name].scorer, *[autoencoder] * (writing == "latent")):
                 common.at_hand(each)
             return pipeline.Request(
                 common.words(say("The prompt"), prompt, MOST_TEXT),
@@ -136,40 +146,35 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                 common.number(say("Saturation"), saturation, 0, 2),
                 None,
                 common.number(say("The noise"), noise, 0, 0.3),
+                autoencoder,
             )
 
-        def followed(request):
-            """One run: what is shown after every look, and at the end."""
-            pipeline.parse(request.prompt)
-            real = truth_of(
-                Image.new("RGB", (1, 1)),
-                pipeline.main_prompt(pipeline.parse(request.prompt)),
-                request.model,
-                request.judge,
-            )
-            looks = []
-            for found in run(request):
-                if isinstance(found, pipeline.Look):
-                    looks.append(found)
-                    yield (
-                        drawing.show(found.picture)[0],
-                        drawing.show(_sheet(found.views))[0],
-                        _progress(found),
-                        _curves(looks, real),
-                        *(gr.skip(),) * 6,
-                    )
-            yield (
-                drawing.show(looks[-1].picture)[0],
-                drawing.show(_sheet(looks[-1].views))[0],
-                "",
-                _curves(looks, real),
-                _facts(found, real),
-                gr.Image(visible=False),
-                "",
-                _note(request),
-                (request, looks),
-                numbers_of(request, found, real),
-            )
+        def real_ones(request):
+            """What real pictures of the main prompt score; None where the world cannot draw it."""
+            prompt = pipeline.main_prompt(pipeline.parse(request.prompt))
+            return truth_of(Image.new("RGB", (1, 1)), prompt, request.model, request.judge)
+
+        def followed(request, before=()):
+            """One run: what is shown at every step, on top of the steps `before`."""
+            real, shown, last = real_ones(request), list(before), before[-1].iteration if before else 0
+            for step in run(request):
+                if step.look is None:
+                    yield gr.skip(), gr.skip(), _progress(step), *(gr.skip(),) * 7
+                    continue
+                shown.append(replace(step, iteration=step.iteration + last))
+                yield (
+                    drawing.show(step.look.picture)[0],
+                    drawing.show(_sheet(step.look.views))[0],
+                    _progress(step),
+                    _curves(shown, real),
+                    _facts(shown[-1], real),
+                    gr.Image(visible=False),
+                    "",
+                    _note(request),
+                    (request, _without_views(shown)),
+                    numbers_of(request, shown, real),
+                )
+            yield gr.skip(), gr.skip(), "", *(gr.skip(),) * 7
 
         def clip_synthesis(
             prompt,
@@ -178,57 +183,56 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
             cutouts=8,
             augment=True,
             seed=42,
-            model="storybook-detailclip",
+            model=FOLLOWED,
             image=None,
             wanted=None,
             wanted_weight=0.5,
             variation=0,
             saturation=0,
             noise=0.1,
+            autoencoder="storybook-diffusion",
         ):
             settings = (steps, cutouts, augment, seed, model, image, wanted, wanted_weight, variation, saturation)
-            yield from followed(asked(prompt, parametrization, *settings, noise))
+            yield from followed(asked(prompt, parametrization, *settings, noise, autoencoder))
 
         def continued(kept, *settings):
+            """As many steps again, from the picture on show."""
             if kept is None:
                 raise ValueError(say("There is no picture yet to go on with. Press Start first."))
-            yield from followed(replace(asked(*settings), image=kept[1][-1].picture))
+            yield from followed(replace(asked(*settings), image=kept[1][-1].look.picture), kept[1])
 
         def side_by_side(vary: Callable, *settings):
-            """The same prompt, seed and budget under several settings, in one row."""
+            """The same prompt, seed and budget under several settings, in one row beside a real picture."""
             first = asked(*settings)
-            budget = min(first.steps, COMPARED)
-            done = []
-            for name, request in vary(replace(first, steps=budget)):
-                for found in run(request):
-                    if isinstance(found, pipeline.Look):
-                        last = found
-                        yield (
-                            drawing.show(last.picture)[0],
-                            drawing.show(_sheet(last.views))[0],
-                            f"**{name}**: {_progress(last)}",
-                            *(gr.skip(),) * 7,
-                        )
-                done.append((name, last, found))
-                row = drawing.strip([look.picture for _, look, _ in done], [name for name, *_ in done], 220)
+            first = replace(first, steps=min(first.steps, COMPARED))
+            real, done = real_ones(first), []
+            for name, request in vary(first):
+                for step in run(request):
+                    told = f"**{name}**: {_progress(step)}"
+                    if step.look is None:
+                        yield gr.skip(), gr.skip(), told, *(gr.skip(),) * 7
+                        continue
+                    last = step
+                    sheet = drawing.show(_sheet(step.look.views))[0]
+                    yield drawing.show(step.look.picture)[0], sheet, told, *(gr.skip(),) * 7
+                done.append((name, last))
+                row = [(name, step.look.picture) for name, step in done]
+                row += [(say("a real picture"), real.example)] if real else []
                 yield (
-                    *(gr.skip(),) * 5,
-                    gr.Image(row, visible=True),
-                    _table(done, budget),
+                    *(gr.skip(), gr.skip(), "", "", ""),
+                    gr.Image(drawing.strip([drawn for _, drawn in row], [name for name, _ in row], 220), visible=True),
+                    _table(done, real, first.steps),
+                    _note(first),
                     gr.skip(),
-                    gr.skip(),
-                    {name: _numbers(result) for name, _, result in done},
+                    {name: _numbers(step) for name, step in done},
                 )
-            yield (gr.skip(), gr.skip(), "", *(gr.skip(),) * 7)
 
         def writings(request) -> list:
             return [(say(text), replace(request, parametrization=name)) for name, text in WRITINGS.items()]
 
         def views_or_not(request) -> list:
-            return [
-                (say("with views"), replace(request, augment=True)),
-                (say("without"), replace(request, augment=False)),
-            ]
+            ways = ((say("with views"), True), (say("without"), False))
+            return [(name, replace(request, augment=augment)) for name, augment in ways]
 
         def compare(*settings):
             yield from side_by_side(writings, *settings)
@@ -237,18 +241,18 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
             yield from side_by_side(views_or_not, *settings)
 
         inputs = [prompt, writing, steps, cutouts, augment, seed, model, image, wanted, wanted_weight]
-        inputs += [variation, saturation, noise]
+        inputs += [variation, saturation, noise, autoencoder]
         outputs = [picture, views, status, charts, numbers, compared, table, note, kept, result]
-        main = event(clip_synthesis)
+        main = event(clip_synthesis, LONGEST)
         private = {"api_visibility": "private", "show_progress": "hidden", **COMPUTE}
         quick = {"api_visibility": "private", "show_progress": "hidden"}
         ran = gr.on(
             [start.click, prompt.submit], main, inputs, outputs, api_name=TAB, show_progress="hidden", **COMPUTE
         )
-        opening = tab.select(event(_first(clip_synthesis)), [kept, *inputs], outputs, **private)
-        went_on = on.click(event(continued), [kept, *inputs], outputs, **private)
-        all_of_them = all_writings.click(event(compare), inputs, outputs, **private)
-        two_of_them = both_views.click(event(compare_views), inputs, outputs, **private)
+        opening = tab.select(event(_first(clip_synthesis), LONGEST), [kept, *inputs], outputs, **private)
+        went_on = on.click(event(continued, LONGEST), [kept, *inputs], outputs, **private)
+        all_of_them = all_writings.click(event(compare, LONGEST), inputs, outputs, **private)
+        two_of_them = both_views.click(event(compare_views, LONGEST), inputs, outputs, **private)
         exampled = example.input(light(_example), example, prompt, **quick)
         again = exampled.success(main, inputs, outputs, **private)
         changed = menu.fetched.success(main, inputs, outputs, **private)
@@ -256,12 +260,12 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
         def exported(kept, numbers):
             if kept is None:
                 raise ValueError(say("There is no run to export yet. Press Start first."))
-            request, looks = kept
-            places = sorted({round(i * (len(looks) - 1) / 5) for i in range(6)})
-            frames = [looks[n].picture for n in places]
-            captions = [say("step {n}", n=looks[n].iteration) for n in places]
+            request, shown = kept
+            chosen = [shown[place] for place in sorted({round(i * (len(shown) - 1) / 5) for i in range(6)})]
+            captions = [say("step {n}", n=step.iteration) for step in chosen]
+            figure = drawing.strip([step.look.picture for step in chosen], captions, 240)
             settings = {k: v for k, v in vars(request).items() if not isinstance(v, Image.Image)}
-            return common.export_files(files, TAB, drawing.strip(frames, captions, 240), settings, numbers or {})
+            return common.export_files(files, TAB, figure, settings, numbers or {})
 
         save.click(light(exported), [kept, result], files, **quick)
         with below:
@@ -306,28 +310,31 @@ def _sheet(views: np.ndarray) -> Image.Image:
     return sheet
 
 
-def _progress(look) -> str:
-    left = look.seconds / look.iteration * (look.steps - look.iteration)
-    return say("Step {n} of {count}, {left} s left", n=look.iteration, count=look.steps, left=f"{left:.0f}")
+def _without_views(shown: list) -> list:
+    """Views are large, and of old steps nobody asks for them again."""
+    return [replace(step, look=replace(step.look, views=step.look.views[:0])) for step in shown]
 
 
-def _curves(looks: list, real) -> str:
-    x = [look.iteration for look in looks]
+def _progress(step) -> str:
+    left = step.seconds / step.iteration * (step.steps - step.iteration)
+    return say("Step {n} of {count}, {left} s left", n=step.iteration, count=step.steps, left=f"{left:.0f}")
+
+
+def _curves(shown: list, real) -> str:
+    x = [step.iteration for step in shown]
     lines = [
-        drawing.Line(say("the CLIP that is followed"), x, [look.similarity for look in looks]),
-        drawing.Line(say("another CLIP, never followed"), x, [look.similarity_held_out for look in looks]),
+        drawing.Line(say("the CLIP that is followed"), x, [step.look.similarity for step in shown]),
+        drawing.Line(say("another CLIP, never followed"), x, [step.look.similarity_held_out for step in shown]),
     ]
-    levels = []
-    if real is not None:
-        levels = [(real.similarity_held_out[0], say("real pictures, the other CLIP"))]
+    levels = [] if real is None else [(real.similarity_held_out[0], say("real pictures, the other CLIP"))]
     chart = drawing.curves(
         lines, say("step"), say("cosine of picture and prompt"), levels=levels, title=say("Who is convinced?")
     )
     return f'<div class="charts">{chart}</div>'
 
 
-def _facts(result, real) -> str:
-    last = result.looks[-1]
+def _facts(step, real) -> str:
+    look = step.look
 
     def beside(values) -> str:
         if values is None:
@@ -337,78 +344,84 @@ def _facts(result, real) -> str:
 
     return drawing.facts(
         [
-            (say("the CLIP that is followed"), f"{last.similarity:.3f}", beside(real and real.similarity)),
+            (say("the CLIP that is followed"), f"{look.similarity:.3f}", beside(real and real.similarity)),
             (
                 say("another CLIP, never followed"),
-                f"{last.similarity_held_out:.3f}",
+                f"{look.similarity_held_out:.3f}",
                 beside(real and real.similarity_held_out),
             ),
-            (say("gap"), f"{last.gap:+.3f}", say("what only the followed one believes")),
+            (say("gap"), f"{look.gap:+.3f}", say("what only the followed one believes")),
             (
                 say("rank among 100 captions"),
-                f"{result.rank_held_out}",
-                say("by the other CLIP; best: {caption}", caption=result.captions[0]),
+                f"{look.rank_held_out}",
+                say("by the other CLIP; best: {caption}", caption=look.captions[0]),
             ),
-            (say("after a slight blur"), f"{result.after_blur:.0%}", say("of the similarity is left")),
+            (say("after a slight blur"), f"{look.after_blur:.0%}", say("of the similarity is left")),
             (
                 say("fine detail"),
-                f"{result.high_frequency:.1%}",
+                f"{look.high_frequency:.1%}",
                 say("of the energy; real pictures {share}", share=f"{real.high_frequency:.1%}") if real else "",
             ),
-            (say("speed"), f"{result.iterations_per_second:.1f}", say("steps a second")),
+            (say("speed"), f"{step.per_second:.1f}", say("steps a second")),
         ]
     )
 
 
-def _table(done: list, budget: int) -> str:
+def _table(done: list, real, budget: int) -> str:
     head = [say("{n} steps each", n=budget), say("followed"), say("other CLIP"), say("rank of 100"), say("after blur")]
+    head += [say("fine detail")]
     rows = [
         [
             name,
-            f"{look.similarity:.3f}",
-            f"{look.similarity_held_out:.3f}",
-            str(result.rank_held_out),
-            f"{result.after_blur:.0%}",
+            f"{step.look.similarity:.3f}",
+            f"{step.look.similarity_held_out:.3f}",
+            f"{step.look.rank_held_out}",
+            f"{step.look.after_blur:.0%}",
+            f"{step.look.high_frequency:.0%}",
         ]
-        for name, look, result in done
+        for name, step in done
     ]
+    if real is not None:
+        similar = [f"{values[0]:.3f}" for values in (real.similarity, real.similarity_held_out)]
+        rows.append([say("real pictures, mean"), *similar, "", "", f"{real.high_frequency:.0%}"])
     return drawing.grid_table(head, rows)
 
 
 def _note(request) -> str:
     return say(
-        "{model} is followed, {judge} judges. Both were trained on {seen}.",
+        "{model} is followed, {judge} judges. They were trained on {seen}.",
         model=request.model,
         judge=request.judge,
         seen=MODELS[request.model].seen,
     )
 
 
-def _numbers(result) -> dict:
-    last = result.looks[-1]
+def _numbers(step) -> dict:
+    look = step.look
     return {
-        "similarity": last.similarity,
-        "similarity_held_out": last.similarity_held_out,
-        "gap": last.gap,
-        "rank_held_out": result.rank_held_out,
-        "after_blur": result.after_blur,
-        "high_frequency": result.high_frequency,
-        "iterations_per_second": result.iterations_per_second,
+        "similarity": look.similarity,
+        "similarity_held_out": look.similarity_held_out,
+        "gap": look.gap,
+        "rank_held_out": look.rank_held_out,
+        "after_blur": look.after_blur,
+        "high_frequency": look.high_frequency,
+        "iterations_per_second": step.per_second,
     }
 
 
-def numbers_of(request, result, real) -> dict:
+def numbers_of(request, shown: list, real) -> dict:
     """Everything measured, as JSON."""
     return {
-        **_numbers(result),
-        "steps": result.looks[-1].iteration,
+        **_numbers(shown[-1]),
+        "steps": shown[-1].iteration,
         "parametrization": request.parametrization,
         "model": request.model,
         "judge": request.judge,
-        "loss": [look.loss for look in result.looks],
-        "iterations": [look.iteration for look in result.looks],
-        "similarities": [look.similarity for look in result.looks],
-        "similarities_held_out": [look.similarity_held_out for look in result.looks],
-        "parts": result.looks[-1].parts,
+        "captions": shown[-1].look.captions,
+        "iterations": [step.iteration for step in shown],
+        "loss": [step.loss for step in shown],
+        "similarities": [step.look.similarity for step in shown],
+        "similarities_held_out": [step.look.similarity_held_out for step in shown],
+        "parts": shown[-1].parts,
         "real": None if real is None else {"similarity": real.similarity, "held_out": real.similarity_held_out},
     }

@@ -106,19 +106,29 @@ class Latent(Canvas):
     """The latents of a diffusion model's autoencoder, which can hardly draw what no picture of its world has."""
 
     rate = 0.1
-    autoencoder = "storybook-diffusion"  # any text-to-image model or previewer of the registry
 
-    def __init__(self, side: int, dice: torch.Generator, picture: Tensor | None = None):
+    def __init__(
+        self,
+        side: int,
+        dice: torch.Generator,
+        picture: Tensor | None = None,
+        autoencoder: str = "storybook-diffusion",
+    ):
+        """
+        Args:
+            autoencoder: a text-to-image model or a previewer of the registry.
+        """
         super().__init__(side, dice, picture)
-        loaded = load(self.autoencoder)
-        vae = getattr(loaded, "pipe", loaded).vae if hasattr(loaded, "pipe") else loaded.module
-        self.decode: Callable[[Tensor], Tensor] = lambda z: vae.decode(z).sample  # not a submodule: it does not learn
+        loaded = load(autoencoder)
+        vae = loaded.pipe.vae if hasattr(loaded, "pipe") else loaded.module
+        scale = vae.config.scaling_factor
+        self.decode: Callable[[Tensor], Tensor] = lambda z: vae.decode(z / scale).sample  # no submodule: it learns not
         if picture is None:
             start = 0.5 * torch.randn(1, vae.config.latent_channels, side // 8, side // 8, generator=dice)
         else:
             with torch.no_grad():
                 found = vae.encode(picture * 2 - 1)
-            start = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
+            start = scale * (found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents)
         self.latents = nn.Parameter(start.clone())
 
     def forward(self) -> Tensor:

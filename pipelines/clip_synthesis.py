@@ -9,7 +9,7 @@ import functools
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ from pipelines.loading import Model, load
 MOST_CHARACTERS, MOST_PROMPTS, MOST_WEIGHT = 2000, 8, 100.0
 DISTRACTORS = 99  # captions of other scenes the prompt is ranked among
 EVERY = 5  # iterations between two looks
+SHOWN = 16  # views kept for a look
 OVERVIEW, INNER = (0.75, 1.0), (0.35, 0.6)  # sides of the two kinds of view, as shares of the picture's
 EARLY = 0.4  # share of the run in which most views are overviews; Disco Diffusion's schedule
 
@@ -48,8 +49,8 @@ class Request:
     cutouts: int = 8
     augment: bool = True  # False: the whole picture, once, as it is
     seed: int = 42
-    model: str = "storybook-detailclip"  # the one that is followed
-    judge: str = "storybook-clip-b"  # the one that is not
+    model: str = "storybook-clip-b"  # the one that is followed
+    judge: str = "storybook-detailclip"  # the one that is not
     image: Image.Image | None = None  # to begin from
     example: Image.Image | None = None  # a picture to come close to, beside the prompt
     example_weight: float = 0.5
@@ -57,21 +58,21 @@ class Request:
     saturation: float = 0.0  # weight of the distance from grey
     rate: float | None = None  # learning rate; None: the canvas's own
     noise: float = 0.1  # most that is added to a view
+    autoencoder: str = "storybook-diffusion"  # whose latents `latent` writes in
 
 
 @dataclass(frozen=True)
 class Look:
-    """What is known after some iterations."""
+    """The picture after some iterations, and what is thought of it."""
 
-    iteration: int  # done so far
-    steps: int
     picture: Image.Image
-    loss: float
-    parts: dict[str, float]  # of the loss, weighted
-    similarity: float  # cosine of the whole picture and the first prompt, by the model that is followed
+    views: np.ndarray  # (N, s, s, 3) uint8, what the followed model was shown last; at most SHOWN
+    similarity: float  # cosine of the whole picture and the main prompt, by the model that is followed
     similarity_held_out: float  # by the one that is not
-    views: np.ndarray  # (N, s, s, 3) uint8, what the model was shown last
-    seconds: float  # since the start
+    rank_held_out: int  # of the main prompt among 100 captions, by the one that is not; 1 is best
+    captions: tuple[str, ...]  # the first of those, best first
+    after_blur: float  # similarity after a slight blur, as a share of that before; followed model
+    high_frequency: float  # share of the energy in waves shorter than four pixels
 
     @property
     def gap(self) -> float:
@@ -80,15 +81,16 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Result:
-    """A finished run."""
+class Step:
+    """One iteration."""
 
-    looks: tuple[Look, ...]
-    rank_held_out: int  # of the prompt among 100 captions, by the model that was not followed; 1 is best
-    captions: tuple[str, ...]  # those it was ranked among, best first
-    after_blur: float  # similarity after a slight blur, as a share of that before; followed model
-    high_frequency: float  # share of energy above half of the finest waves
-    iterations_per_second: float
+    iteration: int  # done so far
+    steps: int
+    loss: float
+    parts: dict[str, float]  # of the loss, weighted
+    seconds: float  # since the start
+    per_second: float  # iterations, without the looks
+    look: Look | None  # at the first, every EVERY and the last iteration
 
 
 # ---------------------------------------------------------------------------------------------------------- prompts
@@ -217,10 +219,8 @@ def to_image(picture: Tensor) -> Image.Image:
 # ------------------------------------------------------------------------------------------------------------- run
 
 
-def run(request: Request, stop: Callable[[], bool] = lambda: False) -> Iterator[Look | Result]:
-    """Follow the gradient, yielding a `Look` at first, every EVERY iterations and at the end, then the `Result`.
-
-    Ends within one iteration when the loop is left or `stop` answers true; what is there by then is the result.
+def run(request: Request) -> Iterator[Step]:
+    """Follow the gradient, yielding every iteration; leave the loop to stop.
 
     Raises:
         ValueError: for prompts or settings that cannot be followed; nothing has been computed then.
@@ -232,36 +232,23 @@ def run(request: Request, stop: Callable[[], bool] = lambda: False) -> Iterator[
     if request.steps < 1 or request.cutouts < 1:
         raise ValueError("There must be at least one step and one view.")
     model, judge = load(request.model), load(request.judge)
-    texts = [term.text for term in terms]
+    texts, weights = [term.text for term in terms], [term.weight for term in terms]
     targets = model.text_features(texts)
-    followed, held_out = main_prompt(terms), judge.text_features([main_prompt(terms)])[0]
+    critic = Critic(main_prompt(terms), model, judge)
     dice = torch.Generator().manual_seed(request.seed)
     start = None if request.image is None else pixels_of(request.image, model.size)
-    canvas: Canvas = CANVASES[request.parametrization](model.size, dice, start).to(model.device)
-    weights = [term.weight for term in terms]
+    options = {"autoencoder": request.autoencoder} if request.parametrization == "latent" else {}
+    canvas: Canvas = CANVASES[request.parametrization](model.size, dice, start, **options).to(model.device)
     if request.example is not None:
         with torch.no_grad():
             example = features_of(model, pixels_of(request.example, model.size).to(model.device))
         targets, weights = torch.cat([targets, example]), [*weights, request.example_weight]
         texts.append("the example")
-    wanted = targets[texts.index(followed)]
     rate = request.rate or canvas.rate
     optimizer = torch.optim.Adam(canvas.parameters(), lr=rate, betas=(0.9, 0.99))
-    looks: list[Look] = []
     begin, spent = time.perf_counter(), 0.0
 
-    def look(iteration: int, loss: Tensor, parts: dict[str, float], views: Tensor) -> Look:
-        with torch.no_grad():
-            picture = canvas()
-            similarity = float(features_of(model, picture)[0] @ wanted)
-            held = float(features_of(judge, picture)[0] @ held_out)
-        shown = (views[:16].detach().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        seconds = time.perf_counter() - begin
-        return Look(iteration, request.steps, to_image(picture), float(loss), parts, similarity, held, shown, seconds)
-
     for iteration in range(request.steps):
-        if stop() and looks:
-            break
         now = time.perf_counter()
         progress = iteration / request.steps
         for group in optimizer.param_groups:
@@ -287,13 +274,11 @@ def run(request: Request, stop: Callable[[], bool] = lambda: False) -> Iterator[
         loss.backward()
         optimizer.step()
         spent += time.perf_counter() - now
-        done = iteration + 1
+        done, look = iteration + 1, None
         if done == 1 or done % EVERY == 0 or done == request.steps:
-            looks.append(look(done, loss, {name: float(part) for name, part in parts.items()}, views))
-            yield looks[-1]
-    with torch.no_grad():
-        picture = canvas()
-    yield finish(request, tuple(looks), picture, model, judge, wanted, (iteration + 1) / max(spent, 1e-9))
+            look = critic.look(canvas, views.detach())
+        told = {name: float(part.detach()) for name, part in parts.items()}
+        yield Step(done, request.steps, float(loss), told, time.perf_counter() - begin, done / spent, look)
 
 
 # --------------------------------------------------------------------------------------------------------- measures
@@ -309,15 +294,6 @@ def captions(seed: int = 0) -> tuple[str, ...]:
         found.setdefault(storybook.caption_of([o.phrase for o in scene.objects]))
         number += 1
     return tuple(found)
-
-
-def rank(picture: Tensor, prompt: str, model: Model) -> tuple[int, tuple[str, ...]]:
-    """Where the prompt stands among the captions for this picture, 1 is best, and all of them, best first."""
-    texts = [prompt, *[caption for caption in captions() if caption != prompt][:DISTRACTORS]]
-    with torch.no_grad():
-        similarity = model.text_features(texts) @ features_of(model, picture)[0]
-    order = similarity.argsort(descending=True, stable=True).tolist()
-    return 1 + int((similarity[1:] > similarity[0]).sum()), tuple(texts[n] for n in order)
 
 
 def blurred(picture: Tensor, sigma: float = 1.0) -> Tensor:
@@ -338,14 +314,31 @@ def high_frequency_share(picture: Tensor) -> float:
     return float(power[high.to(power.device)].sum() / power.sum().clamp(min=1e-12))
 
 
-def finish(
-    request: Request, looks: tuple[Look, ...], picture: Tensor, model: Model, judge: Model, wanted: Tensor, speed: float
-) -> Result:
-    place, order = rank(picture, main_prompt(parse(request.prompt)), judge)
-    with torch.no_grad():
-        before, after = (float(features_of(model, p)[0] @ wanted) for p in (picture, blurred(picture)))
-    share = after / before if before > 0 else float("nan")
-    return Result(looks, place, order, share, high_frequency_share(picture), speed)
+class Critic:
+    """Judges pictures of one prompt, by the model that is followed and by the one that is not."""
+
+    def __init__(self, prompt: str, model: Model, judge: Model):
+        self.model, self.judge = model, judge
+        self.texts = [prompt, *[caption for caption in captions() if caption != prompt][:DISTRACTORS]]
+        self.wanted, self.known = model.text_features([prompt])[0], judge.text_features(self.texts)
+
+    @torch.no_grad()
+    def look(self, canvas: Canvas, views: Tensor) -> Look:
+        """Everything that is known of the picture on the canvas; `views` is (N, 3, s, s)."""
+        picture = canvas()
+        before, after = (features_of(self.model, torch.cat([picture, blurred(picture)])) @ self.wanted).tolist()
+        found = self.known @ features_of(self.judge, picture)[0]
+        order = found.argsort(descending=True, stable=True).tolist()
+        return Look(
+            to_image(picture),
+            (views[:SHOWN].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy(),
+            before,
+            float(found[0]),
+            1 + int((found[1:] > found[0]).sum()),
+            tuple(self.texts[n] for n in order[:3]),
+            after / before if before > 0 else float("nan"),
+            high_frequency_share(picture),
+        )
 
 
 @dataclass(frozen=True)
@@ -353,6 +346,7 @@ class Truth:
     """What real pictures of a caption score: mean, lowest and highest of `count` scenes."""
 
     count: int
+    example: Image.Image
     similarity: tuple[float, float, float]
     similarity_held_out: tuple[float, float, float]
     high_frequency: float
@@ -372,4 +366,4 @@ def truth(prompt: str, model: str, judge: str, count: int = 16) -> Truth | None:
             similarity = features_of(clip, pictures.to(clip.device)) @ clip.text_features([prompt])[0]
             found.append((float(similarity.mean()), float(similarity.min()), float(similarity.max())))
     share = float(np.mean([high_frequency_share(p[None]) for p in pictures]))
-    return Truth(count, found[0], found[1], share)
+    return Truth(count, Image.fromarray(scenes[0].picture), found[0], found[1], share)

@@ -269,6 +269,53 @@ def test_bad_drawing_requests_get_a_message_and_the_next_one_works(client, promp
     assert client.predict("a cat", steps=1, api_name="/diffusion")
 
 
+SYNTHESIS = {
+    "parametrization": "fourier",
+    "steps": 150,
+    "cutouts": 8,
+    "augment": True,
+    "seed": 42,
+    "model": "storybook-clip-b",
+}
+
+
+@drawing
+def test_synthesis_contract(client):
+    """A prompt is enough; the picture comes first and the numbers last."""
+    picture, *_, numbers = client.predict("a cat", steps=6, api_name="/clip_synthesis")
+    assert {"similarity", "similarity_held_out", "gap", "rank_held_out", "iterations_per_second"} <= set(numbers)
+    assert numbers["steps"] == 6 and np.asarray(Image.open(picture).convert("RGB")).std() > 5
+    json.dumps(numbers, allow_nan=False)
+    described = client.view_api(return_format="dict")["named_endpoints"]["/clip_synthesis"]["parameters"]
+    parameters = {p["parameter_name"]: p for p in described}
+    assert list(parameters)[: 1 + len(SYNTHESIS)] == ["prompt", *SYNTHESIS]
+    for name, value in SYNTHESIS.items():
+        assert parameters[name]["parameter_default"] == value, name
+
+
+@drawing
+@pytest.mark.parametrize(
+    ("prompt", "settings", "told"),
+    [
+        ("", {}, "no prompt yet"),
+        ("a cat:-1 | a dog:-2", {}, "All prompts are negative"),
+        ("a cat:1e38", {}, "Weights are from"),
+        ("a zebra", {}, "does not know 'zebra'"),
+        ("a cat", {"steps": 10**9}, "Steps must be a number from 1 to 500"),
+        ("a cat", {"cutouts": 10**6}, "number of views must be a number from 1 to 64"),
+        ("a cat", {"model": "openclip-vit-b-16"}, "not on this computer yet"),
+    ],
+)
+def test_bad_synthesis_requests_get_a_message_and_the_next_one_works(client, prompt, settings, told):
+    import re
+
+    with pytest.raises(AppError) as caught:
+        client.predict(prompt, api_name="/clip_synthesis", **settings)
+    message = str(caught.value)
+    assert re.search(told, message) and "Traceback" not in message and ".py" not in message, message
+    assert client.predict("a cat", steps=1, api_name="/clip_synthesis")
+
+
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
 def test_numbers_that_json_does_not_have(client, app_url, scene_file, value):
     """The client refuses to send them; somebody else's program may not."""

@@ -1,6 +1,7 @@
 """Following CLIP's gradient: the handwritings, the views, the losses against formulas, and every bad prompt."""
 
 import math
+import types
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from pipelines import canvas, storybook
 from pipelines import clip_synthesis as pipeline
-from pipelines.clip_synthesis import Look, Request, Result, Term, parse
+from pipelines.clip_synthesis import Critic, Request, Step, Term, parse
 from pipelines.loading import load
 from tests import tiny_diffusion
 
@@ -23,7 +24,7 @@ def small_autoencoder(monkeypatch):
 
     torch.manual_seed(0)
     vae = AutoencoderTiny(**tiny_diffusion.DECODER).eval().requires_grad_(False)
-    monkeypatch.setattr(canvas, "load", lambda name: type("Loaded", (), {"module": vae})())
+    monkeypatch.setattr(canvas, "load", lambda name: types.SimpleNamespace(module=vae))
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,13 @@ def cat() -> torch.Tensor:
     return pipeline.pixels_of(Image.fromarray(storybook.compose_text("a cat").picture), 128)
 
 
-def made(**settings) -> list:
+def made(**settings) -> list[Step]:
     return list(pipeline.run(Request(**{"prompt": "a cat", "steps": 6, "cutouts": 2, **settings})))
+
+
+def look_at(picture: torch.Tensor, prompt: str = "a cat") -> pipeline.Look:
+    critic = Critic(prompt, load("storybook-clip-b"), load("storybook-detailclip"))
+    return critic.look(lambda: picture, picture)
 
 
 # ------------------------------------------------------------------------------------------------------- handwritings
@@ -111,19 +117,27 @@ def test_measures_of_known_pictures():
     assert float((pipeline.blurred(checks) - 0.5).abs().max()) < 0.01
 
 
-def test_real_pictures_rank_first_and_noise_does_not(cat):
-    judge = load("storybook-detailclip")
-    place, order = pipeline.rank(cat, "a cat", judge)
-    assert place <= 3 and len(order) == len(set(order)) == 100 and order[place - 1] == "a cat"
-    grey, _ = pipeline.rank(torch.full_like(cat, 0.5), "a cat", judge)
-    assert grey > 3
+def test_real_pictures_rank_first_and_grey_does_not(cat):
+    look = look_at(cat)
+    assert look.rank_held_out <= 3 and "a cat" in look.captions and look.similarity > 0.3
+    assert look.gap == look.similarity - look.similarity_held_out
+    grey = look_at(torch.full_like(cat, 0.5))
+    assert grey.rank_held_out > 3 and grey.similarity < look.similarity and grey.high_frequency < 1e-6
+
+
+def test_a_prompt_is_ranked_among_a_hundred_different_captions():
+    first = pipeline.captions()[0]
+    for prompt in ("a cat", first):
+        texts = Critic(prompt, load("storybook-clip-b"), load("storybook-detailclip")).texts
+        assert len(texts) == len(set(texts)) == 100 and texts[0] == prompt
 
 
 def test_real_pictures_are_the_yardstick():
-    found = pipeline.truth("a cat", "storybook-detailclip", "storybook-clip-b", count=4)
+    found = pipeline.truth("a cat", "storybook-clip-b", "storybook-detailclip", count=4)
     mean, low, high = found.similarity
     assert found.count == 4 and low <= mean <= high and mean > 0.3
-    assert pipeline.truth("a cat left", "storybook-detailclip", "storybook-clip-b", count=1) is None
+    assert np.array_equal(np.asarray(found.example), storybook.compose_text("a cat", seed=0).picture)
+    assert pipeline.truth("a cat left", "storybook-clip-b", "storybook-detailclip", count=1) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------- run
@@ -131,65 +145,58 @@ def test_real_pictures_are_the_yardstick():
 
 @pytest.mark.parametrize("writing", canvas.CANVASES)
 def test_following_the_gradient_convinces_the_model(writing):
-    *looks, result = made(parametrization=writing, steps=12, augment=False)
-    assert isinstance(result, Result) and all(isinstance(look, Look) for look in looks)
-    assert [look.iteration for look in looks] == [1, 5, 10, 12]
-    assert looks[-1].loss < looks[0].loss and looks[-1].similarity > looks[0].similarity
-    assert looks[-1].picture.size == (128, 128) and 1 <= result.rank_held_out <= 100
-    assert looks[-1].gap == looks[-1].similarity - looks[-1].similarity_held_out
+    steps = made(parametrization=writing, steps=12, augment=False)
+    assert [step.iteration for step in steps] == list(range(1, 13)), "every iteration can be the last"
+    assert [step.iteration for step in steps if step.look] == [1, 5, 10, 12]
+    first, last = steps[0], steps[-1]
+    assert last.loss < first.loss and last.look.similarity > first.look.similarity
+    assert last.look.picture.size == (128, 128) and 1 <= last.look.rank_held_out <= 100
 
 
 def test_same_seed_same_picture():
-    first, again, other = (made(seed=seed)[-2].picture.tobytes() for seed in (1, 1, 2))
+    first, again, other = (made(seed=seed)[-1].look.picture.tobytes() for seed in (1, 1, 2))
     assert first == again != other
 
 
 def test_models_learn_nothing_and_keep_no_gradient():
-    model = load("storybook-detailclip").module
+    model = load("storybook-clip-b").module
     before = [p.clone() for p in model.parameters()]
     made()
     assert all(torch.equal(a, b) and b.grad is None for a, b in zip(before, model.parameters(), strict=True))
 
 
 def test_views_are_what_the_model_was_shown():
-    *_, look, _ = made(cutouts=3)
-    assert look.views.shape == (3, 128, 128, 3)
-    *_, plain, _ = made(augment=False)
-    assert plain.views.shape == (1, 128, 128, 3), "no views: the picture itself"
-
-
-def test_stop_ends_within_one_iteration():
-    asked = []
-
-    def stop() -> bool:
-        asked.append(None)
-        return len(asked) > 7
-
-    *looks, result = pipeline.run(Request("a cat", steps=400, cutouts=1), stop)
-    assert looks[-1].iteration == 5 and len(asked) == 8 and isinstance(result, Result)
+    assert made(cutouts=3)[-1].look.views.shape == (3, 128, 128, 3)
+    assert made(augment=False)[-1].look.views.shape == (1, 128, 128, 3), "no views: the picture itself"
 
 
 def test_a_negative_prompt_is_moved_away_from():
     def similarity(prompt: str) -> float:
-        *_, look, _ = made(prompt=prompt, steps=20, augment=False, parametrization="pixels")
-        judge = load("storybook-detailclip")
-        picture = pipeline.pixels_of(look.picture, 128)
-        with torch.no_grad():
-            return float(pipeline.features_of(judge, picture)[0] @ judge.text_features(["a dog"])[0])
+        last = made(prompt=prompt, steps=20, augment=False, parametrization="pixels")[-1]
+        return look_at(pipeline.pixels_of(last.look.picture, 128), "a dog").similarity
 
     assert similarity("a cat:1 | a dog:-1") < similarity("a cat") - 0.02
 
 
 def test_an_example_pulls_towards_it(cat):
     example = Image.fromarray((cat[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8))
-    *_, look, _ = made(prompt="a car", example=example, example_weight=1.0)
-    assert set(look.parts) == {"a car", "the example"}
+    assert set(made(prompt="a car", example=example)[-1].parts) == {"a car", "the example"}
+
+    def likeness(weight: float) -> float:
+        last = made(prompt="a car", example=example, example_weight=weight, augment=False, steps=20)[-1]
+        model = load("storybook-clip-b")
+        pictures = torch.cat([pipeline.pixels_of(last.look.picture, 128), cat])
+        with torch.no_grad():
+            drawn, wanted = pipeline.features_of(model, pictures)
+        return float(drawn @ wanted)
+
+    assert likeness(2.0) > likeness(0.0) + 0.1
 
 
 def test_other_losses_are_told():
-    *_, look, _ = made(variation=1.0, saturation=0.5)
-    assert set(look.parts) == {"a cat", "total variation", "saturation"} and look.parts["saturation"] < 0
-    assert look.loss == pytest.approx(sum(look.parts.values()), rel=1e-4)
+    last = made(variation=1.0, saturation=0.5)[-1]
+    assert set(last.parts) == {"a cat", "total variation", "saturation"} and last.parts["saturation"] < 0
+    assert last.loss == pytest.approx(sum(last.parts.values()), rel=1e-4)
 
 
 # ---------------------------------------------------------------------------------------------------------- bad input

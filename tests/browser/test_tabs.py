@@ -26,7 +26,10 @@ MAIN = {  # tab: (its button, its main slider, where to, the picture that must f
     "reconstruction": ("3 · Reconstruction", "mask-ratio", 0.8, "left"),
     "detection": ("4 · Detection", "box", 0.02, "boxes"),
 }
-SHOWN = {tab: (name, shown) for tab, (name, _, _, shown) in MAIN.items()} | {"diffusion": ("5 · Diffusion", "picture")}
+SHOWN = {tab: (name, shown) for tab, (name, _, _, shown) in MAIN.items()} | {
+    "diffusion": ("5 · Diffusion", "picture"),
+    "clip_synthesis": ("6 · CLIP synthesis", "picture"),
+}
 SHOWN = {tab.TAB: SHOWN[tab.TAB] for tab in app.TABS}
 drawing = pytest.mark.skipif("diffusion" not in SHOWN, reason="the tab is shown once its model is bundled")
 ARGUMENTS = [
@@ -387,3 +390,39 @@ def test_a_run_saved_here_opens_there(browser, watched, tmp_path):
     expect(other.page.locator("#diffusion-film .numbers")).to_have_text(told)
     context.close()
     elsewhere.close()
+
+
+@drawing
+def test_an_image_grows_is_stopped_goes_on_and_is_compared(watched, connections_elsewhere):
+    page = watched.page
+    watched.open("clip_synthesis")
+    status, picture = page.locator("#clip_synthesis-status"), page.locator("#clip_synthesis-picture img").first
+    expect(status).to_contain_text(re.compile(r"Step \d+ of 150"), timeout=60_000)
+    page.locator("#clip_synthesis-stop").click()
+    watched.set_slider("#clip_synthesis-steps", 500)
+    prompt = page.locator("#clip_synthesis-prompt textarea, #clip_synthesis-prompt input").first
+    prompt.fill("a red car")
+    prompt.press("Enter")
+    expect(status).to_contain_text("of 500", timeout=60_000)
+    frames = {picture.get_attribute("src")}
+    for _ in range(100):
+        page.wait_for_timeout(100)
+        frames.add(picture.get_attribute("src"))
+        if len(frames) > 3:
+            break
+    assert len(frames) > 3, "frames arrive"
+    page.locator("#clip_synthesis-stop").click()
+    page.wait_for_timeout(2000)
+    stood = status.inner_text()
+    page.wait_for_timeout(2000)
+    assert status.inner_text() == stood and "of 500" in stood
+    expect(page.locator("#clip_synthesis-facts")).to_contain_text("rank among 100 captions")
+    watched.set_slider("#clip_synthesis-steps", 10)
+    page.locator("#clip_synthesis-continue").click()
+    expect(status).to_have_text("", timeout=60_000)
+    page.locator("#clip_synthesis-compare").click()
+    table = page.locator("#clip_synthesis-table tr")
+    expect(table.filter(has_text="raw pixels")).to_have_count(1, timeout=60_000)
+    expect(table.filter(has_text="an autoencoder's latents")).to_have_count(1, timeout=60_000)
+    expect(page.locator("#clip_synthesis-compared img").first).to_be_visible()
+    assert watched.outside == [] and watched.errors == [] and connections_elsewhere == []
