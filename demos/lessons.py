@@ -1,6 +1,7 @@
-"""The words of the tabs, from assets/lessons/, and the measured table that belongs to them."""
+"""The words of the tabs, from assets/lessons/, and the measured tables that belong to them."""
 
 import json
+from collections.abc import Callable
 
 import gradio as gr
 
@@ -16,12 +17,27 @@ def lesson(tab: str) -> None:
         title, _, body = section.partition("\n")
         with gr.Accordion(t(title.strip()), open=place == 0, elem_id=f"{tab}-lesson-{place}") as accordion:
             gr.Markdown(t(body.strip()), latex_delimiters=LATEX)
-            if title.strip() == "What breaks if it is removed" and ABLATION.exists():
-                table = gr.HTML()
-                accordion.expand(light(ablation_table), None, table, api_visibility="private", show_progress="hidden")
+            table = table_of(tab, title.strip())
+            if table:
+                shown = gr.HTML(elem_id=f"{tab}-measured")
+                accordion.expand(light(table), None, shown, api_visibility="private", show_progress="hidden")
+
+
+def table_of(tab: str, section: str) -> Callable[[], str] | None:
+    """What makes the measured table under this section, where there is one and it has been measured."""
+    file, make = {
+        ("self_distillation", "What breaks if it is removed"): (ABLATION, ablation_table),
+        ("token_removal", "What breaks if it is removed"): (ABLATION, ablation_table),
+        ("reconstruction", "What breaks if it is removed"): (ABLATION, ablation_table),
+        ("diffusion", "Good and bad numbers"): (MISSING, missing_table),
+        ("clip_synthesis", "What breaks if it is removed"): (SYNTHESIS, synthesis_table),
+    }.get((tab, section), (None, None))
+    return make if file and file.exists() else None
 
 
 ABLATION = BUNDLED / "storybook-detailclip" / "ablation.json"  # from python -m pipelines.training.ablation
+MISSING = BUNDLED / "storybook-diffusion" / "quality.json"  # from python -m pipelines.training.diffusion_quality
+SYNTHESIS = BUNDLED / "storybook-clip-b" / "synthesis.json"  # from python -m pipelines.training.synthesis_quality
 RUNS = {
     "full": "DetailCLIP, whole",
     "no-distillation": "without self-distillation",
@@ -60,3 +76,62 @@ def ablation_table() -> str:
         scenes=f"{found['scenes']:,}",
     )
     return f"{drawing.grid_table(head, rows)}<p>{note}</p>"
+
+
+METHODS = {"none": "plain", "attend-and-excite": "with Attend-and-Excite"}
+
+
+def missing_table() -> str:
+    """How often everything is there, over all prompts, from the file beside the bundled model."""
+    found = json.loads(MISSING.read_text())
+    head = [say("prompts"), say("pictures"), *(say(name) for name in METHODS.values())]
+    kinds = {say("one object"): found["single"]}
+    kinds |= {say("two objects: {kind}", kind=say(name)): told for name, told in found["pairs"].items()}
+    rows = [
+        [name, str(told["none"]["pictures"]), *(_share(told[m]["present"], told[m]["interval"]) for m in METHODS)]
+        for name, told in kinds.items()
+    ]
+    note = say(
+        "Pictures in which the detector finds everything that was asked for, with 95 % intervals. {steps} steps, "
+        "guidance {guidance}.",
+        steps=found["steps"],
+        guidance=found["guidance"],
+    )
+    return f"{drawing.grid_table(head, rows)}<p>{note}</p>"
+
+
+def synthesis_table() -> str:
+    """What the handwriting and the views change, over all prompts, from the file beside the model that is followed."""
+    found = json.loads(SYNTHESIS.read_text())
+    head = [
+        say("medians"),
+        say("rank of 100"),
+        say("followed"),
+        say("other CLIP"),
+        say("after blur"),
+        say("fine detail"),
+        say("the detector finds it"),
+    ]
+    rows = [
+        [
+            say(row["way"]),
+            f"{row['rank']:g}",
+            f"{row['similarity']:.3f}",
+            f"{row['held_out']:.3f}",
+            f"{row['after_blur']:.0%}",
+            f"{row['high_frequency']:.0%}",
+            _share(row["found"], row["interval"]),
+        ]
+        for row in found["rows"]
+    ]
+    note = say(
+        "{prompts} prompts with {seeds} seeds each, {steps} steps; shares with 95 % intervals.",
+        prompts=found["prompts"],
+        seeds=found["seeds"],
+        steps=found["steps"],
+    )
+    return f"{drawing.grid_table(head, rows)}<p>{note}</p>"
+
+
+def _share(share: float, interval: list[float]) -> str:
+    return f"{share:.0%} ({interval[0]:.0%} – {interval[1]:.0%})"

@@ -36,6 +36,25 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
+def detector_folder(tmp_path_factory):
+    """A small random detector, exported as the bundled one is."""
+    from tests import tiny_detector
+
+    return tiny_detector.exported(tmp_path_factory.mktemp("detector"))
+
+
+@pytest.fixture
+def detector(detector_folder, monkeypatch):
+    """The same, loaded as the hub's small one would be."""
+    from pipelines import loading
+    from tests import tiny_detector
+
+    cache = loading.Cache(1000, lambda spec: loading.open_folder(spec, detector_folder))
+    monkeypatch.setattr(loading, "_CACHE", cache)
+    return loading.load(tiny_detector.NAME)
+
+
+@pytest.fixture(scope="session")
 def scene() -> storybook.Scene:
     return storybook.scene(storybook.TEST[17], count=1)
 

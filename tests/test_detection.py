@@ -12,47 +12,11 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pipelines import detection, groundingdino_backend, loading, storybook
 from pipelines.detection import Detection, Encoded, curve, encode, false_alarms, iou, match, parse, read, select
-from pipelines.loading import Cache, load, open_folder
-from pipelines.registry import MODELS
 from pipelines.training import detection as training
 from pipelines.training import detection_quality
 from pipelines.training import tokenizer as words
-from pipelines.training.loop import load_checkpoint, save_checkpoint
-
-NAME = "grounding-dino-tiny"  # the registry's entry under which the tests open their own small model
-SMALL = {
-    "model": training.MODEL
-    | {"d_model": 32, "num_queries": 12, "encoder_layers": 1, "decoder_layers": 2}
-    | {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_attention_heads": 4, "decoder_attention_heads": 4},
-    "vision": training.VISION | {"embed_dim": 16, "depths": [1, 1, 1], "num_heads": [1, 2, 4]},
-    "text": training.TEXT | {"hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64},
-}
-
-
-def stirred(module: torch.nn.Module, amount: float = 0.05) -> torch.nn.Module:
-    """Weights that hide nothing: fresh box heads are zero, and a fresh fusion is nearly so."""
-    dice = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter += amount * torch.randn(parameter.shape, generator=dice)
-    return module.eval()
-
-
-@pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    """A small random detector, exported as the bundled one is."""
-    place = tmp_path_factory.mktemp("detector")
-    torch.manual_seed(0)
-    state = stirred(training.build(**SMALL)).state_dict()
-    save_checkpoint(place / "last.pt", model=state, step=0, records=[], settings=SMALL)
-    training.export(place, place / "model")
-    return place / "model"
-
-
-@pytest.fixture
-def detector(folder, monkeypatch):
-    monkeypatch.setattr(loading, "_CACHE", Cache(1000, lambda spec: open_folder(spec, folder)))
-    return load(NAME)
+from tests import tiny_detector
+from tests.tiny_detector import NAME
 
 
 @pytest.fixture
@@ -156,17 +120,17 @@ def test_a_score_is_the_highest_of_the_phrases_words(detector, scene_image):
 
 
 @pytest.mark.parametrize("size", [(128, 128), (300, 150), (97, 211), (1900, 1200), (40, 33)])
-def test_boxes_are_in_pixels_of_the_picture_that_was_given(detector, folder, size):
+def test_boxes_are_in_pixels_of_the_picture_that_was_given(detector, detector_folder, size):
     """Against transformers' own processor, on the whole picture, whatever its shape."""
     from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
 
     picture = Image.fromarray(storybook.scene(5).picture).resize(size)
     found = encode(picture, "cat . red car", NAME)
-    processor = AutoProcessor.from_pretrained(folder)
+    processor = AutoProcessor.from_pretrained(detector_folder)
     processor.image_processor = detector.processor  # Pillow's resizing; by default transformers takes torchvision's
     inputs = processor(images=picture, text="cat . red car .", return_tensors="pt")
     with torch.no_grad():
-        outputs = AutoModelForZeroShotObjectDetection.from_pretrained(folder)(**inputs)
+        outputs = AutoModelForZeroShotObjectDetection.from_pretrained(detector_folder)(**inputs)
     (wanted,) = processor.post_process_grounded_object_detection(
         outputs, threshold=-1, target_sizes=[(size[1], size[0])]
     )
@@ -247,7 +211,7 @@ def test_both_backends_agree_at_full_size():
     vision = training.VISION | {"image_size": 224, "embed_dim": 96, "depths": [2, 2, 6, 2], "window_size": 7}
     module = training.build({}, vision | {"num_heads": [3, 6, 12, 24], "out_indices": [2, 3, 4]}, {}).eval()
     for head in (module.bbox_embed, module.model.encoder_output_bbox_embed):
-        stirred(head)
+        tiny_detector.stirred(head)
     from transformers import PreTrainedTokenizerFast
 
     fast = PreTrainedTokenizerFast(tokenizer_object=words.build_phrases(), pad_token="[PAD]")
@@ -292,7 +256,17 @@ def encoded(scores: list[list[float]], boxes: list[tuple], phrases: tuple[str, .
     scores = np.float32(scores)
     spans = tuple((i, i + 1) for i in range(len(phrases)))
     return Encoded(
-        NAME, "transformers", (100, 100), phrases, phrases, spans, scores, scores, np.float32(boxes), 1.0, False
+        NAME,
+        "transformers",
+        (100, 100),
+        phrases,
+        phrases,
+        spans,
+        scores,
+        scores,
+        np.float32(boxes),
+        1.0,
+        False,
     )
 
 
@@ -446,145 +420,3 @@ def test_card_holds_what_was_measured(tmp_path):
     card = (tmp_path / "README.md").read_text()
     assert "| 0.912 |" in card and "| cat | 0.900 | 0.700 | 40 |" in card
     assert json.loads((tmp_path / "quality.json").read_text())["ap50"] == 0.91235
-
-
-# ----------------------------------------------------------------------------------------------------------- training
-
-
-def test_held_out_pairs_are_in_no_scene_and_in_no_prompt():
-    assert len(storybook.HELD_OUT) == 22
-    assert {colour for colour, _ in storybook.HELD_OUT} == set(storybook.COLOURS)
-    vocabulary = {i: word for word, i in words.phrase_vocabulary().items()}
-    forbidden = {f"{colour} {noun}" for colour, noun in storybook.HELD_OUT}
-    told = set()
-    for index in range(1, 24, 2):
-        batch = training.Scenes(0, 8).make(index)
-        text = " ".join(vocabulary[i] for i in batch.ids.tolist()[1:-1])
-        told |= set(parse(text))
-    assert len(told) > 60 and not told & forbidden
-
-
-@pytest.mark.parametrize("index", [0, 1, 6, 7])
-def test_batches_tell_the_truth(index):
-    """Nouns on even batches, colours on odd ones, two scenes in one picture on every eighth."""
-    batch = training.Scenes(3, 4).make(index)
-    vocabulary = {i: word for word, i in words.phrase_vocabulary().items()}
-    phrases = [" ".join(vocabulary[i] for i in batch.ids[row].tolist()) for row in batch.spelled]
-    first = 3 * training.SEEDS_PER_RUN + 4 * index
-    scenes = [storybook.scene(storybook.TRAIN[first + i], held_out=storybook.HELD_OUT) for i in range(4)]
-    assert len(batch.pixels) == (2 if index == 7 else 4)
-    if index == 7:
-        assert sorted(batch.pixels.shape[2:]) == [128, 256]
-        assert (batch.phrase >= 0).sum() == sum(len(s.objects) for s in scenes)
-        return
-    for row, scene in enumerate(scenes):
-        for column, o in enumerate(scene.objects):
-            name = o.phrase if index % 2 else o.noun
-            which = batch.phrase[row, column]
-            assert (phrases[which] == name) if which >= 0 else (name not in phrases)
-            np.testing.assert_allclose(training.corners(batch.boxes[row, column]) * 128, o.box, atol=1e-3)
-
-
-def test_training_spells_as_the_tokenizer_does(detector):
-    phrases = ["red car", "cat", "red", "gray bench"]
-    ids, spelled = training.spell(phrases)
-    prompt = read(phrases, detector)
-    assert ids.tolist() == prompt.ids[0].tolist()
-    assert [row.nonzero().flatten().tolist() for row in spelled] == [
-        [prompt.tokens[i] for i in range(*span)] for span in prompt.spans
-    ]
-
-
-def test_overlaps_agree_with_the_numpy_ones_and_with_torchvision():
-    from torchvision.ops import generalized_box_iou
-
-    boxes = torch.rand(7, 4, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.1
-    plain, generalised = training.overlaps(boxes[:, None], boxes[None])
-    np.testing.assert_allclose(plain, iou(training.corners(boxes).numpy(), training.corners(boxes).numpy()), atol=1e-5)
-    torch.testing.assert_close(generalised, generalized_box_iou(*[training.corners(boxes)] * 2))
-
-
-def test_every_object_gets_its_boxes():
-    """One to one for the decoder; for the proposals four each, and none for two objects."""
-    batch = training.Scenes(0, 4).make(0)
-    dice = torch.Generator().manual_seed(0)
-    logits = torch.randn(4, 40, len(batch.ids), generator=dice)
-    boxes = torch.rand(4, 40, 4, generator=dice) * 0.4 + 0.3
-    named = int((batch.phrase >= 0).sum())
-    rows, queries, things = training.assign(logits, boxes, batch, None)
-    assert len(rows) == named == len({*zip(rows.tolist(), things.tolist(), strict=True)})
-    rows, queries, things = training.assign(logits, boxes, batch, 4)
-    assert named < len(rows) <= 4 * named and len({*zip(rows.tolist(), queries.tolist(), strict=True)}) == len(rows)
-    assert (batch.phrase[rows, things] >= 0).all()
-
-
-def run(tmp_path, *command: str) -> dict:
-    options = ["--cpu", "--batch", "2", "--workers", "0", "--warmup", "1", "--decay", "1"]
-    arguments = training.parser().parse_args([*options, "--checkpoint", str(tmp_path), *command])
-    training.train(arguments, **SMALL)
-    return load_checkpoint(tmp_path / "last.pt")
-
-
-def test_training_resumes_where_it_stopped(tmp_path):
-    run(tmp_path / "twice", "--steps", "1")
-    resumed = run(tmp_path / "twice", "--steps", "2")
-    whole = run(tmp_path / "once", "--steps", "2")
-    assert resumed["step"] == 2 and len(resumed["records"]) == 2
-    fresh = {n for n, p in training.build(**SMALL).named_parameters() if p.requires_grad}
-    moved = 0
-    for name, tensor in whole["model"].items():
-        torch.testing.assert_close(resumed["model"][name], tensor, atol=1e-5, rtol=1e-4, msg=name)
-        moved += name in fresh
-    assert moved
-
-
-def test_every_weight_that_is_used_learns():
-    """transformers' own loss leaves the heads that choose the queries as they are."""
-    torch.manual_seed(0)
-    model = stirred(training.build(**SMALL))
-    training.losses(model, training.Scenes(0, 2).make(0))["total"].backward()
-    still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert all(".swin.layernorm." in name for name in still), still
-
-
-def test_loss_shrinks_on_one_batch():
-    torch.manual_seed(0)
-    model, batch = training.build(**SMALL), training.Scenes(0, 4).make(0)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    found = []
-    for _ in range(12):
-        loss = training.losses(model, batch)["total"]
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        optimizer.step()
-        found.append(loss.item())
-    assert found[-1] < 0.8 * found[0]
-
-
-def test_export_opens_with_plain_transformers(folder):
-    from transformers import AutoModelForZeroShotObjectDetection, AutoProcessor
-
-    model, processor = (
-        AutoModelForZeroShotObjectDetection.from_pretrained(folder),
-        AutoProcessor.from_pretrained(folder),
-    )
-    state = load_checkpoint(folder.parent / "last.pt")["model"]
-    torch.testing.assert_close(model.state_dict()["model.level_embed"], state["model.level_embed"].half().float())
-    inputs = processor(images=Image.new("RGB", (200, 100)), text="a cat. a red car.", return_tensors="pt")
-    assert inputs["input_ids"].tolist() == [training.spell(["cat", "red car"])[0].tolist()]
-    assert inputs["pixel_values"].shape == (1, 3, 128, 256)
-    assert all(file.stat().st_size < 10_000_000 for file in folder.iterdir())
-
-
-def test_the_real_model_is_small_enough():
-    model = training.build()
-    assert sum(p.numel() for p in model.parameters()) < 4_500_000, "in float16 it must stay under 10 MB"
-
-
-def test_registry_offers_the_hub_models():
-    assert [name for name, spec in MODELS.items() if spec.family == "grounding_dino" and spec.tier == "hub"] == [
-        "grounding-dino-tiny",
-        "grounding-dino-base",
-        "mm-grounding-dino-tiny",
-    ]

@@ -11,7 +11,7 @@ from pipelines.detection import encode_with
 from pipelines.fast_grounding_dino import faster
 from pipelines.training import detection as training
 from tests.benchmarks import detection as benchmark
-from tests.test_detection import SMALL, stirred
+from tests.tiny_detector import SMALL, stirred
 
 PROMPT = torch.tensor([[101, 500, 501, 1012, 502, 1012, 503, 1012, 102]])
 
