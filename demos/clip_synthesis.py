@@ -14,13 +14,13 @@ from pipelines.registry import MODELS
 TAB = "clip_synthesis"
 EXAMPLES = ("a cat", "a red car", "a frog on grass", "a yellow crown", "a cat:1 | a dog:-0.5", "an elephant in snow")
 WRITINGS = {  # how the picture is written down
-    "pixels": "raw pixels",
-    "fourier": "waves (Fourier)",
-    "pyramid": "coarse to fine (pyramid)",
     "latent": "an autoencoder's latents",
+    "pyramid": "coarse to fine (pyramid)",
+    "fourier": "waves (Fourier)",
+    "pixels": "raw pixels",
 }
 MOST_STEPS, MOST_VIEWS, MOST_TEXT = 500, 64, 2000
-COMPARED = 60  # most steps of each picture of a comparison
+COMPARED = 80  # most steps of each picture of a comparison
 FOLLOWED = "storybook-clip-b"
 LONGEST = 1800  # seconds
 
@@ -29,7 +29,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
     """Lay out the tab. Returns its main event as (handler, inputs, outputs), for the page to run when it opens."""
     run = heavy_steps(lambda request: pipeline.run(request), LONGEST)
     models = sorted((n for n in common.model_names("openclip") if MODELS[n].scorer), key=lambda n: n != FOLLOWED)
-    autoencoders = [n for n in common.model_names("stable_diffusion", "autoencoder") if not MODELS[n].previewer]
+    autoencoders = common.model_names("autoencoder")
     truth_of = common.Remembered(heavy(lambda _, *arguments: pipeline.truth(*arguments)))
 
     with gr.Tab(t("6 · CLIP synthesis"), id=TAB, elem_id=f"tab-{TAB}") as tab:
@@ -51,7 +51,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                 )
                 writing = common.Radio(
                     [(t(text), name) for name, text in WRITINGS.items()],
-                    value="fourier",
+                    value="latent",
                     label=t("The picture is written in"),
                     elem_id=f"{TAB}-parametrization",
                 )
@@ -61,7 +61,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                 augment = common.Checkbox(
                     True, label=t("Show CLIP varied views, not the plain picture"), elem_id=f"{TAB}-augment"
                 )
-                steps = common.Slider(5, MOST_STEPS, 150, step=5, label=t("Steps"), elem_id=f"{TAB}-steps")
+                steps = common.Slider(5, MOST_STEPS, 80, step=5, label=t("Steps"), elem_id=f"{TAB}-steps")
                 seed = common.Number(42, label=t("Seed"), precision=0, elem_id=f"{TAB}-seed")
                 with gr.Row():
                     start = gr.Button(t("Start"), variant="primary", elem_id=f"{TAB}-start", min_width=110)
@@ -178,8 +178,8 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
 
         def clip_synthesis(
             prompt,
-            parametrization="fourier",
-            steps=150,
+            parametrization="latent",
+            steps=80,
             cutouts=8,
             augment=True,
             seed=42,
@@ -190,7 +190,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
             variation=0,
             saturation=0,
             noise=0.1,
-            autoencoder="storybook-diffusion",
+            autoencoder="storybook-autoencoder",
         ):
             settings = (steps, cutouts, augment, seed, model, image, wanted, wanted_weight, variation, saturation)
             yield from followed(asked(prompt, parametrization, *settings, noise, autoencoder))

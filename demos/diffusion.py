@@ -178,12 +178,10 @@ def build(
             if not subjects or not name or lazily("pipelines.hub").availability(name) == "download":
                 return None
             wanted = [presence.wanted_of(subject.noun, subject.adjectives) for subject in subjects]
-            phrases = presence.phrases_of(wanted)
             try:
-                found = heavy(lambda: detection.encode(drawn, phrases, name))()
+                return presence.examine(wanted, name, heavy(lambda phrases: detection.encode(drawn, phrases, name)))
             except ValueError:  # a subject that the detector has no word for
                 return None
-            return presence.judge(wanted, phrases, found.scores, found.boxes, presence.threshold_of(name))
 
         def diffusion(
             prompt,

@@ -112,7 +112,7 @@ class Latent(Canvas):
         side: int,
         dice: torch.Generator,
         picture: Tensor | None = None,
-        autoencoder: str = "storybook-diffusion",
+        autoencoder: str = "storybook-autoencoder",
     ):
         """
         Args:

@@ -44,8 +44,8 @@ class Request:
     """What to make, and how."""
 
     prompt: str  # "a cat" or "a cat:1 | a dog:-0.3"
-    parametrization: str = "fourier"
-    steps: int = 150
+    parametrization: str = "latent"
+    steps: int = 80
     cutouts: int = 8
     augment: bool = True  # False: the whole picture, once, as it is
     seed: int = 42
@@ -58,7 +58,7 @@ class Request:
     saturation: float = 0.0  # weight of the distance from grey
     rate: float | None = None  # learning rate; None: the canvas's own
     noise: float = 0.1  # most that is added to a view
-    autoencoder: str = "storybook-diffusion"  # whose latents `latent` writes in
+    autoencoder: str = "storybook-autoencoder"  # whose latents `latent` writes in
 
 
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def run(request: Request) -> Iterator[Step]:
         if done == 1 or done % EVERY == 0 or done == request.steps:
             look = critic.look(canvas, views.detach())
         told = {name: float(part.detach()) for name, part in parts.items()}
-        yield Step(done, request.steps, float(loss), told, time.perf_counter() - begin, done / spent, look)
+        yield Step(done, request.steps, float(loss.detach()), told, time.perf_counter() - begin, done / spent, look)
 
 
 # --------------------------------------------------------------------------------------------------------- measures

@@ -179,6 +179,13 @@ def _parts(prediction: Tensor, noisy: Tensor, a: float, kind: str) -> tuple[Tens
     raise ValueError(f"Models that predict {kind!r} are not supported; those that predict epsilon or velocities are.")
 
 
+def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
+    """(B, C, rows, columns) brought back to the spread of the prediction with the prompt, `share` of the way; Lin et
+    al. 2024, https://arxiv.org/abs/2305.08891, equations 15 and 16."""
+    spread = [each.std(dim=(1, 2, 3), keepdim=True) for each in (conditional, guided)]
+    return guided * (share * spread[0] / spread[1] + 1 - share)
+
+
 def denoise(
     painter: Painter,
     states: Tensor,
@@ -233,7 +240,9 @@ def denoise(
             predicted = unet(pair, t, encoder_hidden_states=both).sample.float()
             maps = attention.mean()[-len(latents) :]
             without, wanted = predicted.chunk(2) if negative is not None else (predicted, predicted)
-            guided = without + guidance * (wanted - without) if negative is not None else wanted
+            guided = wanted
+            if negative is not None:
+                guided = rescaled(without + guidance * (wanted - without), wanted, painter.spec.guidance_rescale)
             a = float(shares[min(int(t), len(shares) - 1)])
             conditional, e_c = _parts(wanted, given, a, kind)
             unconditional, e_u = _parts(without, given, a, kind)

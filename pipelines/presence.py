@@ -1,13 +1,15 @@
 """Is everything in the picture that was asked for? A detector's answer, word by word, and what went wrong.
 
-The detector is asked for every subject's noun, and for coloured things in every colour. A subject is there when some
-box of it reaches the threshold and no other subject claims that box with more right.
+The detector is asked twice: which things are there, in the words by which its threshold was measured, and which colour
+the coloured ones have. A subject is there when some box of it reaches the threshold and no other subject claims that
+box with more right.
 """
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -15,6 +17,7 @@ from pipelines import storybook
 from pipelines.registry import BUNDLED, MODELS
 
 SAME = 0.6  # IoU from which two boxes are one thing
+NEAR = 0.5  # IoU from which a colour is that of a thing
 FAULTS = ("missing", "mixed", "wrong colour", "duplicated")
 
 
@@ -46,11 +49,23 @@ class Verdict:
         return next((fault for fault in FAULTS if fault in self.faults), "")
 
 
+class Answer(Protocol):
+    """What a detector says to one question, such as `pipelines.detection.Encoded`."""
+
+    phrases: tuple[str, ...]  # P
+    scores: np.ndarray  # (Q, P) of every query for every phrase, in [0, 1]
+    boxes: np.ndarray  # (Q, 4) x0 y0 x1 y1
+
+
+def _measured(detector: str) -> dict:
+    file = BUNDLED / MODELS[detector].source / "quality.json"
+    return json.loads(file.read_text()) if file.exists() else {}
+
+
 def threshold_of(detector: str) -> float:
     """The score from which a box counts: where nine of ten true objects are found, if that was measured for this
     detector, else the authors' own 0.3."""
-    measured = BUNDLED / MODELS[detector].source / "quality.json"
-    return json.loads(measured.read_text())["threshold_at_90_recall"] if measured.exists() else 0.3
+    return _measured(detector).get("threshold_at_90_recall", 0.3)
 
 
 def wanted_of(noun: str, adjectives: Sequence[str]) -> Wanted:
@@ -58,27 +73,39 @@ def wanted_of(noun: str, adjectives: Sequence[str]) -> Wanted:
     return Wanted(noun, next((word for word in colours if word in storybook.COLOURS), None))
 
 
-def phrases_of(wanted: Sequence[Wanted]) -> list[str]:
-    """What to ask the detector for: the nouns, and every colour of the things whose colour matters."""
-    phrases = [each.noun for each in wanted]
-    for each in wanted:
-        if each.colour:
-            phrases += [f"{colour} {each.noun}" for colour in storybook.COLOURS]
-    return list(dict.fromkeys(phrases))
+def things_of(wanted: Sequence[Wanted], detector: str) -> list[str]:
+    """The first question: the nouns; of a detector whose threshold was measured with all nouns of the drawn world in
+    the prompt, all of them, for a score depends on what else is asked for."""
+    others = storybook.NOUNS if _measured(detector) else ()
+    return list(dict.fromkeys([*others, *(each.noun for each in wanted)]))
 
 
-def judge(
-    wanted: Sequence[Wanted], phrases: Sequence[str], scores: np.ndarray, boxes: np.ndarray, threshold: float
-) -> Verdict:
-    """What a detector's answer to `phrases_of(wanted)` means.
+def colours_of(wanted: Sequence[Wanted]) -> list[str]:
+    """The second question: every colour of the things whose colour matters; empty where there is none."""
+    nouns = dict.fromkeys(each.noun for each in wanted if each.colour)
+    return [f"{colour} {noun}" for noun in nouns for colour in storybook.COLOURS]
+
+
+def examine(wanted: Sequence[Wanted], detector: str, ask: Callable[[list[str]], Answer]) -> Verdict:
+    """Ask both questions and judge.
 
     Args:
-        scores: (Q, P) of every query for every phrase, in [0, 1].
-        boxes: (Q, 4) x0 y0 x1 y1.
+        detector: its name, which says from what score on a box counts.
+        ask: what the detector says of the picture to these phrases.
+    """
+    colours = colours_of(wanted)
+    things = ask(things_of(wanted, detector))
+    return judge(wanted, things, ask(colours) if colours else None, threshold_of(detector))
+
+
+def judge(wanted: Sequence[Wanted], things: Answer, colouring: Answer | None, threshold: float) -> Verdict:
+    """What a detector's answers to `things_of(wanted)` and `colours_of(wanted)` mean.
+
+    Args:
         threshold: a box of at least this score shows the noun.
     """
-    place = {phrase: n for n, phrase in enumerate(phrases)}
-    columns = [place[each.noun] for each in wanted]
+    scores, boxes = things.scores, things.boxes
+    columns = [things.phrases.index(each.noun) for each in wanted]
     best = [int(scores[:, column].argmax()) for column in columns]
     score = [float(scores[query, column]) for query, column in zip(best, columns, strict=True)]
     present, faults, colours = [], [], []
@@ -92,10 +119,7 @@ def judge(
             and (score[other], -other) > (score[number], -number)
         ]
         there = score[number] >= threshold
-        colour = None
-        if each.colour:
-            asked = [place[f"{name} {each.noun}"] for name in storybook.COLOURS]
-            colour = tuple(storybook.COLOURS)[int(scores[best[number], asked].argmax())]
+        colour = seen_colour(each.noun, boxes[best[number]], colouring) if each.colour else None
         fault = ""
         if not there:
             fault = "missing"
@@ -113,6 +137,15 @@ def judge(
             faults[number] = "duplicated"
     kept = tuple(tuple(float(side) for side in boxes[query]) for query in best)
     return Verdict(tuple(present), tuple(score), kept, tuple(colours), tuple(faults))
+
+
+def seen_colour(noun: str, box: Sequence[float], answer: Answer) -> str | None:
+    """The colour whose best box near this one scores highest; None where there is no box."""
+    near = np.array([overlap(box, other) >= NEAR for other in answer.boxes])
+    if not near.any():
+        return None
+    columns = [answer.phrases.index(f"{colour} {noun}") for colour in storybook.COLOURS]
+    return tuple(storybook.COLOURS)[int(answer.scores[near][:, columns].max(0).argmax())]
 
 
 def overlap(first: Sequence[float], second: Sequence[float]) -> float:

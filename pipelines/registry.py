@@ -31,6 +31,9 @@ class ModelSpec:
     scorer: str = ""  # the image-text model that gives a second opinion
     # Of the competition between words in Attend-and-Excite. The authors' 100 is for start tokens that take nearly all.
     sharpness: float = 100.0
+    # How far guided predictions are brought back to the spread of unguided ones, 0 to 1; for models of velocities
+    # (Lin et al. 2024, https://arxiv.org/abs/2305.08891, section 3.4).
+    guidance_rescale: float = 0.0
 
 
 # One set of weights of a diffusers repository, which often has them in three precisions and as one big file besides.
@@ -98,6 +101,19 @@ _SPECS = (
         "unet/diffusion_pytorch_model.safetensors.index.json",
         detector="storybook-grounding-dino",
         scorer="storybook-clip-b",
+        guidance_rescale=1.0,
+    ),
+    ModelSpec(
+        "storybook-autoencoder",
+        "bundled",
+        "autoencoder",
+        "storybook-autoencoder",
+        "Storybook Autoencoder, 64 wide, pictures of 128 px to latents of 16x16 with 6 channels and back",
+        "Apache-2.0",
+        3,
+        "https://arxiv.org/abs/2112.10752",
+        STORYBOOK,
+        "diffusion_pytorch_model.safetensors",
     ),
     ModelSpec(
         "detailclip-vit-b-16",

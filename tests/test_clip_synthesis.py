@@ -33,7 +33,9 @@ def cat() -> torch.Tensor:
 
 
 def made(**settings) -> list[Step]:
-    return list(pipeline.run(Request(**{"prompt": "a cat", "steps": 6, "cutouts": 2, **settings})))
+    return list(
+        pipeline.run(Request(**{"prompt": "a cat", "parametrization": "fourier", "steps": 6, "cutouts": 2, **settings}))
+    )
 
 
 def look_at(picture: torch.Tensor, prompt: str = "a cat") -> pipeline.Look:

@@ -29,7 +29,7 @@ GIVEN = {
     "variation": 0,
     "saturation": 0,
     "noise": 0.1,
-    "autoencoder": "storybook-diffusion",
+    "autoencoder": "storybook-autoencoder",
 }
 PICTURE, VIEWS, STATUS, CHARTS, FACTS, COMPARED, TABLE, NOTE, KEPT, NUMBERS = range(10)
 
@@ -86,7 +86,7 @@ def test_every_step_is_told_and_pictures_arrive_on_the_way(page):
 
 def test_the_prompt_alone_is_enough(page):
     run = page.clip_synthesis("a cat")
-    assert [next(run) for _ in range(2)][1][STATUS].startswith("Step 1 of 150")
+    assert [next(run) for _ in range(2)][1][STATUS].startswith("Step 1 of 80")
     run.close()
     assert numbers_of(list(page.clip_synthesis(*settings(steps=1))))["steps"] == 1, "the device is free again"
 
@@ -159,7 +159,7 @@ def test_export_has_the_growing_picture_and_its_settings(page):
         ({"prompt": "a zebra"}, "does not know 'zebra'"),
         ({"prompt": "cat " * 5000}, "too long"),
         ({"prompt": 7}, "must be text"),
-        ({"parametrization": "oil"}, "handwriting must be one of pixels"),
+        ({"parametrization": "oil"}, "handwriting must be one of latent"),
         ({"steps": 0}, "Steps must be a number from 1 to 500"),
         ({"steps": 10**9}, "Steps must be a number from 1 to 500"),
         ({"steps": float("nan")}, "Steps must be a number"),

@@ -48,6 +48,17 @@ def test_batches_tell_the_truth(index):
             np.testing.assert_allclose(training.corners(batch.boxes[row, column]) * 128, o.box, atol=1e-3)
 
 
+def test_softened_pictures_show_the_same_things():
+    plain, soft = training.Scenes(3, 8).make(0), training.Scenes(3, 8, soft=1.0).make(0)
+    for name in ("ids", "spelled", "phrase", "boxes"):
+        assert torch.equal(getattr(plain, name), getattr(soft, name)), name
+    apart = (plain.pixels - soft.pixels).abs().mean((1, 2, 3))
+    assert (apart > 0.02).all() and (apart < 0.6).all()
+    half = training.Scenes(3, 8, soft=0.5).make(0)
+    same = (plain.pixels == half.pixels).all((1, 2, 3))
+    assert 0 < same.sum() < 8
+
+
 def test_training_spells_as_the_tokenizer_does(detector):
     phrases = ["red car", "cat", "red", "gray bench"]
     ids, spelled = training.spell(phrases)

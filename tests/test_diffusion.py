@@ -1,6 +1,7 @@
 """Drawing step by step: against diffusers, against the formulas, and the model as it was whatever happens."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ def painter(request) -> Painter:
         part.eval().requires_grad_(False)
     pipe.set_progress_bar_config(disable=True)
     vocabulary = frozenset(pipe.tokenizer.get_vocab())
-    return Painter(MODELS["storybook-diffusion"], pipe, None, vocabulary)
+    spec = replace(MODELS["storybook-diffusion"], sharpness=100.0, guidance_rescale=0.0)
+    return Painter(spec, pipe, None, vocabulary)
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +84,17 @@ def test_same_latents_as_diffusers(painter, sampler, guidance):
     ).images[0]
     ours = drawn(seed=7, sampler=sampler, guidance_scale=guidance).latents
     assert np.abs(ours - theirs.numpy()).max() < 1e-4
+
+
+def test_guidance_is_rescaled_as_in_diffusers(painter, monkeypatch):
+    other = replace(painter, spec=replace(painter.spec, guidance_rescale=0.7))
+    monkeypatch.setattr(diffusion, "load", lambda name: other)
+    noise = diffusion.noise_of(painter, 7, SIZE)
+    settings = {"num_inference_steps": STEPS, "guidance_scale": 7.5, "output_type": "latent"}
+    theirs = painter.pipe(PROMPT, latents=noise, guidance_rescale=0.7, **settings).images[0].numpy()
+    plain = painter.pipe(PROMPT, latents=noise, **settings).images[0].numpy()
+    ours = drawn(seed=7).latents
+    assert np.abs(ours - theirs).max() < 1e-4 and np.abs(plain - theirs).max() > 1e-2
 
 
 @pytest.mark.parametrize("refine", [False, True])

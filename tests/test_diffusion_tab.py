@@ -28,19 +28,17 @@ def painter() -> Painter:
 
 
 class Detector:
-    """Sees the cat always, and the car on every second picture it is shown."""
+    """Sees the cat always, and the car on every second picture; asked for things and colours of each."""
 
     def __init__(self):
         self.asked = 0
 
     def encode(self, picture, phrases, model):
         self.asked += 1
-        scores = np.zeros((2, len(phrases)), np.float32)
-        scores[0, phrases.index("cat")] = 0.95
-        if "car" in phrases:
-            scores[1, phrases.index("car")] = 0.9 if self.asked % 2 == 0 else 0.1
-            scores[1, phrases.index("blue car")] = 0.8
-        return types.SimpleNamespace(scores=scores, boxes=np.float32([[0, 0, 60, 60], [64, 0, 120, 60]]))
+        told = {"cat": (0.95, 0), "car": (0, 0.9 if self.asked % 4 == 3 else 0.1), "blue car": (0, 0.8)}
+        scores = np.float32([told.get(phrase, (0, 0)) for phrase in phrases]).T
+        boxes = np.float32([[0, 0, 60, 60], [64, 0, 120, 60]])
+        return types.SimpleNamespace(phrases=tuple(phrases), scores=scores, boxes=boxes)
 
 
 @pytest.fixture

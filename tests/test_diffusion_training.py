@@ -114,6 +114,20 @@ def test_export_folds_the_standardisation_away(trained, tmp_path):
     assert opened.decode(standard).sample.shape == (2, 3, 128, 128)
 
 
+def test_a_settled_encoder_stays_and_the_decoder_goes_on(trained, tmp_path):
+    import shutil
+
+    shutil.copy(trained / "last.pt", tmp_path / "last.pt")
+    run = arguments(tmp_path, 6)
+    run.settle = 4
+    autoencoder.train(run, SMALL)
+    before, after = (load_checkpoint(folder / "last.pt") for folder in (trained, tmp_path))
+    assert after["step"] == 6
+    same = {name for name, tensor in before["model"].items() if torch.equal(tensor, after["model"][name])}
+    encoder = {name for name in before["model"] if ".decoder." not in name}
+    assert encoder <= same < set(before["model"])
+
+
 def test_parts_are_cut_where_something_happens():
     """A picture that is flat but for one corner."""
     picture = torch.zeros(1, 3, 128, 128)

@@ -1,5 +1,6 @@
 """README, registry, folders, lessons and cards agree with each other."""
 
+import html
 import json
 import re
 import subprocess
@@ -11,12 +12,14 @@ import app
 from demos import lessons
 from pipelines.registry import BUNDLED, MODELS
 from pipelines.training import ablation
+from pipelines.training.autoencoder import ROWS as AUTOENCODER_ROWS
 from pipelines.training.detailclip import ABLATIONS
 from pipelines.training.detection_quality import ROWS as DETECTION_ROWS
 from pipelines.training.detection_quality import class_table
 from pipelines.training.diffusion_quality import card as diffusion_card
 from pipelines.training.loop import write_json
 from pipelines.training.quality import ROWS, table
+from pipelines.training.synthesis_quality import table as synthesis_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -86,15 +89,15 @@ def test_every_tab_has_a_lesson_that_says_what_a_lesson_must():
 
 
 def rows_of(name: str) -> tuple[tuple[str, str, str], ...]:
-    return DETECTION_ROWS if MODELS[name].family == "grounding_dino" else ROWS
+    return {"grounding_dino": DETECTION_ROWS, "autoencoder": AUTOENCODER_ROWS}.get(MODELS[name].family, ROWS)
 
 
 def test_every_model_has_its_card_with_measured_figures():
     for name in BUNDLED_NAMES:
         folder = BUNDLED / name
         card, figures = (folder / "README.md").read_text(), json.loads((folder / "quality.json").read_text())
-        drawn = MODELS[name].family == "stable_diffusion"
-        shown = diffusion_card(figures) if drawn else table(figures, rows_of(name))
+        family = MODELS[name].family
+        shown = diffusion_card(figures) if family == "stable_diffusion" else table(figures, rows_of(name))
         assert shown in card, "python -m pipelines.training.quality --write"
         for word in ("python -m pipelines.training", "seed", "Apache"):
             assert word in card, (name, word)
@@ -111,6 +114,7 @@ FLOORS = {  # below these the lessons are no longer true
         "prototypes_used": 0.2,
     },
     "storybook-clip-b": {"naming": 0.97, "retrieval_image_to_text": 0.97},
+    "storybook-autoencoder": {"psnr": 28},
     "storybook-grounding-dino": {"ap50": 0.97, "ap50_95": 0.85, "colour_ap50_seen": 0.95, "colour_ap50_unseen": 0.9},
 }
 
@@ -143,6 +147,40 @@ def test_what_goes_missing_was_counted_over_the_whole_prompt_set():
     assert figures["autoencoder_psnr"] >= 28
     for told in (plain, excited):
         assert sum(told["faults"].values()) == told["pictures"] and 0 <= told["colour_right"] <= 1
+
+
+def test_lessons_show_the_measured_tables_of_their_own_tab():
+    """Each figure as the command wrote it beside the model, and nobody else's table."""
+    for tab in (tab.TAB for tab in app.TABS):
+        shown = lessons.table_of(tab, "Good and bad numbers")
+        assert (shown is lessons.missing_table) == (tab == "diffusion"), tab
+        shown = lessons.table_of(tab, "What breaks if it is removed")
+        assert (shown is lessons.synthesis_table) == (tab == "clip_synthesis"), tab
+        assert tab in ("self_distillation", "token_removal", "reconstruction") or shown is not lessons.ablation_table
+    made, text = json.loads(lessons.SYNTHESIS.read_text()), html.unescape(lessons.synthesis_table())
+    assert synthesis_table(made) in README
+    for row in made["rows"]:
+        assert f"<td>{row['way']}</td><td>{row['rank']:g}</td><td>{row['similarity']:.3f}</td>" in text
+
+
+def test_missing_objects_are_shown_as_counted(tmp_path, monkeypatch):
+    told = {"none": {"pictures": 8, "present": 0.5, "interval": [0.22, 0.78]}}
+    told["attend-and-excite"] = told["none"] | {"present": 0.75, "interval": [0.41, 0.93]}
+    found = {"steps": 20, "guidance": 7.5, "single": told, "pairs": {"two animals": told}}
+    write_json(tmp_path / "quality.json", found)
+    monkeypatch.setattr(lessons, "MISSING", tmp_path / "quality.json")
+    text = lessons.missing_table()
+    assert text.count("50% (22% – 78%)") == text.count("75% (41% – 93%)") == 2 and "two animals" in text
+
+
+def test_synthesis_meets_its_floors():
+    """20 prompts and 3 seeds: the CLIP that was not followed, a blur, and the detector."""
+    found = json.loads(lessons.SYNTHESIS.read_text())
+    (ours,) = (row for row in found["rows"] if row["default"])
+    (raw,) = (row for row in found["rows"] if row["way"] == "raw pixels, without views")
+    assert found["prompts"] >= 20 and found["seeds"] >= 3
+    assert ours["rank"] <= 3 < raw["rank"] and ours["after_blur"] >= 0.9
+    assert ours["interval"][0] > raw["interval"][1]
 
 
 def test_ablation_is_shown_as_measured(tmp_path, monkeypatch):

@@ -264,8 +264,8 @@ def test_bad_drawing_requests_get_a_message_and_the_next_one_works(client, promp
 
 
 SYNTHESIS = {
-    "parametrization": "fourier",
-    "steps": 150,
+    "parametrization": "latent",
+    "steps": 80,
     "cutouts": 8,
     "augment": True,
     "seed": 42,
@@ -273,7 +273,6 @@ SYNTHESIS = {
 }
 
 
-@drawing
 def test_synthesis_contract(client):
     """A prompt is enough; the picture comes first and the numbers last."""
     picture, *_, numbers = client.predict("a cat", steps=6, api_name="/clip_synthesis")
@@ -287,7 +286,6 @@ def test_synthesis_contract(client):
         assert parameters[name]["parameter_default"] == value, name
 
 
-@drawing
 @pytest.mark.parametrize(
     ("prompt", "settings", "told"),
     [

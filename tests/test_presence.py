@@ -1,20 +1,28 @@
 """Verdicts from a detector's scores, by hand, and the interval of a share."""
 
+import types
+
 import numpy as np
 import pytest
 
-from pipelines.presence import Wanted, judge, phrases_of, threshold_of, wanted_of, wilson
+from pipelines import storybook
+from pipelines.presence import Wanted, colours_of, examine, judge, things_of, threshold_of, wanted_of, wilson
 
 LEFT, RIGHT, ALMOST_LEFT = (0, 0, 50, 50), (60, 0, 110, 50), (2, 0, 52, 50)
 
 
-def verdict(wanted: list[Wanted], found: list[tuple[tuple, dict]], threshold: float = 0.5):
+def answer(phrases: list[str], found: list[tuple[tuple, dict]]):
     """`found`: of every box the scores that are not 0."""
-    phrases = phrases_of(wanted)
     scores = np.float32([[told.get(phrase, 0) for phrase in phrases] for _, told in found])
-    return judge(wanted, phrases, scores, np.float32([box for box, _ in found]), threshold)
+    return types.SimpleNamespace(phrases=tuple(phrases), scores=scores, boxes=np.float32([box for box, _ in found]))
 
 
+def verdict(wanted: list[Wanted], found: list[tuple[tuple, dict]], threshold: float = 0.5):
+    things, colours = (answer(names, found) for names in (things_of(wanted, HUB), colours_of(wanted)))
+    return judge(wanted, things, colours, threshold)
+
+
+HUB = "grounding-dino-tiny"
 CAT, FROG, CAR = Wanted("cat", None), Wanted("frog", None), Wanted("car", "red")
 
 
@@ -54,7 +62,31 @@ def test_one_too_many():
 def test_adjectives_that_are_colours():
     assert wanted_of("car", ("small", "grey")) == Wanted("car", "gray")
     assert wanted_of("cat", ()) == CAT
-    assert phrases_of([CAT, CAR])[:3] == ["cat", "car", "red car"] and len(phrases_of([CAT, CAR])) == 2 + 11
+
+
+def test_questions_are_those_by_which_the_threshold_was_measured():
+    assert things_of([CAT, CAR, CAT], HUB) == ["cat", "car"]
+    assert things_of([CAT, CAR], "storybook-grounding-dino") == list(storybook.NOUNS)
+    assert colours_of([CAT]) == [] and colours_of([CAT, CAR, CAR])[:2] == ["red car", "orange car"]
+    assert len(colours_of([CAT, CAR])) == len(storybook.COLOURS)
+    asked = []
+
+    def ask(phrases: list[str]):
+        asked.append(phrases)
+        return answer(phrases, [(LEFT, {"cat": 0.31}), (RIGHT, {"car": 0.9, "red car": 0.4})])
+
+    said = examine([CAT, CAR], HUB, ask)
+    assert asked == [["cat", "car"], colours_of([CAR])] and said.all_present and said.colours == (None, "red")
+    assert not examine([CAT], "storybook-grounding-dino", ask).all_present, "its threshold is higher"
+
+
+def test_a_colour_is_that_of_the_box():
+    """Another car elsewhere may have another colour; without a box there is none."""
+    things = answer(["car"], [(LEFT, {"car": 0.9}), (RIGHT, {"car": 0.2})])
+    seen = [(ALMOST_LEFT, {"red car": 0.5}), (RIGHT, {"blue car": 0.9})]
+    assert judge([CAR], things, answer(colours_of([CAR]), seen), 0.5).colours == ("red",)
+    far = judge([CAR], things, answer(colours_of([CAR]), seen[1:]), 0.5)
+    assert far.colours == (None,) and far.fault == "wrong colour"
 
 
 def test_threshold_is_the_measured_one_or_the_authors():

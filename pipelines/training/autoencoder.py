@@ -1,7 +1,8 @@
 """Train the autoencoder of `storybook-diffusion`: pictures of 128 pixels to latents of 16x16 and back.
 
     python -m pipelines.training.autoencoder --cpu
-    python -m pipelines.training.autoencoder --export assets/models/storybook-diffusion/vae
+    python -m pipelines.training.autoencoder --export assets/models/storybook-autoencoder
+    python -m pipelines.training.autoencoder --measure assets/models/storybook-autoencoder
 
 The model is diffusers' AutoencoderTiny (the architecture of TAESD, https://github.com/madebyollin/taesd) without
 blocks at full resolution, where a convolution costs 64 times as much as on the latents. Latents are standardised per
@@ -13,6 +14,7 @@ are most of the pixels and nearly nothing to learn.
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from pipelines.training.loop import (
     steps_done,
 )
 from pipelines.training.pairs import DEVIATION, MEAN, Storybook, loader
+from pipelines.training.quality import write_card
 
 MODEL = {
     "latent_channels": 6,
@@ -46,6 +49,8 @@ class Autoencoder(nn.Module):
 
     By moving averages: statistics of one batch would shift a picture's colours with those of its neighbours."""
 
+    settled = False  # the encoder, and with it the latents, stay as they are
+
     def __init__(self, config: dict):
         from diffusers import AutoencoderTiny
 
@@ -55,9 +60,11 @@ class Autoencoder(nn.Module):
 
     def forward(self, pictures: Tensor, noise: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] and (B, C, H/8, W/8) of unit deviation -> (B, 3, H, W)."""
-        latents = self.vae.encoder(pictures).float()
-        with torch.no_grad():
-            self.standardise(latents)  # learns their mean and deviation
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.settled):
+            latents = self.vae.encoder(pictures).float()
+        if not self.settled:
+            with torch.no_grad():
+                self.standardise(latents)  # learns their mean and deviation
         latents = F.batch_norm(latents, self.standardise.running_mean, self.standardise.running_var)
         return self.vae.decoder(latents + NOISE * noise).float()
 
@@ -129,6 +136,24 @@ def export(checkpoint: Path, folder: Path) -> None:
     if state is None:
         raise FileNotFoundError(f"No checkpoint in {checkpoint}; train first.")
     folded(state).half().save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):
+        file.chmod(0o644)
+
+
+ROWS = (("psnr", "Pictures to latents and back, mean dB", "{:.2f}"),)
+
+
+@torch.inference_mode()
+def quality(vae: nn.Module, scenes: int = 1000) -> dict[str, float]:
+    """Mean dB over scenes of the test range, as 8-bit pictures."""
+    decibels = []
+    for first in range(0, scenes, 20):
+        world = [storybook.scene(storybook.TEST[n]).picture for n in range(first, min(first + 20, scenes))]
+        truth = torch.from_numpy(np.stack(world)).permute(0, 3, 1, 2).float()
+        again = vae.decode(vae.encode(truth / 127.5 - 1).latents).sample.clamp(-1, 1)
+        error = ((again + 1).mul(127.5).round() - truth).div(255).square().mean((1, 2, 3))
+        decibels += (-10 * error.clamp(min=1e-9).log10()).tolist()
+    return {"scenes": scenes, "psnr": float(np.mean(decibels))}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -137,6 +162,8 @@ def parser() -> argparse.ArgumentParser:
     parser.set_defaults(batch=16, lr=2e-3, warmup=50)
     parser.add_argument("--clip", type=float, default=10.0, help="longest gradient")
     parser.add_argument("--whole", type=int, default=300, help="last steps, which show whole pictures")
+    parser.add_argument("--measure", type=Path, metavar="FOLDER", help="write this export's card instead of training")
+    parser.add_argument("--settle", type=int, help="step from which only the decoder learns; a denoiser stays valid")
     return parser
 
 
@@ -156,6 +183,7 @@ def train(arguments: argparse.Namespace, config: dict = MODEL) -> None:
 
     def losses_at(step: int) -> dict[str, Tensor]:
         pixels, _ = next(batches)
+        model.settled = arguments.settle is not None and step >= arguments.settle
         dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             return losses(model, pixels[0].to(device), dice, step < arguments.steps - arguments.whole)
@@ -167,6 +195,10 @@ def main() -> None:
     arguments = parser().parse_args()
     if arguments.export:
         export(Path(arguments.checkpoint), arguments.export)
+    elif arguments.measure:
+        from diffusers import AutoencoderTiny
+
+        write_card(arguments.measure, quality(AutoencoderTiny.from_pretrained(arguments.measure)), ROWS)
     else:
         train(arguments)
 

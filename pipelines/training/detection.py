@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageFilter
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -169,12 +170,34 @@ def colour_prompt(present: Sequence[str], rng: np.random.Generator) -> list[str]
     return [str(phrase) for phrase in rng.permutation(chosen)]
 
 
+def softened(picture: np.ndarray, dice: np.random.Generator) -> np.ndarray:
+    """(H, W, 3) uint8, the same things as a generator or a small camera would show them: out of focus, smeared, small
+    and enlarged again, or with fewer tones; brighter or darker. Boxes stay true."""
+    image, way = Image.fromarray(picture), dice.integers(4)
+    if way == 0:
+        image = image.filter(ImageFilter.GaussianBlur(dice.uniform(0.5, 1.5)))
+    elif way == 1:
+        image = image.filter(ImageFilter.MedianFilter(int(dice.choice([3, 5]))))
+    elif way == 2:
+        small = [round(side / dice.uniform(1.3, 2.5)) for side in image.size]
+        image = image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
+    else:
+        image = image.filter(ImageFilter.ModeFilter(int(dice.choice([3, 5]))))
+    tones = np.asarray(image, np.float32) - 128
+    tones = tones * dice.uniform(0.85, 1.1) + dice.uniform(-10, 10, 3) + 128
+    return tones.clip(0, 255).astype(np.uint8)
+
+
 class Scenes(IterableDataset):
     """Endless batches; batch i depends on the seed and on i alone, so a run that is resumed sees what it would have
-    seen. Worker w of W makes every W-th. No scene has a pair of `storybook.HELD_OUT`."""
+    seen. Worker w of W makes every W-th. No scene has a pair of `storybook.HELD_OUT`.
 
-    def __init__(self, seed: int, batch: int, start: int = 0):
-        self.seed, self.batch, self.start = seed, batch, start
+    Args:
+        soft: share of the pictures that are `softened`.
+    """
+
+    def __init__(self, seed: int, batch: int, start: int = 0, soft: float = 0.0):
+        self.seed, self.batch, self.start, self.soft = seed, batch, start, soft
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -188,7 +211,8 @@ class Scenes(IterableDataset):
         rng = np.random.default_rng((self.seed, index))
         first = self.seed * SEEDS_PER_RUN + index * self.batch
         scenes = [storybook.scene(storybook.TRAIN[first + i], held_out=storybook.HELD_OUT) for i in range(self.batch)]
-        pictures = np.stack([scene.picture for scene in scenes])
+        dice = np.random.default_rng((self.seed, index, 1))
+        pictures = np.stack([softened(s.picture, dice) if dice.random() < self.soft else s.picture for s in scenes])
         found = [[(o, np.float64(o.box)) for o in scene.objects] for scene in scenes]
         if index % WIDE_EVERY == WIDE_EVERY - 1:
             axis = int(rng.integers(2))  # 0: one on top of the other
@@ -315,7 +339,7 @@ def train(arguments: argparse.Namespace, model: dict = MODEL, vision: dict = VIS
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     detector = build(model, vision, text).to(device).train()
     optimizer = AdamW(parameter_groups(detector, 1e-4), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8, fused=True)
-    scenes = Scenes(arguments.seed, arguments.batch, steps_done(arguments))
+    scenes = Scenes(arguments.seed, arguments.batch, steps_done(arguments), arguments.soft)
     batches = iter(DataLoader(scenes, batch_size=None, num_workers=arguments.workers))
     descend(
         detector,
@@ -358,6 +382,7 @@ def parser() -> argparse.ArgumentParser:
     add_arguments(parser, ".checkpoints/grounding-dino", steps=4000, decay=1500, seed=2)
     parser.set_defaults(batch=16, lr=4e-4)
     parser.add_argument("--clip", type=float, default=0.5, help="longest gradient")
+    parser.add_argument("--soft", type=float, default=0.0, help="share of pictures that are softened")
     return parser
 
 

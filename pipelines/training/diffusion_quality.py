@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 
@@ -25,6 +24,7 @@ from pipelines.attend_excite import Schedule, watching
 from pipelines.loading import load
 from pipelines.prompts import read_with
 from pipelines.registry import BUNDLED, MODELS
+from pipelines.training import autoencoder
 from pipelines.training.loop import write_json
 from pipelines.training.quality import write_between
 
@@ -75,9 +75,7 @@ def judged(prompt: str, picture: Image.Image) -> presence.Verdict:
     painter = load(NAME)
     detector = MODELS[NAME].detector
     wanted = [presence.wanted_of(s.noun, s.adjectives) for s in read_with(painter, prompt).subjects]
-    phrases = presence.phrases_of(wanted)
-    found = detection.encode(picture, phrases, detector)
-    return presence.judge(wanted, phrases, found.scores, found.boxes, presence.threshold_of(detector))
+    return presence.examine(wanted, detector, lambda phrases: detection.encode(picture, phrases, detector))
 
 
 def outcomes(work: tuple[list[tuple[str, int]], str, str]) -> list[Outcome]:
@@ -120,18 +118,6 @@ def summary(found: list[Outcome]) -> dict:
             "colour_right": sum(coloured) / len(coloured) if coloured else None,
         }
     return told
-
-
-def autoencoder_psnr(scenes: int = 1000) -> float:
-    """Mean dB over scenes of the test range."""
-    painter = load(NAME)
-    decibels = []
-    for number in range(scenes):
-        truth = storybook.scene(storybook.TEST[number]).picture
-        again = diffusion.decode(painter, diffusion.encode(painter, Image.fromarray(truth)))[0]
-        error = ((np.asarray(again, np.float64) - truth) ** 2).mean() / 255**2
-        decibels.append(-10 * np.log10(max(error, 1e-9)))
-    return float(np.mean(decibels))
 
 
 def singles() -> list[tuple[str, int]]:
@@ -204,7 +190,7 @@ def main() -> None:
         "precision": arguments.precision,
         "single": summary(single),
         "pairs": {name: summary(some) for name, some in kinds.items()},
-        "autoencoder_psnr": autoencoder_psnr(),
+        "autoencoder_psnr": autoencoder.quality(load(NAME).pipe.vae)["psnr"],
     }
     print(card(quality), f"\n{time.monotonic() - begin:.0f} s")
     if arguments.write:

@@ -317,10 +317,10 @@ def write_between(readme: Path, mark: str, text: str) -> None:
     readme.write_text(f"{before}{opening}\n{text}\n{closing}{after}")
 
 
-def write_card(folder: Path, figures: dict[str, float]) -> None:
+def write_card(folder: Path, figures: dict[str, float], rows: tuple[tuple[str, str, str], ...] = ROWS) -> None:
     """Put the figures into quality.json and between the marks of the README."""
     (folder / "quality.json").write_text(json.dumps({k: round(v, 5) for k, v in figures.items()}, indent=1) + "\n")
-    write_between(folder / "README.md", "quality", table(figures))
+    write_between(folder / "README.md", "quality", table(figures, rows))
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import statistics
 import time
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -66,7 +67,8 @@ def bundled(rounds: int) -> list[tuple[str, ...]]:
     noise = diffusion.noise_of(painter, 42, (painter.size // painter.factor,) * 2)
 
     def plain():
-        return pipe(PROMPT, num_inference_steps=20, guidance_scale=7.5, latents=noise.clone()).images[0]
+        settings = {"guidance_scale": 7.5, "guidance_rescale": painter.spec.guidance_rescale}
+        return pipe(PROMPT, num_inference_steps=20, latents=noise.clone(), **settings).images[0]
 
     middle, found = take_turns(
         {
@@ -96,7 +98,7 @@ def quarter_size() -> Painter:
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
     pipe.unet.to(memory_format=torch.channels_last)
-    return Painter(MODELS[MODEL], pipe, None, None)
+    return Painter(replace(MODELS[MODEL], sharpness=100.0, guidance_rescale=0.0), pipe, None, None)
 
 
 def excited(steps: int) -> list[tuple[str, ...]]:
