@@ -162,10 +162,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                     yield gr.skip(), gr.skip(), _progress(step), *(gr.skip(),) * 7
                     continue
                 shown.append(replace(step, iteration=step.iteration + last))
-                yield (
-                    drawing.show(step.look.picture)[0],
-                    drawing.show(_sheet(step.look.views))[0],
-                    _progress(step),
+                told = (
                     _curves(shown, real),
                     _facts(shown[-1], real),
                     gr.Image(visible=False),
@@ -174,7 +171,9 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                     (request, _without_views(shown)),
                     numbers_of(request, shown, real),
                 )
-            yield gr.skip(), gr.skip(), "", *(gr.skip(),) * 7
+                drawn = drawing.show(step.look.picture)[0], drawing.show(_sheet(step.look.views))[0]
+                yield *drawn, _progress(step), *told
+            yield *drawn, "", *told
 
         def clip_synthesis(
             prompt,

@@ -72,7 +72,7 @@ def test_every_step_is_told_and_pictures_arrive_on_the_way(page):
     told = [step[STATUS] for step in steps]
     assert [text.split(",")[0] for text in told] == [f"Step {n} of 11" for n in range(1, 12)] + [""]
     drawn = [step[PICTURE] for step in steps if isinstance(step[PICTURE], Image.Image)]
-    assert len(drawn) == 4, "after 1, 5, 10 and 11 steps"
+    assert len(drawn) == 5, "after 1, 5, 10 and 11 steps, and the last answer is whole"
     assert len({picture.tobytes() for picture in drawn}) == 4
     numbers = numbers_of(steps)
     assert numbers["iterations"] == [1, 5, 10, 11] and numbers["gap"] == pytest.approx(
