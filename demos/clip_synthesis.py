@@ -355,7 +355,7 @@ def _facts(step, real) -> str:
                 f"{look.rank_held_out}",
                 say("by the other CLIP; best: {caption}", caption=look.captions[0]),
             ),
-            (say("after a slight blur"), f"{look.after_blur:.0%}", say("of the similarity is left")),
+            (say("after a slight blur"), _left(look), say("of the similarity is left")),
             (
                 say("fine detail"),
                 f"{look.high_frequency:.1%}",
@@ -364,6 +364,10 @@ def _facts(step, real) -> str:
             (say("speed"), f"{step.per_second:.1f}", say("steps a second")),
         ]
     )
+
+
+def _left(look) -> str:
+    return "–" if look.after_blur is None else f"{look.after_blur:.0%}"
 
 
 def _table(done: list, real, budget: int) -> str:
@@ -375,7 +379,7 @@ def _table(done: list, real, budget: int) -> str:
             f"{step.look.similarity:.3f}",
             f"{step.look.similarity_held_out:.3f}",
             f"{step.look.rank_held_out}",
-            f"{step.look.after_blur:.0%}",
+            _left(step.look),
             f"{step.look.high_frequency:.0%}",
         ]
         for name, step in done

@@ -71,7 +71,7 @@ class Look:
     similarity_held_out: float  # by the one that is not
     rank_held_out: int  # of the main prompt among 100 captions, by the one that is not; 1 is best
     captions: tuple[str, ...]  # the first of those, best first
-    after_blur: float  # similarity after a slight blur, as a share of that before; followed model
+    after_blur: float | None  # similarity after a slight blur, as a share of that before, if positive; followed model
     high_frequency: float  # share of the energy in waves shorter than four pixels
 
     @property
@@ -336,7 +336,7 @@ class Critic:
             float(found[0]),
             1 + int((found[1:] > found[0]).sum()),
             tuple(self.texts[n] for n in order[:3]),
-            after / before if before > 0 else float("nan"),
+            after / before if before > 0 else None,
             high_frequency_share(picture),
         )
 

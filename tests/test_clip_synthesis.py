@@ -123,6 +123,7 @@ def test_real_pictures_rank_first_and_grey_does_not(cat):
     look = look_at(cat)
     assert look.rank_held_out <= 3 and "a cat" in look.captions and look.similarity > 0.3
     assert look.gap == look.similarity - look.similarity_held_out
+    assert look.after_blur > 0.9 and look_at(cat, "a dog").after_blur is None, "of nothing there is no share"
     grey = look_at(torch.full_like(cat, 0.5))
     assert grey.rank_held_out > 3 and grey.similarity < look.similarity and grey.high_frequency < 1e-6
 

@@ -45,7 +45,7 @@ WAYS = {
 @dataclass(frozen=True)
 class Outcome:
     rank: int
-    after_blur: float
+    after_blur: float | None
     found: bool
     similarity: float
     held_out: float
@@ -79,7 +79,7 @@ def summary(way: str, outcomes: list[Outcome], default: bool = False) -> dict:
     """Medians, and the share in which the detector finds the object with its 95 % interval."""
     found = sum(outcome.found for outcome in outcomes)
     measures = ("rank", "similarity", "held_out", "after_blur", "high_frequency")
-    middle = {name: statistics.median(getattr(outcome, name) for outcome in outcomes) for name in measures}
+    middle = {name: statistics.median(v for o in outcomes if (v := getattr(o, name)) is not None) for name in measures}
     share = {"found": found / len(outcomes), "interval": presence.wilson(found, len(outcomes))}
     return {"way": way, "default": default, **middle, **share}
 
