@@ -116,19 +116,16 @@ class Latent(Canvas):
     ):
         """
         Args:
-            autoencoder: a text-to-image model or a previewer of the registry.
+            autoencoder: a model of the registry's family of that name.
         """
         super().__init__(side, dice, picture)
-        loaded = load(autoencoder)
-        vae = loaded.pipe.vae if hasattr(loaded, "pipe") else loaded.module
-        scale = vae.config.scaling_factor
-        self.decode: Callable[[Tensor], Tensor] = lambda z: vae.decode(z / scale).sample  # no submodule: it learns not
+        vae = load(autoencoder).module
+        self.decode: Callable[[Tensor], Tensor] = lambda z: vae.decode(z).sample  # not a submodule: it does not learn
         if picture is None:
             start = 0.5 * torch.randn(1, vae.config.latent_channels, side // 8, side // 8, generator=dice)
         else:
             with torch.no_grad():
-                found = vae.encode(picture * 2 - 1)
-            start = scale * (found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents)
+                start = vae.encode(picture * 2 - 1).latents
         self.latents = nn.Parameter(start.clone())
 
     def forward(self) -> Tensor:

@@ -68,7 +68,7 @@ SCHEDULE = {
     "steps_offset": 1,  # as in Stable Diffusion; trailing times do without
     "timestep_spacing": "trailing",
 }
-COUNTS = (0.9, 0.1)  # shares of pictures with 1 and 2 objects: most captioned pictures show one thing
+COUNTS = (0.9, 0.1)  # shares of pictures with 1 and 2 objects
 EMPTY = 0.1  # share of captions left out, for guidance (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598)
 CLEAN = 5.0  # signal to noise from which a time counts less, in proportion
 BEHIND, OBJECT = 0.5, 2.0  # weights of places without and with an object
