@@ -167,6 +167,20 @@ def light(function: Callable) -> Callable:
     return run
 
 
+def unless_shown(redraw: Callable) -> Callable:
+    """`redraw` for when a slow run is done, whose answer may be for sliders that have moved since: (numbers shown,
+    *what redraw takes), and nothing happens where the numbers' own `settings` are still those given."""
+    names = list(inspect.signature(redraw).parameters)
+
+    def run(numbers, *arguments):
+        given = dict(zip(names, arguments, strict=False))
+        if all(given[name] == value for name, value in numbers["settings"].items()):
+            return gr.skip()
+        return redraw(*arguments)
+
+    return run
+
+
 class Remembered:
     """A function of (picture, ...) whose last results are kept, by content; equal requests at once run once.
 

@@ -139,7 +139,16 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
             picked=None,
         ):
             settings = (box_threshold, text_threshold, nms_iou, model, backend, truth, hide, faint, compare)
-            return present(answers(image, prompt, *settings), faint, picked)
+            *shown, numbers = present(answers(image, prompt, *settings), faint, picked)
+            settings = {
+                "box_threshold": box_threshold,
+                "text_threshold": text_threshold,
+                "nms_iou": nms_iou,
+                "truth": truth,
+                "hide": list(hide),
+                "faint": faint,
+            }
+            return *shown, numbers | {"settings": settings}
 
         def click(
             image,
@@ -194,6 +203,9 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
             for name, button in fills.items()
         ]
         refilled = [done.success(main, inputs, outputs, **private, **shown) for done in filled]
+        catch_up = common.unless_shown(requery)
+        for run in (ran, looked, changed, *refilled):
+            run.success(catch_up, [result, *inputs, picked], outputs, **quick)
         gr.on([prompt.submit, model.input, backend.input], lambda: (None, None), None, [picked, corner], **quick)
 
         def export(image, prompt, *settings):

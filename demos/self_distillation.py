@@ -131,15 +131,15 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
                 common.flag(say("Centring"), centering),
             )
             colours = pipeline.principal_colours(encoded, keep_ratio)
-            return present(
-                given,
-                encoded,
-                found,
-                colours,
-                keep_ratio,
-                (teacher_temperature, student_temperature, centering),
-                picked,
-            )
+            temperatures = (teacher_temperature, student_temperature, centering)
+            *shown, numbers = present(given, encoded, found, colours, keep_ratio, temperatures, picked)
+            settings = {
+                "keep_ratio": keep_ratio,
+                "teacher_temperature": teacher_temperature,
+                "student_temperature": student_temperature,
+                "centering": centering,
+            }
+            return *shown, numbers | {"settings": settings}
 
         def pick(
             image,
@@ -191,6 +191,9 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
         sliders = [keep_ratio.input, teacher_temperature.input, student_temperature.input, centering.input]
         requery = light(self_distillation)
         gr.on(sliders, requery, [*inputs, picked], outputs, **quick)
+        catch_up = common.unless_shown(requery)
+        for run in (ran, changed):
+            run.success(catch_up, [result, *inputs, picked], outputs, **quick)
         for name, button in breaks.items():
             button.click(
                 lambda settings=BREAKS[name]: settings,

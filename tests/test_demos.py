@@ -1,12 +1,14 @@
 """The tabs around their pipelines: what runs a model and what does not, and what is shown for known results."""
 
+import inspect
 import types
 
 import gradio as gr
 import numpy as np
 import pytest
 
-from demos import pictures, reconstruction, self_distillation, token_removal
+from demos import detection, pictures, reconstruction, self_distillation, token_removal
+from pipelines import detection as detection_pipeline
 from pipelines import reconstruction as reconstruction_pipeline
 from pipelines import self_distillation as self_distillation_pipeline
 from pipelines import storybook
@@ -87,6 +89,31 @@ def test_finished_figure_follows_the_slider(scene_file):
     assert len(steps) == len(token_removal_pipeline.SWEEP_RATIOS) and len(steps[-1][1]) == 8 * len(steps)
     charts = [last(handlers["token_removal"](scene_file, keep_ratio=keep))[5] for keep in (0.3, 0.6)]
     assert charts[0].count("<polyline") == 4 and charts[0] != charts[1]
+
+
+@pytest.mark.parametrize(
+    ("tab", "pipeline", "slider", "others"),
+    [
+        (self_distillation, self_distillation_pipeline, "keep_ratio", ()),
+        (detection, detection_pipeline, "box_threshold", ("cat. dog.",)),
+    ],
+)
+def test_a_slow_answer_does_not_outlive_the_slider(tab, pipeline, slider, others, scene_file):
+    """Every run is followed by a look at the sliders, which draws again exactly where they have moved since."""
+    with gr.Blocks() as page:
+        tab.build(pipeline)
+    runs = [number for number, fn in page.fns.items() if fn.concurrency_id == "compute" and fn.name == tab.TAB]
+    followed = {fn.trigger_after: fn for fn in page.fns.values() if fn.trigger_after in runs}
+    assert runs and set(followed) == set(runs)
+    numbers = last(page.fns[runs[0]].fn(scene_file, *others))[-1]
+    given = inspect.signature(page.fns[runs[0]].fn).parameters
+    arguments = {name: p.default for name, p in list(given.items())[1 + len(others) :]} | {"hide": []}
+    for value, moved in ((numbers["settings"][slider], False), (0.9, True)):
+        arguments[slider] = value
+        settings = [arguments[name] for name in list(given)[1 + len(others) :]]
+        for follow in followed.values():
+            told = follow.fn(numbers, scene_file, *others, *settings)
+            assert (told[-1]["settings"][slider] == 0.9) if moved else told == gr.skip()
 
 
 def test_leaving_a_sweep_stops_the_work(scene_file):

@@ -14,8 +14,8 @@ made once and kept beside the checkpoint; captions are drawn anew for every pict
 
 import argparse
 import copy
+import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,8 @@ SCHEDULE = {
     "steps_offset": 1,  # as in Stable Diffusion; trailing times do without
     "timestep_spacing": "trailing",
 }
-COUNTS = (0.9, 0.1)  # shares of pictures with 1 and 2 objects
+COUNTS = (0.75, 0.25)  # shares of pictures with 1 and 2 objects
+PROMISED = 0.6  # share of the captions of one object that name another one too, which the picture does not show
 EMPTY = 0.1  # share of captions left out, for guidance (Ho & Salimans 2022, https://arxiv.org/abs/2207.12598)
 CLEAN = 5.0  # signal to noise from which a time counts less, in proportion
 BEHIND, OBJECT = 0.5, 2.0  # weights of places without and with an object
@@ -128,6 +129,16 @@ def open_clip_text(folder: Path) -> dict[str, Tensor]:
 # --------------------------------------------------------------------------------------------------------------- data
 
 
+def named(scene: storybook.Scene, rng: np.random.Generator) -> list[storybook.SceneObject]:
+    """What a caption of the scene names: its objects, and beside a single one at times another that is not there."""
+    if len(scene.objects) > 1 or rng.random() >= PROMISED:
+        return scene.objects
+    shown = scene.objects[0]
+    noun = str(rng.choice([noun for noun in storybook.NOUNS if noun != shown.noun]))
+    colour = str(rng.choice(list(storybook.COLOURS))) if noun in storybook.THINGS else None
+    return [shown, dataclasses.replace(shown, noun=noun, colour=colour)]
+
+
 class Pictures(Dataset):
     """Scenes and CAPTIONS captions of each; item i depends on the seed and on i alone."""
 
@@ -144,14 +155,14 @@ class Pictures(Dataset):
         count = int(rng.choice(len(COUNTS), p=COUNTS)) + 1
         scene = storybook.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + index], count)
         captions = [
-            storybook.random_caption(scene.objects, scene.background, rng, COLOURS_TOLD) for _ in range(CAPTIONS)
+            storybook.random_caption(named(scene, rng), scene.background, rng, COLOURS_TOLD) for _ in range(CAPTIONS)
         ]
         picture = torch.from_numpy(scene.picture).permute(2, 0, 1).float() / 127.5 - 1
         tokens = torch.tensor([encoded.ids for encoded in self.tokenizer.encode_batch(captions)])
         return picture, tokens, torch.tensor(storybook.object_share(scene, storybook.SIZE // 8))
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Latents:
     """N pictures as the denoiser sees them."""
 
@@ -183,13 +194,15 @@ class Latents:
 
 
 def latents_of(arguments: argparse.Namespace, vae: nn.Module, device: torch.device) -> Latents:
-    """From the file beside the checkpoint where it fits the encoder, the number asked for and COUNTS, else made."""
+    """From the file beside the checkpoint where it fits the encoder, the number asked for and the shares above, else
+    made."""
     path = Path(arguments.checkpoint) / "latents.pt"
     made_for = [
         sum(p.double().abs().sum().item() for p in vae.encoder.parameters()),
         arguments.pictures,
         arguments.seed,
         *COUNTS,
+        PROMISED,
     ]
     kept = load_checkpoint(path)
     if kept is None or kept["made_for"] != made_for:
