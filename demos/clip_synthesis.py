@@ -217,9 +217,10 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                 done.append((name, last))
                 row = [(name, step.look.picture) for name, step in done]
                 row += [(say("a real picture"), real.example)] if real else []
+                side_by_side = drawing.strip([drawn for _, drawn in row], [name for name, _ in row], 220)
                 yield (
                     *(gr.skip(), gr.skip(), "", "", ""),
-                    gr.Image(drawing.strip([drawn for _, drawn in row], [name for name, _ in row], 220), visible=True),
+                    gr.update(value=side_by_side, visible=True),
                     _table(done, real, first.steps),
                     _note(first),
                     gr.skip(),

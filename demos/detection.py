@@ -252,10 +252,10 @@ def present(found: list[Answer], faint: bool, picked: int | None) -> tuple:
     if picked is None or picked >= len(encoded.scores):
         picked = int(encoded.scores.max(1).argmax())
     bars = drawing.score_bars(*_word_scores(encoded, picked), answer.threshold, _title(answer, picked))
-    other = gr.Image(picture_of(found[1], faint, None), visible=True) if len(found) > 1 else gr.Image(visible=False)
+    beside = picture_of(found[1], faint, None) if len(found) > 1 else None
     return (
         picture_of(answer, faint, picked),
-        other,
+        gr.update(value=beside, visible=beside is not None),
         bars,
         _tables(answer),
         _facts(answer),

@@ -22,6 +22,7 @@ METHODS = {"none": "plain", "attend-and-excite": "Attend-and-Excite"}
 SAMPLERS = {"ddim": "DDIM", "euler": "Euler", "dpm++": "DPM++ 2M"}
 MOST_STEPS, MOST_SEEDS, MOST_GUIDANCE, MOST_SCALE = 100, 16, 30, 100
 MOST_TEXT = 2000
+USUAL = MODELS["storybook-diffusion"]  # a visitor's first model, and what it is usually asked for
 
 
 def build(
@@ -71,11 +72,11 @@ def build(
                     many = common.Slider(
                         1, MOST_SEEDS, 8, step=1, label=t("over seeds"), elem_id=f"{TAB}-many", min_width=130
                     )
-                steps = common.Slider(1, MOST_STEPS, 20, step=1, label=t("Steps"), elem_id=f"{TAB}-steps")
+                steps = common.Slider(1, MOST_STEPS, USUAL.steps, step=1, label=t("Steps"), elem_id=f"{TAB}-steps")
                 guidance = common.Slider(
                     0,
                     MOST_GUIDANCE,
-                    7.5,
+                    USUAL.guidance,
                     step=0.5,
                     label=t("Guidance"),
                     info=t("1: the prompt alone"),
@@ -188,12 +189,12 @@ def build(
             negative_prompt="",
             image=None,
             strength=0.6,
-            steps=20,
-            guidance_scale=7.5,
+            steps=USUAL.steps,
+            guidance_scale=USUAL.guidance,
             method="none",
             subjects="",
             seed=42,
-            model="storybook-diffusion",
+            model=USUAL.name,
             sampler="ddim",
             scale=20,
             refine=True,
@@ -212,7 +213,7 @@ def build(
                 boxed(done.picture, said, taken.subjects),
                 gr.Image(visible=False),
                 "",
-                verdict_table([("", said)], taken.subjects, request.model),
+                verdict_table([("", said)], taken.subjects),
                 "",
                 film_of(taken),
                 f'<div class="charts">{peaks_chart([("", taken)], request.method != "none" and request.refine)}</div>',
@@ -245,7 +246,7 @@ def build(
                     request = replace(now, method=way)
                     for step in run(request, True):
                         if isinstance(step, pipeline.Step):
-                            shown = gr.Image(drawing.show(step.picture)[0], visible=True)
+                            shown = gr.update(value=drawing.show(step.picture)[0], visible=True)
                             both = (shown, gr.skip()) if kind == "plain" else (gr.skip(), shown)
                             told = say("Seed {n} of {count}, {kind}. ", n=place + 1, count=many, kind=kind)
                             yield *both, told + progress(step), gr.skip(), gr.skip(), *skip, gr.skip(), gr.skip()
@@ -267,9 +268,9 @@ def build(
                 both = [(say(kind), taken[kind]) for kind in seeds.NAMES]
                 yield (
                     boxed(drawn["plain"].picture, drawn["plain"].verdict, names),
-                    gr.Image(boxed(drawn["excited"].picture, drawn["excited"].verdict, names), visible=True),
+                    gr.update(value=boxed(drawn["excited"].picture, drawn["excited"].verdict, names), visible=True),
                     say("Seed {n} of {count} done.", n=place + 1, count=many),
-                    verdict_table([(say(k), drawn[k].verdict) for k in seeds.NAMES], names, first.model),
+                    verdict_table([(say(k), drawn[k].verdict) for k in seeds.NAMES], names),
                     seeds.strip(pairs, names),
                     film_of(taken["excited"]),
                     f'<div class="charts">{peaks_chart(both, first.refine)}</div>',
@@ -310,7 +311,8 @@ def build(
         chips.input(light(lambda text, places: _subjects(prompts, text, places)), [prompt, chips], subjects, **quick)
         exampled = example.input(light(_example), example, [prompt, chips, subjects], **quick)
         again = exampled.success(main, inputs, outputs, **private, **shown)
-        changed = menu.fetched.success(main, inputs, outputs, **private, **shown)
+        settled = menu.fetched.success(light(_usual), model, [steps, guidance], **quick)
+        changed = settled.success(main, inputs, outputs, **private, **shown)
         scene.click(
             light(lambda: pictures.scene_picture({"text": "a cat and a red car on grass", "seed": 0})[0]),
             None,
@@ -376,6 +378,12 @@ def _spread(count: int, most: int) -> list[int]:
 
 
 # ----------------------------------------------------------------------------------------------------- words as chips
+
+
+def _usual(name: object) -> tuple[int, float]:
+    """Steps and guidance that suit this model."""
+    spec = MODELS[common.choice(say("The model"), name, common.model_names("stable_diffusion"))]
+    return spec.steps, spec.guidance
 
 
 def _chosen(text: object) -> tuple:

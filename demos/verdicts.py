@@ -36,7 +36,7 @@ def boxed(picture: Image.Image, verdict: presence.Verdict | None, subjects) -> I
     return drawing.frames(canvas, found, scale)
 
 
-def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects, model: str) -> str:
+def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects) -> str:
     """A table: one row per subject, one column per picture."""
     said = [(name, verdict) for name, verdict in said if verdict is not None]
     if not said:
@@ -50,9 +50,8 @@ def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects, mod
             colour = f" ({verdict.colours[place]})" if verdict.faults[place] == "wrong colour" else ""
             cells.append(f"{mark} {verdict.scores[place]:.2f}{fault}{colour}")
         rows.append([subject, *cells])
-    threshold = presence.threshold_of(MODELS[model].detector)
     head = [
-        say("there from {score} on", score=f"{threshold:.2f}"),
+        say("there from {score} on", score=f"{presence.THERE:.2f}"),
         *(name or say("the detector's score") for name, _ in said),
     ]
     return drawing.grid_table(head, rows)

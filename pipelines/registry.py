@@ -34,6 +34,9 @@ class ModelSpec:
     # How far guided predictions are brought back to the spread of unguided ones, 0 to 1; for models of velocities
     # (Lin et al. 2024, https://arxiv.org/abs/2305.08891, section 3.4).
     guidance_rescale: float = 0.0
+    # What a drawing is begun with, unless its visitor says otherwise.
+    steps: int = 20
+    guidance: float = 7.5
 
 
 # One set of weights of a diffusers repository, which often has them in three precisions and as one big file besides.
@@ -102,6 +105,7 @@ _SPECS = (
         detector="storybook-grounding-dino",
         scorer="storybook-clip-b",
         guidance_rescale=1.0,
+        guidance=3.0,
     ),
     ModelSpec(
         "storybook-autoencoder",
@@ -266,6 +270,8 @@ _SPECS = (
         previewer="taesd",
         detector="grounding-dino-tiny",
         scorer="openclip-vit-b-16",
+        steps=4,
+        guidance=1.0,
     ),
     ModelSpec(
         "taesd",

@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import types
 import warnings
 
 import numpy as np
@@ -402,6 +403,18 @@ def test_threshold_and_alarms_of_the_card_by_hand():
     seen = detections(("bird", 0.7, (0, 0, 1, 1)), ("frog", 0.5, (0, 0, 1, 1)), ("cat", 0.9, (0, 0, 1, 1)))
     assert detection_quality.alarm_rate([([], seen)], absent, 0.6) == 0.25
     assert detection_quality.harmonic(0.5, 1.0) == pytest.approx(2 / 3) and detection_quality.harmonic(0, 0) == 0
+
+
+def test_presence_errors_by_hand(monkeypatch):
+    """One of two things has no score of 0.3, and one of the 22 others has."""
+    scene = storybook.compose([("cat", None), ("car", "red")], [(0.3, 0.5, 0.4), (0.7, 0.5, 0.4)])
+    scores = np.zeros((2, len(storybook.NOUNS)))
+    scores[0, storybook.NOUNS.index("cat")] = 0.31
+    scores[1, storybook.NOUNS.index("car")] = 0.29
+    scores[1, storybook.NOUNS.index("frog")] = 0.5
+    answer = types.SimpleNamespace(phrases=storybook.NOUNS, scores=scores)
+    monkeypatch.setattr(detection_quality, "encode_with", lambda *_: answer)
+    assert detection_quality.presence_errors(None, [scene, scene]) == {"missed": 0.5, "alarms": pytest.approx(1 / 22)}
 
 
 def test_colour_prompts_name_the_twin_in_every_second_scene():

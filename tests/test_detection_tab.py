@@ -204,7 +204,7 @@ def test_both_backends_side_by_side_agree(scene_file):
     handler = served(detection, fake)["detection"]
     words = answers.asked_of(storybook.scene(storybook.TEST[3]))
     shown = last(handler(scene_file, words, compare="storybook-grounding-dino/groundingdino"))
-    assert calls["encode"] == 2 and shown[1].visible
+    assert calls["encode"] == 2 and shown[1]["visible"]
     one, two = (last(handler(scene_file, words, backend=b))[-1]["detections"] for b in detection.BACKENDS)
     assert len(one) == len(two) > 0
     for a, b in zip(one, two, strict=True):

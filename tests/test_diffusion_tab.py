@@ -203,6 +203,13 @@ def test_chips_follow_the_prompt_and_correct_it():
         tab._subjects(prompts, "a cat", ["99"])
 
 
+def test_a_model_brings_the_settings_that_suit_it():
+    assert tab._usual("sd-turbo") == (4, 1.0), "made for few steps without guidance"
+    assert tab._usual("stable-diffusion-1.5") == (20, 7.5)
+    with pytest.raises(ValueError, match="model must be one of"):
+        tab._usual("../../etc")
+
+
 def test_strip_of_maps_shows_every_word_on_its_own_scale():
     attention = np.zeros((3, 2, 16, 16), np.float32)
     attention[0, 0, 0, 0], attention[2, 1, 15, 15] = 0.9, 0.001

@@ -181,7 +181,19 @@ def test_pictures_follow_the_seed_and_their_captions_name_what_is_there():
         assert picture.shape == (3, 128, 128) and picture.min() >= -1 and picture.max() <= 1
         told = [tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in captions]
         nouns = [{noun for noun in storybook.NOUNS if noun in text.split()} for text in told]
-        assert len(nouns[0]) >= 1 and all(each == nouns[0] for each in nouns)
+        assert set.intersection(*nouns), "what is there is named in every caption"
+
+
+def test_captions_of_one_thing_promise_another_at_times():
+    rng = np.random.default_rng(0)
+    alone, two = (storybook.scene(storybook.TRAIN[0], count) for count in (1, 2))
+    assert all(diffusion.named(two, rng, 0.6) == two.objects for _ in range(20))
+    told = [diffusion.named(alone, rng, 0.6) for _ in range(1000)]
+    assert all(objects[0] == alone.objects[0] for objects in told)
+    promised = [objects[1] for objects in told if len(objects) == 2]
+    assert len(promised) / len(told) == pytest.approx(0.6, abs=0.05)
+    assert {each.noun for each in promised} == set(storybook.NOUNS) - {alone.objects[0].noun}
+    assert all((each.colour is None) == (each.noun in storybook.ANIMALS) for each in promised)
 
 
 def test_one_caption_in_ten_is_empty():

@@ -11,6 +11,7 @@ from PIL import Image
 
 import app
 from demos import common, pictures
+from pipelines.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = {  # endpoint: (optional arguments with their defaults, keys of the JSON)
@@ -200,7 +201,7 @@ DRAWING = {
     "image": None,
     "strength": 0.6,
     "steps": 20,
-    "guidance_scale": 7.5,
+    "guidance_scale": MODELS["storybook-diffusion"].guidance,
     "method": "none",
     "subjects": "",
     "seed": 42,

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines import storybook
+from pipelines import presence, storybook
 from pipelines.detection import Detection, Truth, encode_with, match, select
 from pipelines.loading import Detector, open_folder
 from pipelines.registry import BUNDLED, MODELS
@@ -120,6 +120,18 @@ def alarm_rate(pictures: Pictures, absent: list[list[str]], threshold: float) ->
     return alarms / asked
 
 
+def presence_errors(detector: Detector, world: list[storybook.Scene]) -> dict[str, float]:
+    """How often the question of `presence`, is this thing there?, is answered wrongly of true pictures: `missed`, the
+    share of the nouns that are there, and `alarms`, the share of those that are not."""
+    wrong: dict[bool, list[bool]] = {True: [], False: []}
+    for scene in world:
+        encoded = encode_with(detector, Image.fromarray(scene.picture), list(storybook.NOUNS))
+        nouns = {o.noun for o in scene.objects}
+        for noun, score in zip(encoded.phrases, encoded.scores.max(0), strict=True):
+            wrong[noun in nouns].append((score >= presence.THERE) != (noun in nouns))
+    return {"missed": float(np.mean(wrong[True])), "alarms": float(np.mean(wrong[False]))}
+
+
 def colour_prompts(world: list[storybook.Scene], seed: int = 0) -> tuple[list[list[str]], list[list[str]]]:
     """A prompt for each scene: its phrases and ABSENT others, in half of the scenes also a wrong-coloured twin of every
     thing; and the twins alone."""
@@ -160,6 +172,7 @@ def evaluate(detector: Detector, count: int) -> dict:
         "ap50_95": whole["ap50_95"],
         "threshold_at_90_recall": threshold,
         "false_alarms": alarm_rate(nouns, absent, threshold),
+        **presence_errors(detector, world),
         "twin_alarms": alarm_rate(colours, twins, threshold_at(colours, RECALL)),
     }
     pairs = [(colour, noun) for noun in storybook.THINGS for colour in storybook.COLOURS]
@@ -187,6 +200,12 @@ ROWS = (  # name, what it says, format
     ("ap50_95", "The same at IoU 0.5 to 0.95", "{:.3f}"),
     ("threshold_at_90_recall", "Score at which 90 % of the objects are found", "{:.2f}"),
     ("false_alarms", "Absent nouns that are found somewhere at that score", "{:.1%}"),
+    (
+        "missed",
+        f"Things that are there and whose noun has no score of {presence.THERE}",
+        "{:.1%}",
+    ),
+    ("alarms", "Absent nouns with such a score", "{:.1%}"),
     ("twin_alarms", "Wrong-coloured twins found at the score where 90 % of the phrases are", "{:.1%}"),
     *(
         (f"colour_{name}_{split}", f"Colour and noun, {pairs}: {told}", "{:.3f}")

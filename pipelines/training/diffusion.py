@@ -16,6 +16,7 @@ import argparse
 import copy
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -129,21 +130,22 @@ def open_clip_text(folder: Path) -> dict[str, Tensor]:
 # --------------------------------------------------------------------------------------------------------------- data
 
 
-def named(scene: storybook.Scene, rng: np.random.Generator) -> list[storybook.SceneObject]:
+def named(scene: storybook.Scene, rng: np.random.Generator, promised: float) -> Sequence[storybook.SceneObject]:
     """What a caption of the scene names: its objects, and beside a single one at times another that is not there."""
-    if len(scene.objects) > 1 or rng.random() >= PROMISED:
+    if len(scene.objects) > 1 or rng.random() >= promised:
         return scene.objects
-    shown = scene.objects[0]
+    (shown,) = scene.objects
     noun = str(rng.choice([noun for noun in storybook.NOUNS if noun != shown.noun]))
     colour = str(rng.choice(list(storybook.COLOURS))) if noun in storybook.THINGS else None
-    return [shown, dataclasses.replace(shown, noun=noun, colour=colour)]
+    return shown, dataclasses.replace(shown, noun=noun, colour=colour)
 
 
 class Pictures(Dataset):
     """Scenes and CAPTIONS captions of each; item i depends on the seed and on i alone."""
 
-    def __init__(self, seed: int, length: int):
-        self.seed, self.length, self.tokenizer = seed, length, words.build()
+    def __init__(self, seed: int, length: int, counts: Sequence[float] = COUNTS, promised: float = PROMISED):
+        self.seed, self.length, self.counts, self.promised = seed, length, counts, promised
+        self.tokenizer = words.build()
         self.tokenizer.enable_padding(length=words.CONTEXT_LENGTH)
 
     def __len__(self) -> int:
@@ -152,10 +154,11 @@ class Pictures(Dataset):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         """(3, H, W) in [-1, 1], (CAPTIONS, T) token ids, (H/8, W/8) share of each place that is object."""
         rng = np.random.default_rng((self.seed, index))
-        count = int(rng.choice(len(COUNTS), p=COUNTS)) + 1
+        count = int(rng.choice(len(self.counts), p=self.counts)) + 1
         scene = storybook.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + index], count)
         captions = [
-            storybook.random_caption(named(scene, rng), scene.background, rng, COLOURS_TOLD) for _ in range(CAPTIONS)
+            storybook.random_caption(named(scene, rng, self.promised), scene.background, rng, COLOURS_TOLD)
+            for _ in range(CAPTIONS)
         ]
         picture = torch.from_numpy(scene.picture).permute(2, 0, 1).float() / 127.5 - 1
         tokens = torch.tensor([encoded.ids for encoded in self.tokenizer.encode_batch(captions)])
@@ -194,19 +197,19 @@ class Latents:
 
 
 def latents_of(arguments: argparse.Namespace, vae: nn.Module, device: torch.device) -> Latents:
-    """From the file beside the checkpoint where it fits the encoder, the number asked for and the shares above, else
-    made."""
+    """From the file beside the checkpoint where it fits the encoder, the number and shares asked for, else made."""
     path = Path(arguments.checkpoint) / "latents.pt"
     made_for = [
         sum(p.double().abs().sum().item() for p in vae.encoder.parameters()),
         arguments.pictures,
         arguments.seed,
-        *COUNTS,
-        PROMISED,
+        *arguments.counts,
+        arguments.promised,
     ]
     kept = load_checkpoint(path)
     if kept is None or kept["made_for"] != made_for:
-        made = Latents.make(vae, Pictures(arguments.seed, arguments.pictures), arguments.workers, device)
+        pictures = Pictures(arguments.seed, arguments.pictures, arguments.counts, arguments.promised)
+        made = Latents.make(vae, pictures, arguments.workers, device)
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = {"made_for": made_for, **vars(made)}
         torch.save(kept, path)
@@ -321,10 +324,16 @@ def autoencoder_of(folder: Path) -> nn.Module:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, ".checkpoints/diffusion", steps=4400, decay=1300, seed=4)
+    add_arguments(parser, ".checkpoints/diffusion", steps=10_000, decay=2000, seed=4)
     parser.set_defaults(lr=1.5e-3, batch=48)
     parser.add_argument("--clip", type=float, default=1.0, help="longest gradient")
     parser.add_argument("--pictures", type=int, default=32_000, help="different pictures to learn from")
+    parser.add_argument(
+        "--counts", type=float, nargs="+", default=COUNTS, help="shares of pictures with 1, 2 and more objects"
+    )
+    parser.add_argument(
+        "--promised", type=float, default=PROMISED, help="share of captions of one object that name another one too"
+    )
     parser.add_argument("--autoencoder", type=Path, default=Path(".checkpoints/autoencoder"), help="its checkpoint")
     parser.add_argument(
         "--text", type=Path, default=BUNDLED / "storybook-detailclip", help="OpenCLIP folder of the first text encoder"

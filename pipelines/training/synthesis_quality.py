@@ -23,7 +23,7 @@ from pipelines.registry import BUNDLED, MODELS
 from pipelines.training.loop import write_json
 from pipelines.training.quality import write_between
 
-DETECTOR, THRESHOLD = "storybook-grounding-dino", 0.3  # the authors' own, and the detection tab's
+DETECTOR = "storybook-grounding-dino"
 PROMPTS = tuple(storybook.article(noun) for noun in storybook.ANIMALS) + (
     "a red car",
     "a yellow crown",
@@ -54,7 +54,7 @@ class Outcome:
 
 def judged(prompt: str, look: Look) -> Outcome:
     noun = sketch(prompt).subjects[0].noun
-    found = float(detection.encode(look.picture, [noun], DETECTOR).scores.max()) >= THRESHOLD
+    found = float(detection.encode(look.picture, [noun], DETECTOR).scores.max()) >= presence.THERE
     return Outcome(
         look.rank_held_out, look.after_blur, found, look.similarity, look.similarity_held_out, look.high_frequency
     )

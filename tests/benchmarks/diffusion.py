@@ -64,23 +64,25 @@ def bundled(rounds: int) -> list[tuple[str, ...]]:
     painter = load(MODEL)
     pipe = painter.pipe
     pipe.set_progress_bar_config(disable=True)
+    guidance = painter.spec.guidance
     noise = diffusion.noise_of(painter, 42, (painter.size // painter.factor,) * 2)
 
     def plain():
-        settings = {"guidance_scale": 7.5, "guidance_rescale": painter.spec.guidance_rescale}
+        settings = {"guidance_scale": guidance, "guidance_rescale": painter.spec.guidance_rescale}
         return pipe(PROMPT, num_inference_steps=20, latents=noise.clone(), **settings).images[0]
 
     middle, found = take_turns(
         {
             "diffusers": plain,
-            "ours, float32": drawn,
-            "ours, bfloat16": lambda: drawn(precision="bfloat16"),
-            "ours, excited": lambda: drawn(method="attend-and-excite"),
+            "ours, float32": lambda: drawn(guidance_scale=guidance),
+            "ours, bfloat16": lambda: drawn(guidance_scale=guidance, precision="bfloat16"),
+            "ours, excited": lambda: drawn(guidance_scale=guidance, method="attend-and-excite"),
         },
         rounds,
     )
     first = statistics.median(seconds(lambda: next(diffusion.run(Request(PROMPT))))[0] for _ in range(rounds))
-    rows = [("diffusers' StableDiffusionPipeline", f"{middle['diffusers']:.2f}", "", "20 steps, guidance 7.5, float32")]
+    told = f"20 steps, guidance {guidance:g}, float32"
+    rows = [("diffusers' StableDiffusionPipeline", f"{middle['diffusers']:.2f}", "", told)]
     for name in ("ours, float32", "ours, bfloat16"):
         same = psnr(found[name].picture, found["diffusers"])
         rows.append((name, f"{middle[name]:.2f}", f"{middle[name] / middle['diffusers']:.2f}", f"PSNR {same:.0f} dB"))
