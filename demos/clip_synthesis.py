@@ -269,7 +269,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
 
         save.click(light(exported), [kept, result], files, **quick)
         with below:
-            common.stop_button(TAB, ran, opening, went_on, all_of_them, two_of_them, again, changed)
+            common.stop_button(TAB, ran, opening, went_on, all_of_them, two_of_them, again, changed, status=status)
     return main, inputs, outputs
 
 

@@ -417,10 +417,12 @@ def model_menu(tab: str, names: Sequence[str]) -> ModelMenu:
     return ModelMenu(menu, fetched)
 
 
-def stop_button(tab: str, *running: Dependency) -> None:
-    """A button that ends what the tab has under way."""
+def stop_button(tab: str, *running: Dependency, status: gr.Markdown | None = None) -> None:
+    """A button that ends what the tab has under way, and says so in place of the last step in `status`."""
     stop = gr.Button(t("Stop"), elem_id=f"{tab}-stop", variant="stop", size="sm")
-    stop.click(None, None, None, cancels=list(running), api_visibility="private")
+    told = (lambda: say("Stopped.")) if status is not None else None
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    stop.click(told, None, status, cancels=list(running), **quiet)
 
 
 def when_open(box: gr.Accordion, function: Callable, inputs: list, output, *changes: Callable) -> list[Dependency]:

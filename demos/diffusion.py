@@ -359,7 +359,7 @@ def build(
         export.click(light(exported), [kept, result], files, **quick)
         opened.upload(light(reopened), opened, outputs, **quick)
         with below:
-            common.stop_button(TAB, drew, opening, counted, again, changed)
+            common.stop_button(TAB, drew, opening, counted, again, changed, status=status)
     return main, inputs, outputs
 
 
