@@ -87,18 +87,22 @@ def colours_of(wanted: Sequence[Wanted]) -> list[str]:
     return [f"{colour} {noun}" for noun in nouns for colour in storybook.COLOURS]
 
 
-def examine(
-    wanted: Sequence[Wanted], detector: str, ask: Callable[[list[str]], Answer], threshold: float = THERE
-) -> Verdict:
-    """Ask both questions and judge.
+def answers(
+    wanted: Sequence[Wanted], detector: str, ask: Callable[[list[str]], Answer]
+) -> tuple[Answer, Answer | None]:
+    """What the detector says to both questions, to the second only where a colour matters.
 
     Args:
         detector: its name, which says what to ask.
         ask: what the detector says of the picture to these phrases.
     """
     colours = colours_of(wanted)
-    things = ask(things_of(wanted, detector))
-    return judge(wanted, things, ask(colours) if colours else None, threshold)
+    return ask(things_of(wanted, detector)), ask(colours) if colours else None
+
+
+def examine(wanted: Sequence[Wanted], detector: str, ask: Callable[[list[str]], Answer]) -> Verdict:
+    """Ask both questions, as `answers` does, and judge from THERE on."""
+    return judge(wanted, *answers(wanted, detector, ask), THERE)
 
 
 def judge(wanted: Sequence[Wanted], things: Answer, colouring: Answer | None, threshold: float) -> Verdict:

@@ -9,6 +9,7 @@ from pipelines import storybook
 from pipelines.presence import (
     THERE,
     Wanted,
+    answers,
     colours_of,
     examine,
     judge,
@@ -88,7 +89,7 @@ def test_questions_are_those_by_which_the_errors_were_measured():
 
     said = examine([CAT, CAR], HUB, ask)
     assert asked == [["cat", "car"], colours_of([CAR])] and said.all_present and said.colours == (None, "red")
-    assert not examine([CAT], "storybook-grounding-dino", ask, 0.32).all_present
+    assert not judge([CAT], *answers([CAT], HUB, ask), 0.32).all_present
 
 
 def test_a_colour_is_that_of_the_box():

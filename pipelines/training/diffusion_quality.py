@@ -77,13 +77,9 @@ def judged(prompt: str, picture: Image.Image) -> tuple[presence.Verdict, presenc
     painter = load(NAME)
     detector = MODELS[NAME].detector
     wanted = [presence.wanted_of(s.noun, s.adjectives) for s in read_with(painter, prompt).subjects]
-
-    def ask(phrases: list[str]):
-        return detection.encode(picture, phrases, detector)
-
-    thresholds = (presence.THERE, presence.strict_threshold(detector))
-    usual, strict = (presence.examine(wanted, detector, ask, threshold) for threshold in thresholds)
-    return usual, strict
+    said = presence.answers(wanted, detector, lambda phrases: detection.encode(picture, phrases, detector))
+    strict = presence.strict_threshold(detector)
+    return presence.judge(wanted, *said, presence.THERE), presence.judge(wanted, *said, strict)
 
 
 def outcomes(work: tuple[list[tuple[str, int]], str, str]) -> list[Outcome]:
