@@ -288,6 +288,7 @@ def _grounding_dino(spec: ModelSpec, folder: Path) -> Detector:
     module = AutoModelForZeroShotObjectDetection.from_pretrained(
         folder, use_safetensors=True, local_files_only=True, dtype=torch.float32
     )
+    mend_word_positions(module)
     processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return Detector(
@@ -297,6 +298,27 @@ def _grounding_dino(spec: ModelSpec, folder: Path) -> Detector:
         tokenizer,
         _closed_vocabulary(tokenizer),
     )
+
+
+def mend_word_positions(module: nn.Module) -> None:
+    """Let a GroundingDino or MMGroundingDino count words from the beginning of their phrase, as the authors' code does.
+
+    transformers before 5.23, of which 5.20 is the last for Python 3.10, counts the full stop of a phrase as its first
+    word and rounds the sines of the positions to whole numbers. Newer versions compute the same with this.
+    """
+    module.model.text_backbone.register_forward_pre_hook(_count_for_text)
+    for layer in module.model.encoder.layers:
+        layer.register_forward_pre_hook(_count_for_fusion, with_kwargs=True)
+
+
+def _count_for_text(_: nn.Module, given: tuple) -> tuple:
+    ids, together, types, _ = given  # (B, 1, T, T), True where two words are of one phrase
+    return ids, together, types, together[:, 0].tril(-1).sum(-1)
+
+
+def _count_for_fusion(_: nn.Module, given: tuple, named: dict) -> tuple[tuple, dict]:
+    apart = named["text_self_attention_masks"]  # (B, T, T)
+    return given, named | {"text_position_ids": (~apart).tril(-1).sum(-1).float()}
 
 
 def _stable_diffusion(spec: ModelSpec, folder: Path) -> Painter:

@@ -50,7 +50,7 @@ def test_small_models_answer_the_same(build, size, rows, monkeypatch):
     theirs, ours = (model(pixel_values=pixels, input_ids=ids) for model in (module, faster(module)))
     torch.testing.assert_close(ours.logits, theirs.logits, atol=1e-3, rtol=0)
     torch.testing.assert_close(ours.pred_boxes, theirs.pred_boxes, atol=1e-3, rtol=0)
-    assert theirs.pred_boxes.std(1).min() > 0.01, "all boxes alike would prove nothing"
+    assert theirs.pred_boxes[..., :2].std(1).min() > 0.01, "all boxes alike would prove nothing"
 
 
 def test_the_model_itself_stays_as_it_was():

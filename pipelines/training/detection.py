@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from pipelines import storybook
+from pipelines.loading import mend_word_positions
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
     AdamW,
@@ -92,6 +93,7 @@ def build(model: dict = MODEL, vision: dict = VISION, text: dict = TEXT) -> nn.M
 
     config = GroundingDinoConfig(backbone_config=SwinConfig(**vision), text_config=BertConfig(**text), **model)
     detector = GroundingDinoForObjectDetection(config)
+    mend_word_positions(detector)
     inner, width = detector.model, config.d_model
     direction = F.normalize(torch.randn(width), dim=0)
     with torch.no_grad():
