@@ -12,6 +12,7 @@ SHARED = {"registry", "hub", "loading", "vision", "painting", "interpolation", "
 SHARED |= {
     "groundingdino_backend",
     "fast_grounding_dino",
+    "fast_unet",
     "attend_excite",
     "prompts",
     "recording",

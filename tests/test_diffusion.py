@@ -43,7 +43,7 @@ def answer(painter: Painter) -> torch.Tensor:
     dice = torch.Generator().manual_seed(1)
     latents, states = torch.randn(1, 4, 16, 16, generator=dice), torch.randn(1, 24, 32, generator=dice)
     with torch.inference_mode():
-        return painter.pipe.unet(latents, 500, encoder_hidden_states=states).sample
+        return painter.unet()(latents, 500, encoder_hidden_states=states).sample
 
 
 class Counted:
@@ -83,7 +83,8 @@ def test_same_latents_as_diffusers(painter, sampler, guidance):
         PROMPT, num_inference_steps=STEPS, guidance_scale=guidance, latents=noise, output_type="latent"
     ).images[0]
     ours = drawn(seed=7, sampler=sampler, guidance_scale=guidance).latents
-    assert np.abs(ours - theirs.numpy()).max() < 1e-4
+    scale = np.abs(theirs.numpy()).max()  # random weights draw numbers up to 30
+    assert np.abs(ours - theirs.numpy()).max() < 1e-5 * max(10, scale)
 
 
 def test_guidance_is_rescaled_as_in_diffusers(painter, monkeypatch):
@@ -132,7 +133,7 @@ def test_same_excited_latents_as_the_authors_loop(painter, refine):
 
 def test_fewer_passes_than_the_authors_loop(painter):
     """No layer after the last that is listened to, and no extra pass once updating is over."""
-    with Counted(painter.pipe.unet) as count:
+    with Counted(painter.unet()) as count:
         result = drawn(method="attend-and-excite")
     tries = sum(step.excited.tries for step in result.steps if step.excited)
     assert tries > 0, "random weights must need refinement"
@@ -170,7 +171,7 @@ def test_the_sampler_lands_on_the_last_prediction(painter):
 
 def test_attention_is_shared_by_all_tokens(painter):
     result = drawn()
-    with watching(painter.pipe.unet, SIZE) as attention:
+    with watching(painter.unet(), SIZE) as attention:
         answer(painter)
         maps = attention.mean()
     assert maps.shape == (1, 16, 16, 24) and torch.allclose(maps.sum(-1), torch.ones(1, 16, 16), atol=1e-5)
@@ -218,7 +219,7 @@ def test_a_picture_that_is_not_square_loses_its_margins_only(painter):
 
 
 def test_processors_and_answers_are_back_after_everything(painter):
-    unet, before = painter.pipe.unet, answer(painter)
+    unet, before = painter.unet(), answer(painter)
     processors = dict(unet.attn_processors)
 
     def same() -> bool:
@@ -255,7 +256,7 @@ def test_stop_ends_within_one_pass_even_while_refining(painter):
         calls.append(None)
         return len(calls) > 12
 
-    with Counted(painter.pipe.unet) as count, pytest.raises(Stopped):
+    with Counted(painter.unet()) as count, pytest.raises(Stopped):
         list(diffusion.run(Request(PROMPT, steps=STEPS, method="attend-and-excite"), previews=False, stop=stop))
     assert len(calls) == 13 and count.entered <= 12, "the first yes ends it"
 
@@ -264,7 +265,7 @@ def test_stop_ends_within_one_pass_even_while_refining(painter):
 
 
 def test_layers_are_found_by_the_size_of_their_maps(painter):
-    layers = cross_attention(painter.pipe.unet, SIZE)
+    layers = cross_attention(painter.unet(), SIZE)
     assert {size: len(names) for size, names in layers.items()} == {(16, 16): 3, (8, 8): 4}
     assert all(name.endswith("attn2.processor") for names in layers.values() for name in names)
 
@@ -331,7 +332,7 @@ def test_nudges_raise_the_weakest_subject(painter):
     ],
 )
 def test_bad_requests_say_what_is_wrong_before_anything_runs(painter, settings, message):
-    with Counted(painter.pipe.unet) as count, pytest.raises(ValueError, match=message):
+    with Counted(painter.unet()) as count, pytest.raises(ValueError, match=message):
         list(diffusion.run(Request(**{"prompt": PROMPT, "steps": 2, **settings})))
     assert count.entered == 0
 
@@ -368,5 +369,5 @@ def test_nudges_are_the_same_whatever_the_sampler_computes_in(painter, sampler):
 def test_excite_leaves_no_gradient_behind(painter):
     result = drawn(method="attend-and-excite")
     assert isinstance(result.latents, np.ndarray)
-    assert all(parameter.grad is None for parameter in painter.pipe.unet.parameters())
+    assert all(parameter.grad is None for parameter in painter.unet().parameters())
     assert attend_excite.MOST_TRIES == 20
