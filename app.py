@@ -10,11 +10,11 @@ import threading
 import demos  # noqa: F401  # isort: skip (before gradio, whose import it prepares)
 import gradio as gr
 
-from demos import clip_synthesis, detection, reconstruction, self_distillation, token_removal
+from demos import clip_synthesis, detection, diffusion, reconstruction, self_distillation, token_removal
 from demos.common import COMPUTE, MODELS, t, warm
 from demos.serving import launch_settings
 
-TABS = [self_distillation, token_removal, reconstruction, detection, clip_synthesis]
+TABS = [self_distillation, token_removal, reconstruction, detection, diffusion, clip_synthesis]
 
 
 def build() -> gr.Blocks:

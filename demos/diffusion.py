@@ -19,7 +19,7 @@ EXAMPLES = ("a cat and a frog", "a bear and a turtle", "a lion with a crown", "a
 EXAMPLES += ("a green bowl and a red car", "an elephant", "a blue balloon at night")
 FIRST_SUBJECTS = ["1", "4"]  # places of "cat" and "frog": nothing is imported before the page is up
 METHODS = {"none": "plain", "attend-and-excite": "Attend-and-Excite"}
-SAMPLERS = {"ddim": "DDIM", "euler": "Euler", "dpm++": "DPM++ 2M"}
+SAMPLERS = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "dpm++": "DPM++ 2M"}
 MOST_STEPS, MOST_SEEDS, MOST_GUIDANCE, MOST_SCALE = 100, 16, 30, 100
 MOST_TEXT = 2000
 USUAL = MODELS["storybook-diffusion"]  # a visitor's first model, and what it is usually asked for
@@ -111,8 +111,9 @@ def build(
                     )
                     sampler = common.Radio(
                         [(text, name) for name, text in SAMPLERS.items()],
-                        value="ddim",
+                        value=USUAL.sampler,
                         label=t("Sampler"),
+                        info=t("DDPM adds fresh noise in every step"),
                         elem_id=f"{TAB}-sampler",
                     )
                     scale = common.Slider(
@@ -195,7 +196,7 @@ def build(
             subjects="",
             seed=42,
             model=USUAL.name,
-            sampler="ddim",
+            sampler=USUAL.sampler,
             scale=20,
             refine=True,
         ):
@@ -311,7 +312,7 @@ def build(
         chips.input(light(lambda text, places: _subjects(prompts, text, places)), [prompt, chips], subjects, **quick)
         exampled = example.input(light(_example), example, [prompt, chips, subjects], **quick)
         again = exampled.success(main, inputs, outputs, **private, **shown)
-        settled = menu.fetched.success(light(_usual), model, [steps, guidance], **quick)
+        settled = menu.fetched.success(light(_usual), model, [steps, guidance, sampler], **quick)
         changed = settled.success(main, inputs, outputs, **private, **shown)
         scene.click(
             light(lambda: pictures.scene_picture({"text": "a cat and a red car on grass", "seed": 0})[0]),
@@ -380,10 +381,10 @@ def _spread(count: int, most: int) -> list[int]:
 # ----------------------------------------------------------------------------------------------------- words as chips
 
 
-def _usual(name: object) -> tuple[int, float]:
-    """Steps and guidance that suit this model."""
+def _usual(name: object) -> tuple[int, float, str]:
+    """Steps, guidance and sampler that suit this model."""
     spec = MODELS[common.choice(say("The model"), name, common.model_names("stable_diffusion"))]
-    return spec.steps, spec.guidance
+    return spec.steps, spec.guidance, spec.sampler
 
 
 def _chosen(text: object) -> tuple:

@@ -24,9 +24,17 @@ from pipelines.loading import Painter, load
 from pipelines.prompts import Prompt, chosen_subjects, read_with
 
 Method = Literal["none", "attend-and-excite"]
-Sampler = Literal["ddim", "euler", "dpm++"]
+Sampler = Literal["ddpm", "ddim", "euler", "dpm++"]
 Precision = Literal["float32", "bfloat16"]
-SAMPLERS = {"ddim": "DDIMScheduler", "euler": "EulerDiscreteScheduler", "dpm++": "DPMSolverMultistepScheduler"}
+SAMPLERS = {  # of diffusers
+    "ddpm": "DDIMScheduler",
+    "ddim": "DDIMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "dpm++": "DPMSolverMultistepScheduler",
+}
+# How much fresh noise a step adds: as much as DDPM's (Ho et al. 2020, https://arxiv.org/abs/2006.11239), which is
+# eta = 1 in equation 16 of DDIM (Song et al. 2021, https://arxiv.org/abs/2010.02502). The others add none.
+ETA = {"ddpm": 1.0}
 METHODS = ("none", "attend-and-excite")
 
 
@@ -102,10 +110,17 @@ def states_of(painter: Painter, texts: Sequence[str]) -> Tensor:
     return pipe.text_encoder(ids.to(painter.device)).last_hidden_state.float()
 
 
-def noise_of(painter: Painter, seed: int, size: tuple[int, int]) -> Tensor:
-    """(1, C, rows, columns), drawn on the CPU: the same on every computer."""
+def noises(painter: Painter, seed: int, size: tuple[int, int]) -> Iterator[Tensor]:
+    """(1, C, rows, columns) again and again, drawn on the CPU: the same on every computer. A run begins with the
+    first, and a sampler that adds noise takes the others, one in a step."""
     dice = torch.Generator().manual_seed(seed)
-    return torch.randn((1, painter.pipe.unet.config.in_channels, *size), generator=dice)
+    while True:
+        yield torch.randn((1, painter.pipe.unet.config.in_channels, *size), generator=dice)
+
+
+def noise_of(painter: Painter, seed: int, size: tuple[int, int]) -> Tensor:
+    """The first of `noises`."""
+    return next(noises(painter, seed, size))
 
 
 @torch.inference_mode()
@@ -199,6 +214,8 @@ def denoise(
     schedule: Schedule | None = None,
     precision: Precision = "float32",
     stopped: Callable[[], None] = lambda: None,
+    eta: float = 0.0,
+    fresh: Sequence[Iterator[Tensor]] = (),
 ) -> Iterator[Moment]:
     """Draw B pictures at once, yielding after every step.
 
@@ -211,6 +228,8 @@ def denoise(
         subjects: of each picture the tokens of each subject, and
         schedule: to use Attend-and-Excite; None for plain sampling.
         stopped: called before every pass; raises to leave.
+        eta: of `ETA`; above 0 only with diffusers' DDIMScheduler, and with
+        fresh: of each picture the noise for every step.
     """
     unet = painter.unet(precision)
     dtype, kind = unet.dtype, painter.pipe.scheduler.config.prediction_type
@@ -235,7 +254,7 @@ def denoise(
             latents = given / sampler.scale_model_input(torch.ones((), device=given.device), t)
         with torch.inference_mode():
             attention.maps.clear()
-            pair = given if negative is None else torch.cat([given, given])
+            pair = given if negative is None or unet.looks_once else torch.cat([given, given])
             pair = pair.to(dtype, memory_format=torch.channels_last)
             predicted = unet(pair, t, encoder_hidden_states=both).sample.float()
             maps = attention.mean()[-len(latents) :]
@@ -247,7 +266,8 @@ def denoise(
             conditional, e_c = _parts(wanted, given, a, kind)
             unconditional, e_u = _parts(without, given, a, kind)
             clean, _ = _parts(guided, given, a, kind)
-            latents = sampler.step(guided, t, latents).prev_sample
+            added = {"eta": eta, "variance_noise": torch.cat([next(n) for n in fresh]).to(latents)} if eta else {}
+            latents = sampler.step(guided, t, latents, **added).prev_sample
         latents = latents.clone()  # out of inference mode: the next step may want its gradient
         gap = (e_c - e_u).flatten(1).norm(dim=1)
         yield Moment(
@@ -311,6 +331,8 @@ def run(request: Request, previews: bool = True, stop: Callable[[], bool] = lamb
     sharpness = painter.spec.sharpness
     schedule = Schedule(len(times), request.scale, request.refine, sharpness) if exciting else None
     columns = [[0], *(word.tokens for word in prompt.words)]
+    fresh = noises(painter, request.seed, size)
+    next(fresh)  # it has begun with
     with watching(painter.unet(request.precision), size) as attention:
         moments = denoise(
             painter,
@@ -325,6 +347,8 @@ def run(request: Request, previews: bool = True, stop: Callable[[], bool] = lamb
             schedule,
             request.precision,
             stopped,
+            ETA.get(request.sampler, 0.0),
+            [fresh],
         )
         for moment in moments:
             now = time.perf_counter()

@@ -37,6 +37,7 @@ class ModelSpec:
     # What a drawing is begun with, unless its visitor says otherwise.
     steps: int = 20
     guidance: float = 7.5
+    sampler: str = "ddim"  # one of pipelines.diffusion.SAMPLERS
 
 
 # One set of weights of a diffusers repository, which often has them in three precisions and as one big file besides.
@@ -93,10 +94,10 @@ _SPECS = (
     ),
     ModelSpec(
         "storybook-diffusion",
-        "converted",
+        "bundled",
         "stable_diffusion",
         "storybook-diffusion",
-        "Storybook Diffusion, UNet 128 and 192 wide, latents of 16x16, at 128 px, made by pipelines.training.diffusion",
+        "Storybook Diffusion, UNet 128 and 192 wide, latents of 16x16, at 128 px",
         "Apache-2.0",
         26,
         "https://arxiv.org/abs/2112.10752",
@@ -104,8 +105,10 @@ _SPECS = (
         "unet/diffusion_pytorch_model.safetensors.index.json",
         detector="storybook-grounding-dino",
         scorer="storybook-clip-b",
+        sharpness=20.0,
         guidance_rescale=1.0,
         guidance=3.0,
+        sampler="ddpm",
     ),
     ModelSpec(
         "storybook-autoencoder",

@@ -25,6 +25,7 @@ def test_tabs_stand_in_teaching_order():
         "token_removal",
         "reconstruction",
         "detection",
+        "diffusion",
         "clip_synthesis",
     ]
 

@@ -204,8 +204,8 @@ def test_chips_follow_the_prompt_and_correct_it():
 
 
 def test_a_model_brings_the_settings_that_suit_it():
-    assert tab._usual("sd-turbo") == (4, 1.0), "made for few steps without guidance"
-    assert tab._usual("stable-diffusion-1.5") == (20, 7.5)
+    assert tab._usual("sd-turbo") == (4, 1.0, "ddim"), "made for few steps without guidance"
+    assert tab._usual("stable-diffusion-1.5") == (20, 7.5, "ddim")
     with pytest.raises(ValueError, match="model must be one of"):
         tab._usual("../../etc")
 

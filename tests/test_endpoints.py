@@ -9,7 +9,6 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-import app
 from demos import common, pictures
 from pipelines.registry import MODELS
 
@@ -209,12 +208,6 @@ DRAWING = {
 }
 
 
-drawing = pytest.mark.skipif(
-    not any(tab.TAB == "diffusion" for tab in app.TABS), reason="the tab is shown once its model is bundled"
-)
-
-
-@drawing
 def test_drawing_contract(client):
     """The prompt alone is enough; the picture comes first and the numbers last."""
     picture, *_, numbers = client.predict("a cat and a frog", api_name="/diffusion")
@@ -229,13 +222,11 @@ def test_drawing_contract(client):
     assert list(given)[: 1 + len(DRAWING)] == ["prompt", *DRAWING] and DRAWING.items() <= given.items()
 
 
-@drawing
 def test_drawing_begins_from_a_picture(client, scene_file):
     *_, numbers = client.predict("a cat", image=handle_file(scene_file), strength=0.5, steps=4, api_name="/diffusion")
     assert numbers["steps"] == 2
 
 
-@drawing
 @pytest.mark.parametrize(
     ("prompt", "settings", "told"),
     [

@@ -20,7 +20,8 @@ LARGE = {  # Stable Diffusion 2's kinds of parts: blocks without attention, line
 }
 OTHERS = {  # parts that Stable Diffusion does not have
     "scale and shift": {"resnet_time_scale_shift": "scale_shift"},
-    "blocks that resize": {"resnet_out_scale_factor": 2.0},
+    "a middle that is scaled": {"mid_block_scale_factor": 2.0},
+    "blocks that resize themselves": {"down_block_types": ("CrossAttnDownBlock2D", "ResnetDownsampleBlock2D")},
     "attention to words alone": {"only_cross_attention": True},
 }
 
@@ -48,6 +49,23 @@ def test_the_answer_is_the_same(settings, rows):
     theirs, ours = answer(module, words, rows), answer(faster(module), words, rows)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     assert theirs.std() > 0.1
+
+
+@pytest.mark.parametrize("settings", [tiny_diffusion.TINY, LARGE], ids=["Stable Diffusion 1", "Stable Diffusion 2"])
+def test_pixels_of_several_sets_of_words_are_looked_at_once(settings):
+    module, words, latents = unet(settings), noise(6, 7, 32), noise(2, 4, 16, 16)
+    view, rows = faster(module), []
+    view.conv_in.register_forward_hook(lambda layer, given, found: rows.append(len(found)))
+    assert view.looks_once
+    ours = view(latents, 500, encoder_hidden_states=words).sample
+    assert rows == [2]
+    theirs = module(torch.cat([latents] * 3), 500, encoder_hidden_states=words).sample
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_a_view_that_cannot_look_once_says_so(other):
+    assert not faster(unet(tiny_diffusion.TINY | other)).looks_once
 
 
 def test_other_words_are_not_answered_with_those_of_the_last_pass():

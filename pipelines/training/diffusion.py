@@ -324,7 +324,7 @@ def autoencoder_of(folder: Path) -> nn.Module:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, ".checkpoints/diffusion", steps=10_000, decay=2000, seed=4)
+    add_arguments(parser, ".checkpoints/diffusion", steps=9600, decay=2000, seed=4)
     parser.set_defaults(lr=1.5e-3, batch=48)
     parser.add_argument("--clip", type=float, default=1.0, help="longest gradient")
     parser.add_argument("--pictures", type=int, default=32_000, help="different pictures to learn from")

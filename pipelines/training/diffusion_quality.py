@@ -44,14 +44,18 @@ class Outcome:
     strict: presence.Verdict
 
 
-def draw(prompts: Sequence[str], seeds: Sequence[int], method: str, precision: str) -> list[Image.Image]:
-    """Pictures of prompts and seeds, drawn together."""
+def draw(
+    prompts: Sequence[str], seeds: Sequence[int], method: str, precision: str, name: str | None = None
+) -> list[Image.Image]:
+    """Pictures of prompts and seeds, drawn together, by the sampler of this name or else the model's usual one."""
     painter = load(NAME)
     read = [read_with(painter, prompt) for prompt in prompts]
     states = diffusion.states_of(painter, [*prompts, ""])
-    sampler = diffusion.sampler_of(painter, "ddim", painter.spec.steps)
+    name = name or painter.spec.sampler
+    sampler = diffusion.sampler_of(painter, name, painter.spec.steps)
     side = painter.size // painter.factor
-    latents = torch.cat([diffusion.noise_of(painter, seed, (side, side)) for seed in seeds]).to(painter.device)
+    noises = [diffusion.noises(painter, seed, (side, side)) for seed in seeds]
+    latents = torch.cat([next(noise) for noise in noises]).to(painter.device)
     schedule = Schedule(painter.spec.steps, sharpness=painter.spec.sharpness) if method == "attend-and-excite" else None
     subjects = [[subject.tokens for subject in prompt.subjects] for prompt in read]
     with watching(painter.unet(precision), (side, side)) as attention:
@@ -67,6 +71,8 @@ def draw(prompts: Sequence[str], seeds: Sequence[int], method: str, precision: s
             subjects,
             schedule,
             precision,
+            eta=diffusion.ETA.get(name, 0.0),
+            fresh=noises,
         ):
             drawn = moment.after
     return diffusion.decode(painter, drawn)
@@ -82,20 +88,26 @@ def judged(prompt: str, picture: Image.Image) -> tuple[presence.Verdict, presenc
     return presence.judge(wanted, *said, presence.THERE), presence.judge(wanted, *said, strict)
 
 
-def outcomes(work: tuple[list[tuple[str, int]], str, str]) -> list[Outcome]:
-    pairs, method, precision = work
+def outcomes(work: tuple[list[tuple[str, int]], str, str, str]) -> list[Outcome]:
+    pairs, method, precision, sampler = work
     torch.set_num_threads(1)
-    pictures = draw([prompt for prompt, _ in pairs], [seed for _, seed in pairs], method, precision)
+    pictures = draw([prompt for prompt, _ in pairs], [seed for _, seed in pairs], method, precision, sampler)
     return [
         Outcome(prompt, seed, method, *judged(prompt, picture))
         for (prompt, seed), picture in zip(pairs, pictures, strict=True)
     ]
 
 
-def measure(pairs: list[tuple[str, int]], processes: int, precision: str) -> list[Outcome]:
-    """Outcomes of every prompt and seed under both methods."""
+def measure(
+    pairs: list[tuple[str, int]],
+    processes: int,
+    precision: str,
+    methods: Sequence[str] = METHODS,
+    sampler: str | None = None,
+) -> list[Outcome]:
+    """Outcomes of every prompt and seed under all methods."""
     parts = [pairs[i : i + AT_ONCE] for i in range(0, len(pairs), AT_ONCE)]
-    work = [(part, method, precision) for part in parts for method in METHODS]
+    work = [(part, method, precision, sampler) for part in parts for method in methods]
     with ProcessPoolExecutor(processes) as pool:
         return [outcome for found in pool.map(outcomes, work) for outcome in found]
 
@@ -126,6 +138,11 @@ def summary(found: list[Outcome], which: str = "verdict") -> dict:
             "colour_right": sum(coloured) / len(coloured) if coloured else None,
         }
     return told
+
+
+def share(found: list[Outcome]) -> float:
+    """Of pictures that strictly show everything."""
+    return sum(outcome.strict.all_present for outcome in found) / len(found)
 
 
 def singles() -> list[tuple[str, int]]:
@@ -160,6 +177,7 @@ def card(quality: dict) -> str:
     detector = json.loads((BUNDLED / MODELS[MODELS[NAME].detector].source / "quality.json").read_text())
     before, after = (pairs["all"][method]["faults"] for method in METHODS)
     faults = ", ".join(f"{fault} {before.get(fault, 0)} → {after.get(fault, 0)}" for fault in presence.FAULTS)
+    samplers = ", ".join(f"{name.upper()} {share:.1%}" for name, share in quality["strict_by_sampler"].items())
     colours = " → ".join(f"{pairs['all'][method]['colour_right']:.1%}" for method in METHODS)
     return "\n".join(
         [
@@ -171,12 +189,14 @@ def card(quality: dict) -> str:
             row("one object, strictly", quality["strict"]["single"]),
             row("276 prompts, strictly", quality["strict"]["pairs"]),
             "",
-            f"{quality['steps']} DDIM steps, guidance {quality['guidance']:g}, {quality['precision']}; 95 % Wilson "
-            f"intervals. Judge: `{MODELS[NAME].detector}` from a score of {presence.THERE} on, where it misses "
-            f"{detector['missed']:.1%} of true objects and sees {detector['alarms']:.1%} of absent ones; strictly: "
-            f"from {detector['threshold_at_90_recall']:.3f} on, where it finds 90 % of true objects.",
+            f"{quality['steps']} {quality['sampler'].upper()} steps, guidance {quality['guidance']:g}, "
+            f"{quality['precision']}; 95 % Wilson intervals. Judge: `{MODELS[NAME].detector}` from a score of "
+            f"{presence.THERE} on, where it misses {detector['missed']:.1%} of true objects and sees "
+            f"{detector['alarms']:.1%} of absent ones; strictly: from {detector['threshold_at_90_recall']:.3f} on, "
+            "where it finds 90 % of true objects.",
             f"What is wrong with a picture, plain → excited, of {pairs['all'][METHODS[0]]['pictures']}: {faults}.",
             f"Coloured things that are there have the colour asked for: {colours}.",
+            f"One object, plain, strictly, by sampler: {samplers}.",
             f"Autoencoder: {quality['autoencoder_psnr']:.2f} dB on 1,000 never-seen scenes.",
         ]
     )
@@ -192,16 +212,23 @@ def main() -> None:
     begin = time.monotonic()
     single = measure(singles(), arguments.processes, arguments.precision)
     found = measure(couples(arguments.prompts), arguments.processes, arguments.precision)
+    usual = MODELS[NAME].sampler
+    plain = {
+        usual: [outcome for outcome in single if outcome.method == "none"],
+        "ddim": measure(singles(), arguments.processes, arguments.precision, ("none",), "ddim"),
+    }
     kinds = {"all": found}
     for outcome in found:
         kinds.setdefault(kind_of(outcome.prompt), []).append(outcome)
     quality = {
         "steps": MODELS[NAME].steps,
         "guidance": MODELS[NAME].guidance,
+        "sampler": usual,
         "precision": arguments.precision,
         "single": summary(single),
         "pairs": {name: summary(some) for name, some in kinds.items()},
         "strict": {"single": summary(single, "strict"), "pairs": summary(found, "strict")},
+        "strict_by_sampler": {name: share(some) for name, some in plain.items()},
         "autoencoder_psnr": autoencoder.quality(load(NAME).pipe.vae)["psnr"],
     }
     print(card(quality), f"\n{time.monotonic() - begin:.0f} s")

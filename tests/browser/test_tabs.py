@@ -31,7 +31,6 @@ SHOWN = {tab: (name, shown) for tab, (name, _, _, shown) in MAIN.items()} | {
     "clip_synthesis": ("6 · CLIP synthesis", "picture"),
 }
 SHOWN = {tab.TAB: SHOWN[tab.TAB] for tab in app.TABS}
-drawing = pytest.mark.skipif("diffusion" not in SHOWN, reason="the tab is shown once its model is bundled")
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -289,7 +288,6 @@ def test_boxes_drawn_by_hand_are_the_truth(watched):
     expect(watched.page.locator("#detection-table table").nth(1).locator("tr")).to_have_count(25)
 
 
-@drawing
 def test_prompt_drawn_scrubbed_and_excited(watched, connections_elsewhere):
     page = watched.page
     watched.open("diffusion")
@@ -332,7 +330,6 @@ def test_prompt_drawn_scrubbed_and_excited(watched, connections_elsewhere):
     assert watched.outside == [] and watched.errors == [] and connections_elsewhere == []
 
 
-@drawing
 def test_missing_objects_are_counted_and_the_count_can_be_stopped(watched):
     page = watched.page
     watched.open("diffusion")
@@ -355,7 +352,6 @@ def test_missing_objects_are_counted_and_the_count_can_be_stopped(watched):
     assert watched.errors == []
 
 
-@drawing
 def test_a_run_saved_here_opens_there(browser, watched, tmp_path):
     """Another server, which has no diffusion model at hand, shows the same film."""
     from demos.serving import launch_settings
