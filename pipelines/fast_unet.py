@@ -155,6 +155,7 @@ def _view(module: nn.Module) -> nn.Module:
     view, name = copy.copy(module), type(module).__name__
     if name in FORWARDS and _usual(module):
         view.forward = types.MethodType(FORWARDS[name], view)
+    if name == "Attention":
         view.kept = (None,)  # words, and what they offer
     view._modules = {name: child and _view(child) for name, child in module._modules.items()}
     return view

@@ -88,7 +88,7 @@ def judged(prompt: str, picture: Image.Image) -> tuple[presence.Verdict, presenc
     return presence.judge(wanted, *said, presence.THERE), presence.judge(wanted, *said, strict)
 
 
-def outcomes(work: tuple[list[tuple[str, int]], str, str, str]) -> list[Outcome]:
+def outcomes(work: tuple[list[tuple[str, int]], str, str, str | None]) -> list[Outcome]:
     pairs, method, precision, sampler = work
     torch.set_num_threads(1)
     pictures = draw([prompt for prompt, _ in pairs], [seed for _, seed in pairs], method, precision, sampler)
