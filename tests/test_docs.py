@@ -142,7 +142,7 @@ def test_what_goes_missing_was_counted_over_the_whole_prompt_set():
     alone, nudged = (figures["strict"]["single"][method] for method in ("none", "attend-and-excite"))
     assert plain["pictures"] == excited["pictures"] == 276 * 4 and alone["pictures"] == 240
     assert excited["present"] >= plain["present"] + 0.15 and excited["interval"][0] > plain["interval"][1]
-    assert alone["present"] >= 0.88 and nudged["present"] >= alone["present"] - 0.05
+    assert alone["present"] >= 0.9 and nudged["present"] >= alone["present"] - 0.05
     assert figures["autoencoder_psnr"] >= 28
     for told in (plain, excited):
         assert sum(told["faults"].values()) == told["pictures"] and 0 <= told["colour_right"] <= 1

@@ -108,11 +108,12 @@ def random_share_at(step: int, steps: int, share: float) -> float:
     return 1.0 if step < 0.05 * steps else share
 
 
-def train(arguments: argparse.Namespace, configuration: dict = STORYBOOK_MODEL) -> None:
+def train(
+    arguments: argparse.Namespace, configuration: dict = STORYBOOK_MODEL, settings: Settings = STORYBOOK_SETTINGS
+) -> None:
+    """Train until `arguments.steps`; configuration and settings are those of the storybook model."""
     seed_everything(arguments.seed)
-    settings = replace(
-        STORYBOOK_SETTINGS if arguments.model == "storybook" else Settings(), **ABLATIONS[arguments.ablate]
-    )
+    settings = replace(settings if arguments.model == "storybook" else Settings(), **ABLATIONS[arguments.ablate])
     model, tokenize = build(arguments.model, settings, configuration)
     if arguments.start:
         start_from(model, arguments.start)
