@@ -70,8 +70,9 @@ def ablation_table() -> str:
     ]
     note = say(
         "This project's own training: four runs of {steps} steps with the same seed and pictures, a smaller model (64 "
-        "patches) than the one above, measured on {scenes} never-seen scenes. One run each: differences of a point or "
-        "two mean nothing.",
+        "patches) than the one above, with the paper's decoder, which knows visible patches by their tokens alone and "
+        "has no interpolation to start from; measured on {scenes} never-seen scenes. One run each: differences of a "
+        "point or two mean nothing.",
         steps=found["steps"],
         scenes=f"{found['scenes']:,}",
     )

@@ -200,6 +200,15 @@ def test_ablation_is_shown_as_measured(tmp_path, monkeypatch):
     assert shown.count("21.5") == card.count("21.50") == 3
 
 
+def test_lessons_say_of_the_ablation_what_it_measured():
+    """Their sentences on the runs below them: what is left out costs no words; removal buys time, and painting."""
+    rows = {row["run"]: row for row in json.loads(lessons.ABLATION.read_text())["rows"]}
+    full, no_removal = rows["full"], rows["no-removal"]
+    assert all(abs(row[of] - full[of]) < 0.04 for row in rows.values() for of in ("naming", "retrieval"))
+    assert no_removal["images_per_second"] < 0.9 * full["images_per_second"]
+    assert no_removal["psnr"] < full["psnr"] - 3 and rows["no-reconstruction"]["psnr"] is None
+
+
 def test_requirements_say_why_they_have_an_upper_bound():
     for line in (ROOT / "requirements.txt").read_text().splitlines():
         if line and not line.startswith("#") and "<" in line.split("#")[0]:

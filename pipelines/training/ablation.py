@@ -2,8 +2,8 @@
 
     python -m pipelines.training.ablation --cpu
 
-Trains a small DetailCLIP with 16-pixel patches (64 tokens, so that four runs take less than an hour on two cores) and
-the paper's own decoder, which knows the visible patches by their tokens alone: whole, without distillation, without
+Trains a small DetailCLIP with 16-pixel patches (64 tokens, so that four runs take half an hour on two cores) and the
+paper's own decoder, which knows the visible patches by their tokens alone: whole, without distillation, without
 reconstruction, and without removal. Without removal the student sees every patch, and the two patch losses are taken
 over all of them. Writes `ablation.json` and the table of the card of the bundled model; the lessons show it, whatever
 it says.
@@ -66,7 +66,7 @@ def table(found: dict) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=260)
     parser.add_argument("--scenes", type=int, default=1000, help="never-seen scenes to measure on")
     parser.add_argument("--checkpoint", type=Path, default=Path(".checkpoints/ablation"))
     parser.add_argument("--cpu", action="store_true", help="do not use an accelerator")
