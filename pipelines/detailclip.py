@@ -10,6 +10,7 @@ Written from the method's description. Where this differs from it, the line says
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,7 @@ class Settings:
     weight_spread: float = 0.0  # not in the paper: see `spread`
     normalise_pixels: bool = False  # True: the paper's default target, each patch standardised by itself
     paint_on_fill: bool = False  # not in the paper: see `Surroundings`
+    retouch: Sequence[int] | None = None  # not in the paper: channels of `Retouch`; None to paint without
 
 
 # ----------------------------------------------------------------------------------------------- patches and removal
@@ -190,7 +192,13 @@ class DetailCLIP(nn.Module):
         self.clip = clip
         self.head = ProjectionHead(width, settings.head_hidden, settings.head_bottleneck, settings.prototypes)
         self.decoder = PixelDecoder(
-            width, self.grid, self.patch, settings.decoder_layers, settings.decoder_heads, settings.paint_on_fill
+            width,
+            self.grid,
+            self.patch,
+            settings.decoder_layers,
+            settings.decoder_heads,
+            settings.paint_on_fill,
+            settings.retouch,
         )
         self.teacher = copy.deepcopy(clip.visual).requires_grad_(False)
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
@@ -225,7 +233,10 @@ class DetailCLIP(nn.Module):
         """What a decoder with `paint_on_fill` paints without a single token: outlines go on, meaning is not known."""
         canvas, seen = self.canvas(pixels, kept)
         fill, near = patchify(canvas, self.patch), self.decoder.surroundings(canvas, seen)
-        return Decoded(near, fill + self.decoder.surroundings.to_pixels(near).float(), fill)
+        painted = fill + self.decoder.surroundings.to_pixels(near).float()
+        if self.decoder.retouch is not None:
+            painted = self.decoder.retouch(painted, canvas, seen, None)
+        return Decoded(near, painted, fill)
 
     # 3. The losses of one step.
 

@@ -249,9 +249,8 @@ def _closed_vocabulary(tokenizer: Callable | None) -> frozenset[str] | None:
 
 
 def load_detail(folder: Path, clip: nn.Module) -> DetailCLIP:
-    """Teacher, head and decoder from two safetensors files, around a student that OpenCLIP has opened."""
+    """Teacher, head and decoder from their safetensors files, around a student that OpenCLIP has opened."""
     from open_clip.transformer import QuickGELU
-    from safetensors.torch import load_file
 
     config = json.loads((folder / "detailclip_config.json").read_text())
     if config.pop("text_activation", "gelu") == "quick_gelu":  # OpenCLIP has one switch for both towers
@@ -259,12 +258,19 @@ def load_detail(folder: Path, clip: nn.Module) -> DetailCLIP:
             block.mlp.gelu = QuickGELU()
     settings = Settings(**config)
     detail = DetailCLIP(clip, settings)
-    state = load_file(folder / "detailclip.safetensors") | load_file(folder / "teacher.safetensors")
-    missing, unexpected = detail.load_state_dict(state, strict=False)
+    missing, unexpected = detail.load_state_dict(beside_student(folder), strict=False)
     wrong = unexpected + [name for name in missing if not name.startswith("clip.")]
     if wrong:
         raise ValueError(f"The weights in {folder} do not fit their configuration: {', '.join(wrong[:4])}.")
     return detail.to(device()).eval().requires_grad_(False)
+
+
+def beside_student(folder: Path) -> dict[str, Tensor]:
+    """The weights of a DetailCLIP beside its student: teacher, heads and decoder, `Retouch` where it has one."""
+    from safetensors.torch import load_file
+
+    files = [folder / "detailclip.safetensors", folder / "teacher.safetensors", *folder.glob("retouch*.safetensors")]
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
 
 
 def _transformers(spec: ModelSpec, folder: Path) -> Model:

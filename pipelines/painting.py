@@ -3,6 +3,7 @@ autoencoder (He et al. 2022, https://arxiv.org/abs/2111.06377).
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,8 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
 from pipelines.vision import Tokens, residual_block
+
+GROUPS = 8  # of channels that are normalised together, in `Retouch`
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
@@ -80,7 +83,16 @@ class Decoded:
 class PixelDecoder(nn.Module):
     """Kept tokens -> a token and the pixels of every patch, as in MAE: mask tokens appear only here."""
 
-    def __init__(self, width: int, grid: int, patch: int, layers: int, heads: int, on_fill: bool = False):
+    def __init__(
+        self,
+        width: int,
+        grid: int,
+        patch: int,
+        layers: int,
+        heads: int,
+        on_fill: bool = False,
+        retouch: Sequence[int] | None = None,
+    ):
         super().__init__()
         self.patch = patch
         self.embed = nn.Linear(width, width)
@@ -94,6 +106,7 @@ class PixelDecoder(nn.Module):
             self.surroundings = Surroundings(width, patch)
             nn.init.zeros_(self.to_pixels.weight)  # who knows nothing adds nothing to the fill
             nn.init.zeros_(self.to_pixels.bias)
+        self.retouch = Retouch(width, patch, retouch) if on_fill and retouch else None
 
     def forward(
         self, tokens: Tokens, kept: Tensor | None, fill: Tensor | None = None, seen: Tensor | None = None
@@ -117,7 +130,10 @@ class PixelDecoder(nn.Module):
         if near is None:
             return Decoded(x, painted, torch.zeros_like(painted))
         canvas = patchify(fill, self.patch)
-        return Decoded(x, canvas + painted + self.surroundings.to_pixels(near).float(), canvas)
+        painted = canvas + painted + self.surroundings.to_pixels(near).float()
+        if self.retouch is not None:
+            painted = self.retouch(painted, fill, seen, x)
+        return Decoded(x, painted, canvas)
 
 
 class Surroundings(nn.Module):
@@ -164,3 +180,61 @@ class Surroundings(nn.Module):
     def forward(self, fill: Tensor, seen: Tensor) -> Tensor:
         """(B, 3, H, W) filled pixels and (B, 1, H, W), 1 where they were seen -> (B, N, 4D)."""
         return self.read(*self.around(fill, seen))
+
+
+class Retouch(nn.Module):
+    """Go over the painted picture once more, seeing all of it: a small U-Net (Ronneberger et al. 2015,
+    https://arxiv.org/abs/1505.04597) on three grids, half a patch, a patch and two patches wide.
+
+    Differs from the paper. A patch and its neighbours, all that `Surroundings` sees, do not tell what a thing is; and a
+    linear layer on a token has to learn every outline once for each place in the patch, where a convolution learns it
+    once.
+    """
+
+    def __init__(self, width: int, patch: int, channels: Sequence[int]):
+        """`width` of the decoder's tokens; `channels` of the three grids, finest first, each a multiple of GROUPS."""
+        super().__init__()
+        fine, middle, coarse = channels
+        self.patch, self.cell = patch, patch // 2
+        self.look = nn.Conv2d(7 * self.cell**2, fine, 3, padding=1)
+        self.from_token = nn.Linear(width, middle, bias=False)
+        self.fine, self.fine_again = Residual(fine), Residual(fine)
+        self.middle, self.middle_again = Residual(middle), Residual(middle)
+        self.coarse = nn.Sequential(*[Residual(coarse) for _ in range(3)])
+        self.to_middle, self.to_coarse = nn.Conv2d(fine, middle, 2, stride=2), nn.Conv2d(middle, coarse, 2, stride=2)
+        self.from_coarse = nn.ConvTranspose2d(coarse, middle, 2, stride=2)
+        self.from_middle = nn.ConvTranspose2d(middle, fine, 2, stride=2)
+        self.norm, self.to_pixels = nn.GroupNorm(GROUPS, fine), nn.Conv2d(fine, 3 * self.cell**2, 1)
+        for layer in (self.from_token, self.to_pixels):
+            nn.init.zeros_(layer.weight)
+        nn.init.zeros_(self.to_pixels.bias)
+
+    def forward(self, painted: Tensor, fill: Tensor, seen: Tensor, tokens: Tensor | None) -> Tensor:
+        """Painted patches (B, N, p*p*3), the fill (B, 3, H, W), what of it was seen (B, 1, H, W) and the decoder's
+        tokens (B, N, D), None for none -> painted patches."""
+        picture = unpatchify(painted, self.patch)
+        x = F.pixel_unshuffle(torch.cat([picture, fill, seen], dim=1), self.cell)
+        fine = self.fine(self.look(x.contiguous(memory_format=torch.channels_last)))
+        middle = self.to_middle(fine)
+        if tokens is not None:
+            middle = middle + self.from_token(tokens).transpose(1, 2).unflatten(2, middle.shape[-2:])
+        middle = self.middle(middle)
+        coarse = self.coarse(self.to_coarse(middle))
+        middle = self.middle_again(middle + self.from_coarse(coarse))
+        fine = self.fine_again(fine + self.from_middle(middle))
+        better = F.pixel_shuffle(self.to_pixels(self.norm(fine)).float(), self.cell)
+        return painted + patchify(better, self.patch)
+
+
+class Residual(nn.Module):
+    """x + what two convolutions make of it; at first nothing."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm = nn.GroupNorm(GROUPS, channels)
+        self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.gelu(self.first(self.norm(x))))

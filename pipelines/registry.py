@@ -61,7 +61,7 @@ _SPECS = (
         "storybook-detailclip",
         "Storybook DetailCLIP, ViT 192 wide, 6 layers, patch 8 at 128 px, with teacher, head and decoder",
         "Apache-2.0",
-        22,
+        37,
         "https://arxiv.org/abs/2409.06809",
         STORYBOOK,
         "open_clip_model.safetensors",

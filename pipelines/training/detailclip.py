@@ -14,11 +14,13 @@ from pathlib import Path
 
 import open_clip
 import torch
+from huggingface_hub import save_torch_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipelines import storybook
 from pipelines.detailclip import DetailCLIP, Settings
+from pipelines.loading import beside_student
 from pipelines.painting import sincos_positions
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
@@ -65,8 +67,10 @@ STORYBOOK_SETTINGS = Settings(
     weight_rec=2.0,
     weight_spread=1.0,
     paint_on_fill=True,
+    retouch=(64, 192, 320),
 )
 BLUR_SHARE = 0.2
+RETOUCH = "decoder.retouch."  # how the names of its weights begin
 ABLATIONS = {
     "full": {},
     "no-distillation": {"weight_cls": 0.0, "weight_patch": 0.0, "weight_spread": 0.0},
@@ -145,10 +149,9 @@ def start_from(model: DetailCLIP, folder: Path) -> None:
     """Fill the model from an exported folder: a DetailCLIP whole, a plain CLIP as student and as teacher."""
     model.clip.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
     if (folder / "detailclip.safetensors").exists():
-        rest = {name: t for name, t in model.state_dict().items() if name.startswith("clip.")}
-        model.load_state_dict(
-            rest | load_file(folder / "detailclip.safetensors") | load_file(folder / "teacher.safetensors")
-        )
+        # The student is filled already, and not every folder has something to retouch with.
+        own = {name: t for name, t in model.state_dict().items() if name.startswith(("clip.", RETOUCH))}
+        model.load_state_dict(own | beside_student(folder))
     else:
         model.teacher.load_state_dict(model.clip.visual.state_dict())
 
@@ -165,12 +168,22 @@ def export_openclip(state: dict[str, Tensor], folder: Path, model: dict) -> None
 
 
 def save_rest(state: dict[str, Tensor], folder: Path) -> None:
-    """What a DetailCLIP has beside its student, in two files: the teacher, and head, decoder and centres."""
-    parts = {"teacher": {}, "detailclip": {}}
+    """What a DetailCLIP has beside its student, for `beside_student`: the teacher; head, decoder and centres; and what
+    it retouches with."""
+    parts = {"teacher": {}, "detailclip": {}, "retouch": {}}
     for name, tensor in state.items():
-        parts["teacher" if name.startswith("teacher.") else "detailclip"][name] = tensor.contiguous()
+        part = "teacher" if name.startswith("teacher.") else "retouch" if name.startswith(RETOUCH) else "detailclip"
+        parts[part][name] = tensor.contiguous()
+    retouch = parts.pop("retouch")
     for part, tensors in parts.items():
         save_file(tensors, folder / f"{part}.safetensors")
+    if retouch:
+        save_retouch(retouch, folder)
+
+
+def save_retouch(state: dict[str, Tensor], folder: Path) -> None:
+    """In files of at most 9 MB, and an index of what lies where."""
+    save_torch_state_dict(state, folder, filename_pattern="retouch{suffix}.safetensors", max_shard_size="9MB")
 
 
 def export(checkpoint: Path, folder: Path, configuration: dict = STORYBOOK_MODEL) -> None:

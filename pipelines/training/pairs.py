@@ -55,17 +55,25 @@ class Storybook(IterableDataset):
     """
 
     def __init__(
-        self, seed: int, size: int, views: int, smallest: float, start: int = 0, rank: int = 0, world: int = 1
+        self,
+        seed: int,
+        size: int,
+        views: int,
+        smallest: float,
+        start: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        lessons: bool = True,
     ):
         self.seed, self.size, self.views, self.smallest = seed, size, views, smallest
-        self.start, self.rank, self.world = start, rank, world
+        self.start, self.rank, self.world, self.lessons = start, rank, world, lessons
 
     def __iter__(self) -> Iterator[tuple[np.ndarray, str]]:
         worker = get_worker_info()
         offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         index = self.start + self.rank + offset * self.world
         while True:
-            lesson = index // LESSON % 2 == 1
+            lesson = self.lessons and index // LESSON % 2 == 1
             scene = storybook.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + index], count=1 if lesson else None)
             caption = storybook.article(scene.objects[0].noun) if lesson else scene.caption
             yield self.item(Image.fromarray(scene.picture), caption, index)

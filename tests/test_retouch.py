@@ -1,0 +1,146 @@
+"""What the decoder makes of its painting when it goes over it once more."""
+
+import argparse
+import copy
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import nn
+
+from pipelines import detailclip as d
+from pipelines.loading import load_detail
+from pipelines.painting import patchify, unpatchify
+from pipelines.training import detailclip, retouch
+from pipelines.training.loop import load_checkpoint
+
+PIXELS, KEPT = torch.randn(2, 3, 128, 128), torch.arange(0, 256, 2).repeat(2, 1)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> d.DetailCLIP:
+    """Nothing learnt, and nobody may change it."""
+    return detailclip.build("storybook", detailclip.STORYBOOK_SETTINGS)[0].requires_grad_(False)
+
+
+@pytest.fixture
+def busy(fresh) -> d.DetailCLIP:
+    """With weights that do something in every layer, and a decoder that paints."""
+    model = copy.deepcopy(fresh)
+    for module in model.decoder.retouch.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, std=0.05)
+    for layer in (model.decoder.to_pixels, model.decoder.surroundings.to_pixels):
+        nn.init.normal_(layer.weight, std=0.05)
+    return model
+
+
+def test_untrained_it_changes_nothing(fresh):
+    decoded = fresh.student(PIXELS, KEPT)[1]
+    torch.testing.assert_close(decoded.painted, decoded.fill)
+
+
+def test_it_adds_to_what_was_painted(busy):
+    after = busy.student(PIXELS, KEPT)[1]
+    layer, busy.decoder.retouch = busy.decoder.retouch, None
+    before = busy.student(PIXELS, KEPT)[1]
+    assert torch.equal(after.tokens, before.tokens) and not torch.allclose(after.painted, before.painted)
+    canvas, seen = busy.canvas(PIXELS, KEPT)
+    torch.testing.assert_close(layer(before.painted, canvas, seen, before.tokens), after.painted)
+
+
+def test_what_is_hidden_never_reaches_it(busy):
+    kept = torch.arange(128)[None]  # the upper half
+    pixels = PIXELS[:1].clone()
+    before = busy.student(pixels, kept)[1].painted, busy.paint_blindly(pixels, kept).painted
+    pixels[:, :, 64:] = 9.0
+    after = busy.student(pixels, kept)[1].painted, busy.paint_blindly(pixels, kept).painted
+    assert torch.equal(before[0], after[0]) and torch.equal(before[1], after[1])
+
+
+def test_it_sees_far_beyond_the_neighbours_of_a_patch(busy):
+    """A patch in the middle is painted otherwise when a visible pixel four patches away changes."""
+    pixels = PIXELS[:1].clone()
+    before = unpatchify(busy.paint_blindly(pixels, None).painted, 8)
+    pixels[:, :, 60, 28] += 5
+    after = unpatchify(busy.paint_blindly(pixels, None).painted, 8)
+    assert (after - before)[..., 56:64, 60:68].abs().max() > 1e-4
+
+
+def test_it_listens_to_tokens_once_it_has_learnt_to(busy):
+    patches, (canvas, seen), tokens = patchify(PIXELS, 8), busy.canvas(PIXELS, KEPT), torch.randn(2, 256, 192)
+    layer = busy.decoder.retouch
+    told, untold = (layer(patches, canvas, seen, given) for given in (tokens, None))
+    assert not torch.allclose(told, untold)
+    nn.init.zeros_(layer.from_token.weight)
+    torch.testing.assert_close(layer(patches, canvas, seen, tokens), untold)
+
+
+def test_other_patches_and_grids(fresh):
+    decoder = d.PixelDecoder(64, 6, 16, 1, 4, on_fill=True, retouch=(8, 16, 24))
+    pixels = torch.randn(1, 3, 96, 96)
+    out = decoder.retouch(patchify(pixels, 16), pixels, torch.ones(1, 1, 96, 96), torch.randn(1, 36, 64))
+    torch.testing.assert_close(out, patchify(pixels, 16))
+    assert d.PixelDecoder(64, 6, 16, 1, 4, retouch=(8, 16, 24)).retouch is None, "only on a fill"
+
+
+@pytest.mark.parametrize("turn", range(20))
+def test_what_is_concealed_in_turn(fresh, turn):
+    with torch.autocast("cpu", torch.bfloat16):
+        given, kept = retouch.conceal(fresh, PIXELS, turn, torch.Generator().manual_seed(0))
+    assert torch.equal(given, PIXELS) == (turn % 10 != 9)
+    if kept is not None:
+        share = {6: 0.25, 16: 0.75, 9: 0.75}.get(turn, 0.5)
+        assert kept.shape == (2, d.tokens_kept(16, share)) and not torch.equal(kept[0], kept[1])
+
+
+def test_error_is_of_hidden_patches_or_of_a_blurred_picture(fresh):
+    painted = patchify(PIXELS, 8)
+    painted[:, 1::2] += 2.0  # hidden
+    painted[:, 0::2] += 1.0
+    torch.testing.assert_close(retouch.error_of(painted, PIXELS, fresh, KEPT, False), torch.full((2,), 4.0))
+    torch.testing.assert_close(retouch.error_of(painted, PIXELS, fresh, None, True), torch.full((2,), 2.5))
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_it_learns_resumes_and_leaves_all_else_alone(tmp_path, tokens):
+    settings = replace(detailclip.STORYBOOK_SETTINGS, retouch=(16, 24, 32))
+    torch.manual_seed(3)
+    model, _ = detailclip.build("storybook", settings)
+    state = {"model": model.state_dict(), "step": 0, "records": [], "settings": asdict(settings)}
+    detailclip.write(state, tmp_path / "start")
+    arguments = {"data": "storybook", "start": tmp_path / "start", "checkpoint": str(tmp_path), "batch": 8, "seed": 1}
+    arguments |= {"lr": 5e-3, "warmup": 5, "decay": 20, "workers": 0, "save_every": 10, "cpu": True, "clip": 1.0}
+    for steps in (10, 40):
+        retouch.train(argparse.Namespace(**arguments, tokens=tokens, steps=steps), settings=settings)
+    after = load_checkpoint(tmp_path / "last.pt")
+    assert after["step"] == 40
+    records = after["records"]
+    assert records[-1]["decibels"] > 0.05, "an untrained painter paints the fill"
+    for name, tensor in after["model"].items():
+        moved = not torch.allclose(tensor, model.state_dict()[name], atol=1e-3, rtol=1e-3)
+        if not name.startswith("decoder.retouch."):
+            assert not moved, name
+    heard = after["model"]["decoder.retouch.from_token.weight"].any()
+    assert bool(heard) == tokens
+
+    detailclip.write({**state, "settings": asdict(replace(settings, retouch=None))}, tmp_path / "plain")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "plain").glob("*.safetensors")}
+    retouch.export(after, tmp_path / "plain")  # what is added opens as it was, and nothing else has changed
+    clip, _ = detailclip.storybook_clip(detailclip.STORYBOOK_MODEL)
+    loaded = load_detail(tmp_path / "plain", clip).decoder.retouch
+    for name, tensor in loaded.state_dict().items():
+        torch.testing.assert_close(tensor, after["model"][f"decoder.retouch.{name}"], atol=1e-3, rtol=1e-3)
+    assert all((tmp_path / "plain" / name).read_bytes() == was for name, was in before.items() if "retouch" not in name)
+
+
+def test_large_weights_are_written_in_parts_that_git_takes(tmp_path, fresh):
+    state = {"model": fresh.state_dict(), "step": 0, "records": [], "settings": asdict(detailclip.STORYBOOK_SETTINGS)}
+    detailclip.write(state, tmp_path)
+    files = sorted(tmp_path.glob("*.safetensors"))
+    assert sum(file.name.startswith("retouch") for file in files) > 1
+    assert all(file.stat().st_size <= 10e6 for file in files)
+    clip, _ = detailclip.storybook_clip(detailclip.STORYBOOK_MODEL)
+    loaded = load_detail(tmp_path, clip)
+    for name, tensor in fresh.decoder.state_dict().items():
+        torch.testing.assert_close(loaded.decoder.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
