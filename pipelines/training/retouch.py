@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
     parser.add_argument("--tokens", action="store_true", help="let it see the decoder's tokens")
     add_data_argument(parser)
-    add_arguments(parser, ".checkpoints/retouch", steps=6000, decay=2400, seed=6)
+    add_arguments(parser, ".checkpoints/retouch", steps=4150, decay=2850, seed=6)
     parser.set_defaults(batch=32, warmup=20, lr=2e-3, clip=1.0)
     arguments = parser.parse_args()
     if arguments.export:
