@@ -47,7 +47,8 @@ def test_file_tree_names_every_module():
                     f"{folder}/{file.name} is not in the README's tree"
                 )
     for name in re.findall(r"^\s+(\w+\.py)", tree, re.M):
-        assert list(ROOT.glob(f"**/{name}")), f"{name} is in the tree and not on disk"
+        places = (ROOT / folder / name for folder in ("", "demos", "pipelines", "pipelines/training"))
+        assert any(place.exists() for place in places), f"{name} is in the tree and not on disk"
 
 
 def model_table() -> str:

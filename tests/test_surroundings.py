@@ -35,7 +35,7 @@ def test_a_changed_picture_has_the_changed_fill():
     pixels, kept = torch.randn(1, 3, 32, 32), torch.tensor([[0, 3, 6, 9, 12, 15]])
     seen = torch.zeros(1, 16).scatter(1, kept, 1.0).view(1, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
     fill = harmonic_fill(pixels, seen, cycles=20)
-    for turn in range(96):
+    for turn in (0, 1, 2, 4, 8, 16, 24, 32, 40, 48, 95):  # each change by itself, and many at once
         changed, hidden, filled = surroundings.vary(pixels, seen, fill, turn)
         torch.testing.assert_close(harmonic_fill(changed, hidden, cycles=20), filled, atol=2e-3, rtol=0)
     assert len({surroundings.vary(pixels, seen, fill, turn)[0].numpy().tobytes() for turn in range(96)}) == 96

@@ -39,14 +39,20 @@ def write_pairs(folder: Path, count: int = 8) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer):
+def test_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer, monkeypatch):
     """With a constant rate (warm-up 1, no decay before step 100), two steps and two more are four."""
-    constant = [*SHORT[:-4], "--decay", "1", "--save-every", "2", "--optimizer", optimizer]
-    run("pipelines.training.clip", "--steps", "4", "--checkpoint", str(tmp_path / "a"), *constant)
+
+    def train(steps: int, folder: str) -> None:
+        constant = [*SHORT[:-4], "--decay", "1", "--save-every", "2", "--optimizer", optimizer]
+        checkpoint = str(tmp_path / folder)
+        monkeypatch.setattr(sys, "argv", ["clip", "--steps", str(steps), "--checkpoint", checkpoint, *constant])
+        clip_training.main()
+
+    train(4, "a")
     whole = load_checkpoint(tmp_path / "a" / "last.pt")
-    run("pipelines.training.clip", "--steps", "2", "--checkpoint", str(tmp_path / "b"), *constant)
+    train(2, "b")
     assert load_checkpoint(tmp_path / "b" / "last.pt")["step"] == 2
-    run("pipelines.training.clip", "--steps", "4", "--checkpoint", str(tmp_path / "b"), *constant)
+    train(4, "b")
     resumed = load_checkpoint(tmp_path / "b" / "last.pt")
     assert (whole["step"], resumed["step"]) == (4, 4)
     for name, tensor in whole["model"].items():
