@@ -329,17 +329,19 @@ class DetailCLIP(nn.Module):
         With `paint_on_fill` as a share of the error that the fill alone leaves in the same picture, mean over the
         pictures: 1 paints no better than interpolation, 0.5 is 3 dB better, and flat pictures count like rich ones.
         """
+        left = self.painting_error(decoded.painted, pixels, lost, blurred)
+        if self.settings.paint_on_fill:
+            # 0.03 is 27 dB: what the fill of a nearly flat picture leaves
+            left = left / (self.painting_error(decoded.fill, pixels, lost, blurred) + 0.03)
+        return left.mean()
 
-        def error(painted: Tensor) -> Tensor:  # (B,)
-            return ((painted - target).square().mean(-1) * counts).sum(1) / counts.sum(1)
-
+    def painting_error(self, painted: Tensor, pixels: Tensor, lost: Tensor, blurred: Tensor) -> Tensor:
+        """(B) mean squared error of the `lost` patches (B, L) among the painted ones (B, N, p*p*3), of the pictures
+        that are `blurred` (B) of all."""
         counts = torch.zeros(len(pixels), self.grid**2, device=pixels.device).scatter(1, lost, 1.0)
         counts = torch.maximum(counts, blurred[:, None].float())
         target = pixel_target(pixels, self.patch, self.settings.normalise_pixels)
-        left = error(decoded.painted)
-        if self.settings.paint_on_fill:
-            left = left / (error(decoded.fill) + 0.03)  # 27 dB: what the fill of a nearly flat picture leaves
-        return left.mean()
+        return ((painted - target).square().mean(-1) * counts).sum(1) / counts.sum(1)
 
     def choose(
         self, score: Tensor, keep_ratio: float, random_share: float, generator: torch.Generator | None

@@ -186,9 +186,7 @@ class Retouch(nn.Module):
     """Go over the painted picture once more, seeing all of it: a small U-Net (Ronneberger et al. 2015,
     https://arxiv.org/abs/1505.04597) on three grids, half a patch, a patch and two patches wide.
 
-    Differs from the paper. A patch and its neighbours, all that `Surroundings` sees, do not tell what a thing is; and a
-    linear layer on a token has to learn every outline once for each place in the patch, where a convolution learns it
-    once.
+    Differs from the paper. A patch and its neighbours, all that `Surroundings` sees, do not tell what a thing is.
     """
 
     def __init__(self, width: int, patch: int, channels: Sequence[int]):

@@ -282,7 +282,7 @@ ROWS = (  # name, what it says, format, floor of the card
     ("object_patches_kept_random", "The same if patches are kept at random", "{:.3f}"),
     ("segmentation_miou", "Linear probe of the patch tokens, mIoU over 24 classes and background", "{:.3f}"),
     ("psnr_random", "Reconstruction, half of the patches hidden at random, dB", "{:.2f}"),
-    ("psnr_random_blind", "The same from the visible pixels alone, without a token, dB", "{:.2f}"),
+    ("psnr_random_blind", "The same with the tokens withheld from the decoder, dB", "{:.2f}"),
     ("psnr_random_neighbours", "The same by interpolation from the neighbours, dB", "{:.2f}"),
     ("psnr_random_nearest", "The same by the nearest visible pixel, dB", "{:.2f}"),
     ("psnr_attention", "Reconstruction, lowest-attention half hidden, dB", "{:.2f}"),

@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.detailclip import DetailCLIP, Settings, keep_highest, mean_attention
-from pipelines.painting import lower_resolution, patchify
+from pipelines.detailclip import DetailCLIP, Settings, complement, keep_highest, mean_attention
+from pipelines.painting import lower_resolution
 from pipelines.training import detailclip
 from pipelines.training.loop import (
     Muon,
@@ -53,15 +53,6 @@ def conceal(model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator)
     return pixels, keep_highest(noise, 0.5, blocks=False)
 
 
-def error_of(painted: Tensor, pixels: Tensor, model: DetailCLIP, kept: Tensor | None, blurred: bool) -> Tensor:
-    """(B) mean squared error of each picture's hidden patches, of a blurred picture's every patch."""
-    error = (painted - patchify(pixels, model.patch)).square().mean(-1)  # (B, N)
-    if blurred:
-        return error.mean(1)
-    hidden = torch.ones_like(error).scatter(1, kept, 0.0)
-    return (error * hidden).sum(1) / hidden.sum(1)
-
-
 def train(arguments: argparse.Namespace, settings: Settings = detailclip.STORYBOOK_SETTINGS) -> None:
     """Train until `arguments.steps`, from the checkpoint if there is one."""
     seed_everything(arguments.seed)
@@ -82,8 +73,12 @@ def train(arguments: argparse.Namespace, settings: Settings = detailclip.STORYBO
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             given, kept = conceal(model, pixels, step, dice)
             decoded = model.student(given, kept, dtype)[1] if arguments.tokens else model.paint_blindly(given, kept)
+        lost = torch.empty(len(pixels), 0, dtype=torch.long, device=device)
+        if kept is not None:
+            lost = complement(kept, model.grid**2)
+        blurred = torch.full((len(pixels),), given is not pixels, device=device)
         left, fill = (
-            error_of(painted, pixels, model, kept, given is not pixels) for painted in (decoded.painted, decoded.fill)
+            model.painting_error(painted, pixels, lost, blurred) for painted in (decoded.painted, decoded.fill)
         )
         # The mean of PSNR is a mean of logarithms: pictures that are hard to paint count no more than easy ones.
         total = (left + LEAST_ERROR).log().mean()
