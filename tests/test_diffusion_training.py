@@ -13,7 +13,7 @@ from pipelines import storybook
 from pipelines.registry import BUNDLED
 from pipelines.training import autoencoder, diffusion
 from pipelines.training import tokenizer as words
-from pipelines.training.loop import AdamW, Muon, descend, load_checkpoint
+from pipelines.training.loop import AdamW, Muon, descend, load_checkpoint, orthogonal
 
 SMALL = {
     "latent_channels": 6,
@@ -47,6 +47,19 @@ def test_muon_moves_kernels_along_the_nearest_orthogonal_matrix(memory_format):
     assert before_scales.max() / before_scales.min() > 4 and scales.max() / scales.min() < 2
     assert float(moved.square().mean().sqrt()) == pytest.approx(0.2 * 1e-2, rel=0.3), "AdamW's length of a step"
     assert F.cosine_similarity(moved.flatten(), gradient.flatten(), dim=0) > 0.8
+
+
+@pytest.mark.parametrize("shape", [(32, 100), (100, 32), (64, 64)])
+def test_orthogonal_is_the_newton_schulz_iteration_on_the_square(shape):
+    """The five steps on the whole matrix, as Jordan et al. 2024 write them."""
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    x = matrix if shape[0] <= shape[1] else matrix.T
+    x = x / x.norm()
+    for _ in range(5):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    torch.testing.assert_close(orthogonal(matrix), x if shape[0] <= shape[1] else x.T, atol=1e-4, rtol=1e-4)
+    assert torch.isfinite(orthogonal(torch.zeros(shape))).all()
 
 
 def test_muon_leaves_tables_to_adam():

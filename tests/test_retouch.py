@@ -94,6 +94,67 @@ def test_what_is_concealed_in_turn(fresh, turn):
         assert kept.shape == (2, d.tokens_kept(16, share)) and not torch.equal(kept[0], kept[1])
 
 
+@pytest.mark.parametrize("tokens", [True, False])
+def test_pictures_are_painted_as_if_nothing_were_gone_over(busy, tokens):
+    painted = retouch.paint(busy, PIXELS, 0, torch.Generator().manual_seed(0), tokens)
+    kept = painted.seen.nonzero()[:, 1].view(2, -1)
+    layer, busy.decoder.retouch = busy.decoder.retouch, None
+    decoded = busy.student(PIXELS, kept)[1] if tokens else busy.paint_blindly(PIXELS, kept)
+    torch.testing.assert_close(painted.painted.float(), decoded.painted, atol=0.01, rtol=0.01)
+    torch.testing.assert_close(painted.truth.float(), patchify(PIXELS, 8), atol=0.01, rtol=0.01)
+    assert torch.equal(painted.judged, 1 - painted.seen)
+    busy.decoder.retouch = layer
+    retouch.paint(busy, PIXELS, 0, torch.Generator(), tokens)
+    assert busy.decoder.retouch is layer
+    assert retouch.paint(busy, PIXELS, 9, torch.Generator(), tokens).judged.all(), "of a blurred picture all"
+
+
+def test_windows_lie_where_things_go_wrong():
+    error = torch.zeros(3, 16, 16)
+    error[0, 3, 4] = error[1, 15, 15] = error[2, 0, 9] = 1.0
+    found = retouch.windows(error.flatten(1), 6, torch.Generator().manual_seed(0))
+    assert found.shape == (3, 36)
+    for patches, wrong in zip(found, (3 * 16 + 4, 255, 9), strict=True):
+        rows, columns = patches.view(6, 6) // 16, patches.view(6, 6) % 16
+        assert (rows.diff(dim=0) == 1).all() and (rows.diff(dim=1) == 0).all()
+        assert (columns.diff(dim=1) == 1).all() and (columns.diff(dim=0) == 0).all()
+        assert wrong in patches
+    whole = retouch.windows(error.flatten(1), 16, torch.Generator())
+    assert torch.equal(whole, torch.arange(256).expand(3, -1))
+
+
+@pytest.mark.parametrize("side", [16, 8])
+def test_loss_is_the_logarithm_of_the_error_that_is_left_in_the_picture(busy, side):
+    """Outside the window it is the error of what was painted, inside of what was gone over."""
+    layer = busy.decoder.retouch
+    pictures = retouch.paint(busy, PIXELS, 0, torch.Generator().manual_seed(0), True)
+    found = retouch.losses(layer, pictures, side, True, torch.Generator().manual_seed(1))
+    parts = retouch.Painted(*(part.float() for part in pictures))
+    before = (parts.painted - parts.truth).square().mean(-1) * parts.judged
+    left = before.clone()
+    for i, window in enumerate(retouch.windows(before, side, torch.Generator().manual_seed(1))):
+        cut = [part[i, window][None] for part in parts]
+        seen = cut[4].view(1, 1, side, side).repeat_interleave(8, 2).repeat_interleave(8, 3)
+        after = layer(cut[1], unpatchify(cut[2], 8), seen, cut[3])
+        left[i, window] = (after[0] - cut[0][0]).square().mean(-1) * parts.judged[i, window]
+    left = left.sum(1) / parts.judged.sum(1)
+    torch.testing.assert_close(found["total"], (left + retouch.LEAST_ERROR).log().mean(), atol=1e-3, rtol=1e-3)
+    fill = ((parts.fill - parts.truth).square().mean(-1) * parts.judged).sum(1) / parts.judged.sum(1)
+    torch.testing.assert_close(found["decibels"], 10 * (fill / left).log10().mean(), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [(["--window", "7"], "even"), (["--window", "18"], "16"), (["--uses", "0"], "uses"), ([], "--start is needed")],
+)
+def test_bad_arguments_are_told_at_once(given, told, monkeypatch, capsys):
+    start = ["--start", "assets/models/storybook-detailclip"] if given else []
+    monkeypatch.setattr("sys.argv", ["retouch", "--cpu", "--steps", "0", *start, *given])
+    with pytest.raises(SystemExit):
+        retouch.main()
+    assert told in capsys.readouterr().err
+
+
 def test_error_is_of_hidden_patches_or_of_a_blurred_picture(fresh):
     painted = patchify(PIXELS, 8)
     painted[:, 1::2] += 2.0  # hidden
@@ -105,8 +166,10 @@ def test_error_is_of_hidden_patches_or_of_a_blurred_picture(fresh):
     torch.testing.assert_close(error, torch.full((2,), 2.5))
 
 
-@pytest.mark.parametrize(("tokens", "steps", "gain"), [(False, 60, 0.02), (True, 10, -0.1)])
-def test_it_learns_resumes_and_leaves_all_else_alone(tmp_path, tokens, steps, gain):
+@pytest.mark.parametrize(
+    ("tokens", "uses", "window", "steps", "gain"), [(False, 2, 16, 60, 0.02), (True, 1, 8, 10, -0.1)]
+)
+def test_it_learns_resumes_and_leaves_all_else_alone(tmp_path, tokens, uses, window, steps, gain):
     settings = replace(detailclip.STORYBOOK_SETTINGS, retouch=(64, 96, 128))
     torch.manual_seed(3)
     model, _ = detailclip.build("storybook", settings)
@@ -114,6 +177,7 @@ def test_it_learns_resumes_and_leaves_all_else_alone(tmp_path, tokens, steps, ga
     detailclip.write(state, tmp_path / "start")
     arguments = {"data": "storybook", "start": tmp_path / "start", "checkpoint": str(tmp_path), "batch": 8, "seed": 1}
     arguments |= {"lr": 3e-3, "warmup": 5, "decay": 20, "workers": 0, "save_every": 5, "cpu": True, "clip": 1.0}
+    arguments |= {"uses": uses, "window": window}
     for until in (5, steps):
         retouch.train(argparse.Namespace(**arguments, tokens=tokens, steps=until), settings=settings)
     after = load_checkpoint(tmp_path / "last.pt")
