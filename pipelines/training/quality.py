@@ -229,7 +229,7 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
                     note("psnr_random_nearest", measure(nearest, truth, ~seen).psnr)
                 if name == "random" and model.detail.settings.paint_on_fill:
                     index = torch.from_numpy(np.flatnonzero(visible))[None].to(model.device)
-                    blind = model.detail.paint_blindly(pixels[i : i + 1], index).painted
+                    blind = model.detail.paint(pixels[i : i + 1], index, tokens=False)
                     blind = model.picture(unpatchify(blind, patch)[0])
                     note("psnr_random_blind", measure(np.where(seen[..., None], truth, blind), truth, ~seen).psnr)
                 other = measure(fill_from_neighbours(truth, seen), truth, ~seen)
