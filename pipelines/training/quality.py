@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import skimage.data
 import torch
 from PIL import Image
 from torch import Tensor
@@ -25,12 +26,13 @@ from pipelines.detailclip import entropy, keep_highest, mean_attention, teacher_
 from pipelines.interpolation import fill_from_nearest, fill_from_neighbours
 from pipelines.loading import Model, open_folder
 from pipelines.painting import lower_resolution, unpatchify
-from pipelines.reconstruction import measure, paint
+from pipelines.reconstruction import Scores, measure, paint
 from pipelines.registry import BUNDLED, MODELS
 
 BATCH = 50
 GROUP = 100  # captions to choose from
 CLASSES = ("background", *storybook.NOUNS)
+PHOTOGRAPHS = ("chelsea", "coffee", "astronaut", "rocket", "immunohistochemistry", "retina", "page")  # as in the app
 
 
 def scenes(
@@ -202,6 +204,36 @@ def prototypes(model: Model, world: list[storybook.Scene]) -> dict[str, float]:
     }
 
 
+def rebuilt(model: Model, pixels: Tensor, truth: np.ndarray, visible: np.ndarray) -> tuple[Scores, Scores]:
+    """Scores over the hidden patches, of the model and of interpolation: (1, 3, S, S), (S, S, 3) and (g, g) bool."""
+    patch = model.size // len(visible)
+    seen = visible.repeat(patch, 0).repeat(patch, 1)
+    painted = model.picture(unpatchify(paint(model, pixels, visible), patch)[0])
+    ours, other = np.where(seen[..., None], truth, painted), fill_from_neighbours(truth, seen)
+    return measure(ours, truth, ~seen), measure(other, truth, ~seen)
+
+
+def half_at_random(grid: int, dice: torch.Generator) -> np.ndarray:
+    """(g, g) bool, half of them True."""
+    visible = torch.zeros(grid**2, dtype=torch.bool)
+    visible[torch.randperm(grid**2, generator=dice)[: grid**2 // 2]] = True
+    return visible.view(grid, grid).numpy()
+
+
+def photographs(model: Model, patterns: int = 10) -> dict[str, float]:
+    """PSNR of hidden patches of scikit-image's sample photographs, each under several random patterns, which the
+    storybook models have never seen the like of."""
+    dice, found = torch.Generator().manual_seed(0), []
+    for name in PHOTOGRAPHS:
+        pixels = model.pixels(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"))
+        truth = model.picture(pixels[0])
+        for _ in range(patterns):
+            scores = rebuilt(model, pixels, truth, half_at_random(model.encoder.grid, dice))
+            found.append([score.psnr for score in scores])
+    ours, neighbours = np.mean(found, axis=0).tolist()
+    return {"psnr_photographs": ours, "psnr_photographs_neighbours": neighbours}
+
+
 def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, float]:
     """PSNR and SSIM of hidden patches at a mask ratio of 0.5, and PSNR of low-resolution inputs, beside baselines."""
     found: dict[str, list[float]] = {}
@@ -216,15 +248,15 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
         kept = keep_highest(mean_attention(model.chooser.encode(pixels)), 0.5).cpu()
         for i, scene in enumerate(part):
             truth = scene.picture.astype(np.float32) / 255
-            random = torch.zeros(grid**2, dtype=torch.bool)
-            random[torch.randperm(grid**2, generator=dice)[: grid**2 // 2]] = True
-            attended = torch.zeros(grid**2, dtype=torch.bool).scatter(0, kept[i], True)
-            for name, visible in (("random", random), ("attention", attended)):
-                visible = visible.view(grid, grid).numpy()
-                seen = visible.repeat(patch, 0).repeat(patch, 1)
-                painted = model.picture(unpatchify(paint(model, pixels[i : i + 1], visible), patch)[0])
-                scores = measure(np.where(seen[..., None], truth, painted), truth, ~seen)
+            attended = torch.zeros(grid**2, dtype=torch.bool).scatter(0, kept[i], True).view(grid, grid).numpy()
+            for name, visible in (("random", half_at_random(grid, dice)), ("attention", attended)):
+                scores, other = rebuilt(model, pixels[i : i + 1], truth, visible)
+                note(f"psnr_{name}", scores.psnr)
+                note(f"psnr_{name}_neighbours", other.psnr)
+                note(f"ssim_{name}", scores.ssim)
+                note(f"ssim_{name}_neighbours", other.ssim)
                 if name == "random":
+                    seen = visible.repeat(patch, 0).repeat(patch, 1)
                     nearest = fill_from_nearest(truth, seen)
                     note("psnr_random_nearest", measure(nearest, truth, ~seen).psnr)
                 if name == "random" and model.detail.settings.paint_on_fill:
@@ -232,11 +264,6 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
                     blind = model.detail.paint(pixels[i : i + 1], index, tokens=False)
                     blind = model.picture(unpatchify(blind, patch)[0])
                     note("psnr_random_blind", measure(np.where(seen[..., None], truth, blind), truth, ~seen).psnr)
-                other = measure(fill_from_neighbours(truth, seen), truth, ~seen)
-                note(f"psnr_{name}", scores.psnr)
-                note(f"psnr_{name}_neighbours", other.psnr)
-                note(f"ssim_{name}", scores.ssim)
-                note(f"ssim_{name}_neighbours", other.ssim)
             if i % 5 == 0:  # a fifth of the scenes is enough for the low-resolution figures
                 for factor in (2, 4):
                     blurred = lower_resolution(pixels[i : i + 1], factor)
@@ -267,6 +294,8 @@ def evaluate(model: Model, count: int, quick: bool = False) -> dict[str, float]:
     if model.detail is not None:
         figures.update(prototypes(model, world))
         figures.update(reconstruction(model, world))
+        if not quick:
+            figures.update(photographs(model))
     return figures
 
 
@@ -295,6 +324,8 @@ ROWS = (  # name, what it says, format, floor of the card
     ("psnr_low_2_bicubic", "The same by bicubic enlargement, dB", "{:.2f}"),
     ("psnr_low_4", "Quarter-resolution input, dB", "{:.2f}"),
     ("psnr_low_4_bicubic", "The same by bicubic enlargement, dB", "{:.2f}"),
+    ("psnr_photographs", "Photographs, which it has never seen: half of the patches hidden at random, dB", "{:.2f}"),
+    ("psnr_photographs_neighbours", "The same by interpolation, dB", "{:.2f}"),
     ("entropy_of_mean_patch", "Teacher: entropy of the mean patch distribution, share of ln K", "{:.3f}"),
     ("entropy_of_mean_cls", "Teacher: entropy of the mean class-token distribution, share of ln K", "{:.3f}"),
     ("entropy_one_patch", "Teacher: mean entropy of one patch, share of ln K", "{:.3f}"),
