@@ -216,11 +216,13 @@ class DetailCLIP(nn.Module):
 
     # 2. The student encodes what is kept and decodes what is gone.
 
-    def student(self, pixels: Tensor, kept: Tensor | None, dtype: torch.dtype | None = None) -> tuple[Tokens, Decoded]:
+    def student(
+        self, pixels: Tensor, kept: Tensor | None, dtype: torch.dtype | None = None, retouched: bool = True
+    ) -> tuple[Tokens, Decoded]:
         """(B, 3, H, W), (B, M) -> encoder tokens of the kept patches, and what the decoder makes of all patches."""
         tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=dtype)
         canvas = self.canvas(pixels, kept) if self.settings.paint_on_fill else ()
-        return tokens, self.decoder(tokens, kept, *canvas)
+        return tokens, self.decoder(tokens, kept, *canvas, retouched=retouched)
 
     def canvas(self, pixels: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) of which only the patches `kept` were seen -> the harmonic fill, and 1 where it was seen."""
@@ -230,12 +232,12 @@ class DetailCLIP(nn.Module):
         seen = F.interpolate(seen.view(-1, 1, self.grid, self.grid), scale_factor=self.patch, mode="nearest")
         return harmonic_fill(pixels, seen), seen
 
-    def paint_blindly(self, pixels: Tensor, kept: Tensor | None) -> Decoded:
+    def paint_blindly(self, pixels: Tensor, kept: Tensor | None, retouched: bool = True) -> Decoded:
         """What a decoder with `paint_on_fill` paints without a single token: outlines go on, meaning is not known."""
         canvas, seen = self.canvas(pixels, kept)
         fill, near = patchify(canvas, self.patch), self.decoder.surroundings(canvas, seen)
         painted = fill + self.decoder.surroundings.to_pixels(near).float()
-        if self.decoder.retouch is not None:
+        if self.decoder.retouch is not None and retouched:
             painted = self.decoder.retouch(painted, canvas, seen, None)
         return Decoded(near, painted, fill)
 

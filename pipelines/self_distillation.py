@@ -137,7 +137,7 @@ def _encode(loaded: Model, pixels: torch.Tensor, rule: str, seed: int, ratios: t
     students = {}
     for ratio in ratios:
         kept = keep_highest(score, ratio, blocks=rule != "attention-patch")
-        tokens, decoded = detail.student(pixels, kept if kept.shape[1] < grid**2 else None)
+        tokens, decoded = detail.student(pixels, kept if kept.shape[1] < grid**2 else None, retouched=False)
         mask = torch.zeros(2, grid**2, dtype=torch.bool, device=kept.device).scatter(1, kept, True)
         students[ratio] = StudentView(
             mask.view(2, grid, grid).cpu().numpy(),

@@ -42,8 +42,8 @@ def test_untrained_it_changes_nothing(fresh):
 
 def test_it_adds_to_what_was_painted(busy):
     after = busy.student(PIXELS, KEPT)[1]
-    layer, busy.decoder.retouch = busy.decoder.retouch, None
-    before = busy.student(PIXELS, KEPT)[1]
+    before = busy.student(PIXELS, KEPT, retouched=False)[1]
+    layer = busy.decoder.retouch
     assert torch.equal(after.tokens, before.tokens) and not torch.allclose(after.painted, before.painted)
     canvas, seen = busy.canvas(PIXELS, KEPT)
     torch.testing.assert_close(layer(before.painted, canvas, seen, before.tokens), after.painted)
@@ -104,8 +104,6 @@ def test_pictures_are_painted_as_if_nothing_were_gone_over(busy, tokens):
     torch.testing.assert_close(painted.truth.float(), patchify(PIXELS, 8), atol=0.01, rtol=0.01)
     assert torch.equal(painted.judged, 1 - painted.seen)
     busy.decoder.retouch = layer
-    retouch.paint(busy, PIXELS, 0, torch.Generator(), tokens)
-    assert busy.decoder.retouch is layer
     assert retouch.paint(busy, PIXELS, 9, torch.Generator(), tokens).judged.all(), "of a blurred picture all"
 
 

@@ -78,12 +78,10 @@ def paint(model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator, t
     """Conceal parts of pictures (B, 3, H, W) and paint them as if nothing were gone over; without `tokens` from the
     surroundings of each patch alone."""
     given, kept = conceal(model, pixels, turn, dice)
-    retouch, model.decoder.retouch = model.decoder.retouch, None
-    try:
-        dtype = precision(pixels.device)
-        decoded = model.student(given, kept, dtype)[1] if tokens else model.paint_blindly(given, kept)
-    finally:
-        model.decoder.retouch = retouch
+    if tokens:
+        decoded = model.student(given, kept, precision(pixels.device), retouched=False)[1]
+    else:
+        decoded = model.paint_blindly(given, kept, retouched=False)
     seen = pixels.new_ones(len(pixels), model.grid**2)
     if kept is not None:
         seen = torch.zeros_like(seen).scatter(1, kept, 1.0)
