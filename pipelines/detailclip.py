@@ -245,8 +245,8 @@ class DetailCLIP(nn.Module):
         """(B, 3, H, W), (B, M) -> (B, N, p*p*3) the patches as they are shown; without `tokens` painted blindly.
 
         With `mirror` the picture is painted as it is and as in a mirror, and the mean is shown. The world knows no left
-        and right, so where the two differ neither is sure, and their mean errs less than either: the squared error of a
-        mean is at most the mean of the squared errors.
+        and right, so where the two differ neither is sure, and the squared error of their mean is at most the mean of
+        their squared errors.
         """
         decode = (lambda *given: self.student(*given)[1]) if tokens else self.paint_blindly
         painted = decode(pixels, kept).painted

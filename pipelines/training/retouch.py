@@ -136,14 +136,14 @@ def train(arguments: argparse.Namespace, settings: Settings = detailclip.STORYBO
     size, dtype, new = model.clip.visual.image_size[0], precision(device), arguments.batch // arguments.uses
     dataset = pairs(arguments.data, arguments.seed, size, 0, 1.0, steps_done(arguments) * new, lessons=False)
     batches = iter(loader(dataset, new, lambda texts: torch.zeros(1), arguments.workers))
-    stock: deque[Painted] = deque(maxlen=max(STOCK // new, arguments.uses))
+    stock: deque[Painted] = deque(maxlen=max(STOCK // new, arguments.uses) if arguments.uses > 1 else 1)
 
     def next_losses(step: int) -> dict[str, Tensor]:
         dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            for _ in range(max(1, arguments.uses - len(stock))):
+            for i in range(max(1, arguments.uses - len(stock))):
                 pixels = next(batches)[0][0].to(device)
-                stock.append(paint(model, pixels, step + len(stock), dice, arguments.tokens))
+                stock.append(paint(model, pixels, step + i, dice, arguments.tokens))
             # What has just been painted, and older pictures that make the batch whole.
             older = torch.randperm(len(stock) - 1, generator=dice)[: arguments.uses - 1]
             chosen = [stock[-1], *(stock[i] for i in older.tolist())]
