@@ -217,18 +217,30 @@ class DetailCLIP(nn.Module):
     # 2. The student encodes what is kept and decodes what is gone.
 
     def student(
-        self, pixels: Tensor, kept: Tensor | None, dtype: torch.dtype | None = None, retouched: bool = True
+        self,
+        pixels: Tensor,
+        kept: Tensor | None,
+        dtype: torch.dtype | None = None,
+        retouched: bool = True,
+        canvas: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tokens, Decoded]:
-        """(B, 3, H, W), (B, M) -> encoder tokens of the kept patches, and what the decoder makes of all patches."""
+        """(B, 3, H, W), (B, M) -> encoder tokens of the kept patches, and what the decoder makes of all patches.
+
+        `canvas` is what `canvas` makes of the two; whoever asks at many keep ratios fills them all at once.
+        """
         tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=dtype)
-        canvas = self.canvas(pixels, kept) if self.settings.paint_on_fill else ()
-        return tokens, self.decoder(tokens, kept, *canvas, retouched=retouched)
+        if canvas is None and self.settings.paint_on_fill:
+            canvas = self.canvas(pixels, kept)
+        return tokens, self.decoder(tokens, kept, *(canvas or ()), retouched=retouched)
 
     def canvas(self, pixels: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) of which only the patches `kept` were seen -> the harmonic fill, and 1 where it was seen."""
         if kept is None:
             return pixels, torch.ones_like(pixels[:, :1])
-        seen = torch.zeros(len(kept), self.grid**2, device=pixels.device).scatter(1, kept, 1.0)
+        return self.filled(pixels, torch.zeros(len(kept), self.grid**2, device=pixels.device).scatter(1, kept, 1.0))
+
+    def filled(self, pixels: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for patches that are told by a mask: (B, 3, H, W) and (B, N), 1 where seen."""
         seen = F.interpolate(seen.view(-1, 1, self.grid, self.grid), scale_factor=self.patch, mode="nearest")
         return harmonic_fill(pixels, seen), seen
 

@@ -4,6 +4,8 @@ import os
 import socket
 
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, so none may take all cores
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import open_clip
 import pytest

@@ -76,6 +76,20 @@ def test_it_listens_to_tokens_once_it_has_learnt_to(busy):
     torch.testing.assert_close(layer(patches, canvas, seen, tokens), untold)
 
 
+def test_it_knows_no_left_and_right(busy):
+    layer, (canvas, seen), tokens = busy.decoder.retouch, busy.canvas(PIXELS, KEPT), torch.randn(2, 256, 192)
+
+    def mirrored(patches: torch.Tensor) -> torch.Tensor:
+        return patchify(unpatchify(patches, 8).flip(-1), 8)
+
+    patches, turned = patchify(canvas, 8), tokens.unflatten(1, (16, 16)).flip(2).flatten(1, 2)
+    for given, other in ((tokens, turned), (None, None)):
+        after = layer(patches, canvas, seen, given)
+        swapped = layer(mirrored(patches), canvas.flip(-1), seen.flip(-1), other)
+        torch.testing.assert_close(mirrored(swapped), after, atol=1e-4, rtol=1e-4)
+        assert not torch.allclose(after, patches)
+
+
 def test_other_patches_and_grids(fresh):
     decoder = d.PixelDecoder(64, 6, 16, 1, 4, on_fill=True, retouch=(8, 16, 24))
     pixels = torch.randn(1, 3, 96, 96)
