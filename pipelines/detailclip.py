@@ -20,7 +20,7 @@ from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
 from pipelines.interpolation import harmonic_fill
-from pipelines.painting import Decoded, PixelDecoder, blur_some, patchify, pixel_target, unpatchify
+from pipelines.painting import Decoded, PixelDecoder, blur_some, patchify, pixel_target
 from pipelines.vision import Tokens, gather_tokens, openclip_tokens
 
 
@@ -45,7 +45,6 @@ class Settings:
     normalise_pixels: bool = False  # True: the paper's default target, each patch standardised by itself
     paint_on_fill: bool = False  # not in the paper: see `Surroundings`
     retouch: Sequence[int] | None = None  # not in the paper: channels of `Retouch`; None to paint without
-    mirror: bool = False  # not in the paper: see `DetailCLIP.paint`
 
 
 # ----------------------------------------------------------------------------------------------- patches and removal
@@ -252,22 +251,6 @@ class DetailCLIP(nn.Module):
         if self.decoder.retouch is not None and retouched:
             painted = self.decoder.retouch(painted, canvas, seen, None)
         return Decoded(near, painted, fill)
-
-    def paint(self, pixels: Tensor, kept: Tensor | None, tokens: bool = True) -> Tensor:
-        """(B, 3, H, W), (B, M) -> (B, N, p*p*3) the patches as they are shown; without `tokens` painted blindly.
-
-        With `mirror` the picture is painted as it is and as in a mirror, and the mean is shown. The world knows no left
-        and right, so where the two differ neither is sure, and the squared error of their mean is at most the mean of
-        their squared errors.
-        """
-        decode = (lambda *given: self.student(*given)[1]) if tokens else self.paint_blindly
-        painted = decode(pixels, kept).painted
-        if not self.settings.mirror:
-            return painted
-        if kept is not None:
-            kept = (kept + self.grid - 1 - 2 * (kept % self.grid)).sort(dim=1).values
-        mirrored = decode(pixels.flip(-1), kept).painted
-        return (painted + patchify(unpatchify(mirrored, self.patch).flip(-1), self.patch)) / 2
 
     # 3. The losses of one step.
 

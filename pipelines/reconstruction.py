@@ -151,7 +151,7 @@ def paint(loaded: Model, pixels: torch.Tensor, visible: np.ndarray) -> torch.Ten
     pixels = pixels.to(loaded.device)
     if loaded.detail is not None:
         kept = None if kept.shape[1] == visible.size else kept
-        return loaded.detail.paint(pixels, kept)
+        return loaded.detail.student(pixels, kept)[1].painted
     tokens = loaded.encoder.encode(pixels, kept)
     order = torch.cat([kept, complement(kept, visible.size)], dim=1) if kept.shape[1] < visible.size else kept
     latent = torch.cat([tokens.cls[:, None], tokens.patches], dim=1)

@@ -176,23 +176,6 @@ def test_painting_blindly_is_painting_when_tokens_say_nothing(on_fill):
     torch.testing.assert_close(on_fill.student(pixels, kept)[1].painted, blind.painted)
 
 
-@pytest.mark.parametrize("tokens", [True, False])
-@pytest.mark.parametrize("kept", [None, torch.tensor([[0, 1, 4, 5], [2, 6, 10, 14]])])
-def test_mirror_shows_the_mean_of_two_paintings_and_knows_no_left_and_right(on_fill, kept, tokens):
-    pixels = torch.randn(2, 3, 32, 32)
-    swapped = None if kept is None else torch.tensor([[2, 3, 6, 7], [1, 5, 9, 13]])
-    plain = on_fill.paint(pixels, kept, tokens)
-    told = on_fill.student(pixels, kept)[1] if tokens else on_fill.paint_blindly(pixels, kept)
-    assert torch.equal(plain, told.painted)
-    other = unpatchify(on_fill.paint(pixels.flip(-1), swapped, tokens), 8).flip(-1)
-    assert not torch.allclose(unpatchify(plain, 8), other)
-
-    on_fill.settings = replace(on_fill.settings, mirror=True)
-    both = unpatchify(on_fill.paint(pixels, kept, tokens), 8)
-    torch.testing.assert_close(both, (unpatchify(plain, 8) + other) / 2)
-    torch.testing.assert_close(unpatchify(on_fill.paint(pixels.flip(-1), swapped, tokens), 8).flip(-1), both)
-
-
 def test_surroundings_are_the_patch_and_its_neighbours(on_fill):
     """A pixel changes what is known of the nine patches around it, and a change of light changes nothing."""
     look, fill, seen = on_fill.decoder.surroundings, torch.randn(1, 3, 64, 64), torch.ones(1, 1, 64, 64)

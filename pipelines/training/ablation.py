@@ -25,7 +25,7 @@ CONFIGURATION = {
     **detailclip.STORYBOOK_MODEL,
     "vision_cfg": {**detailclip.STORYBOOK_MODEL["vision_cfg"], "patch_size": 16, "layers": 3},
 }
-SETTINGS = replace(detailclip.STORYBOOK_SETTINGS, paint_on_fill=False, mirror=False)
+SETTINGS = replace(detailclip.STORYBOOK_SETTINGS, paint_on_fill=False)
 OPTIMIZER = ["--optimizer", "muon", "--lr", "2e-3", "--warmup", "30"]
 SPEC = MODELS["storybook-detailclip"]
 

@@ -68,7 +68,6 @@ STORYBOOK_SETTINGS = Settings(
     weight_spread=1.0,
     paint_on_fill=True,
     retouch=(64, 192, 320),
-    mirror=True,
 )
 BLUR_SHARE = 0.2
 RETOUCH = "decoder.retouch."  # how the names of its weights begin

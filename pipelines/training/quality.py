@@ -261,7 +261,7 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
                     note("psnr_random_nearest", measure(nearest, truth, ~seen).psnr)
                 if name == "random" and model.detail.settings.paint_on_fill:
                     index = torch.from_numpy(np.flatnonzero(visible))[None].to(model.device)
-                    blind = model.detail.paint(pixels[i : i + 1], index, tokens=False)
+                    blind = model.detail.paint_blindly(pixels[i : i + 1], index).painted
                     blind = model.picture(unpatchify(blind, patch)[0])
                     note("psnr_random_blind", measure(np.where(seen[..., None], truth, blind), truth, ~seen).psnr)
             if i % 5 == 0:  # a fifth of the scenes is enough for the low-resolution figures
