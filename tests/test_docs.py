@@ -132,9 +132,9 @@ def test_cards_meet_their_floors(name):
     if name == "storybook-detailclip":
         assert figures["retrieval_image_to_text"] - figures["retrieval_kept_half"] <= 0.02
         assert figures["psnr_attention"] > figures["psnr_attention_neighbours"] + 5
-        assert figures["psnr_random"] > figures["psnr_random_neighbours"] + 2.6
-        assert figures["psnr_random"] > figures["psnr_random_nearest"] + 4.2
-        assert figures["psnr_random"] > figures["psnr_random_blind"] + 0.4, "it uses its tokens"
+        assert figures["psnr_random"] > figures["psnr_random_neighbours"] + 3
+        assert figures["psnr_random"] > figures["psnr_random_nearest"] + 4.7
+        assert figures["psnr_random"] > figures["psnr_random_blind"] + 0.6, "it uses its tokens"
         assert all(figures[f"psnr_low_{f}"] > figures[f"psnr_low_{f}_bicubic"] for f in (2, 4))
         assert 0.45 <= figures["object_patches_kept_random"] <= 0.6
 
