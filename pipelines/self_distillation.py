@@ -17,7 +17,7 @@ from pipelines.detailclip import keep_highest, mean_attention
 from pipelines.hub import locate
 from pipelines.loading import Model, load
 from pipelines.registry import MODELS
-from pipelines.vision import centre_square
+from pipelines.vision import centre_square, openclip_tokens
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 RULES = ("attention", "attention-patch", "random", "inverse")
@@ -29,17 +29,18 @@ class StudentView:
 
     kept: np.ndarray  # (2, g, g) bool
     cls: np.ndarray  # (2, bottleneck) unit length
-    patches: np.ndarray  # (2, g, g, bottleneck) unit length, removed patches too: the decoder guesses them
+    patches: np.ndarray  # (g, g, bottleneck) unit length, removed patches too: the decoder guesses them
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Two views of a picture as teacher and student see them. Index 0 is the picture itself, 1 its crop."""
+    """Two views of a picture as teacher and student see them: 0 is the picture itself, 1 its crop, of which only the
+    class token is asked."""
 
     model: str
     pictures: np.ndarray  # (2, S, S, 3) float32 in [0, 1]
     teacher_cls: np.ndarray  # (2, bottleneck)
-    teacher_patches: np.ndarray  # (2, g, g, bottleneck)
+    teacher_patches: np.ndarray  # (g, g, bottleneck)
     students: dict[float, StudentView]  # by keep ratio
     teacher_prototypes: np.ndarray  # (K, bottleneck) unit length
     student_prototypes: np.ndarray
@@ -132,28 +133,29 @@ def _encode(loaded: Model, pixels: torch.Tensor, rule: str, seed: int, ratios: t
         return head.features(tokens).cpu().numpy()
 
     def on_grid(array: np.ndarray) -> np.ndarray:
-        return array.reshape(2, grid, grid, -1)
+        return array.reshape(grid, grid, -1)
 
     chosen = [keep_highest(score, ratio, blocks=rule != "attention-patch") for ratio in ratios]
     masks = torch.stack([torch.zeros_like(score).scatter(1, kept, 1.0) for kept in chosen])  # (ratios, 2, N)
     canvases = [None] * len(ratios)
     if detail.settings.paint_on_fill:  # all at once: one by one they take more than twice the time
-        filled = detail.filled(pixels.repeat(len(ratios), 1, 1, 1), masks.flatten(0, 1))
-        canvases = list(zip(*(part.split(2) for part in filled), strict=True))
+        filled = detail.filled(pixels[:1].repeat(len(ratios), 1, 1, 1), masks[:, 0])
+        canvases = list(zip(*(part.split(1) for part in filled), strict=True))
     students = {}
     for ratio, kept, mask, canvas in zip(ratios, chosen, masks, canvases, strict=True):
-        kept = kept if kept.shape[1] < grid**2 else None
-        tokens, decoded = detail.student(pixels, kept, retouched=False, canvas=canvas)
+        own, other = kept.split(1) if kept.shape[1] < grid**2 else (None, None)
+        tokens, decoded = detail.student(pixels[:1], own, retouched=False, canvas=canvas)
+        crop = openclip_tokens(detail.clip.visual, pixels[1:], other, attention=False)
         students[ratio] = StudentView(
             mask.view(2, grid, grid).bool().cpu().numpy(),
-            features(detail.head, tokens.cls),
+            features(detail.head, torch.cat([tokens.cls, crop.cls])),
             on_grid(features(detail.head, decoded.tokens)),
         )
     return Encoded(
         loaded.spec.name,
         np.stack([loaded.picture(p) for p in pixels]),
         features(detail.teacher_head, seen.cls),
-        on_grid(features(detail.teacher_head, seen.patches)),
+        on_grid(features(detail.teacher_head, seen.patches[:1])),
         students,
         detail.teacher_head.directions().cpu().numpy(),
         detail.head.directions().cpu().numpy(),
@@ -204,8 +206,8 @@ def query(
             raise ValueError(f"The {name} temperature must be above 0, not {value}.")
     student = encoded.students[keep_ratio]
     center_patch, center_cls = (encoded.center_patch, encoded.center_cls) if centering else (0.0, 0.0)
-    teacher = softmax((encoded.teacher_patches[0] @ encoded.teacher_prototypes.T - center_patch) / teacher_temperature)
-    guess = softmax(student.patches[0] @ encoded.student_prototypes.T / student_temperature)
+    teacher = softmax((encoded.teacher_patches @ encoded.teacher_prototypes.T - center_patch) / teacher_temperature)
+    guess = softmax(student.patches @ encoded.student_prototypes.T / student_temperature)
     ce, own = cross_entropy(teacher, guess), entropy(teacher)
 
     class_temperature = encoded.class_temperature * teacher_temperature / 0.07
@@ -232,7 +234,7 @@ def principal_colours(encoded: Encoded, keep_ratio: float) -> tuple[np.ndarray, 
     The basis is the teacher's first three principal components; each is turned so that its largest loading is
     positive, because the sign of a component is arbitrary.
     """
-    teacher, student = encoded.teacher_patches[0], encoded.students[keep_ratio].patches[0]
+    teacher, student = encoded.teacher_patches, encoded.students[keep_ratio].patches
     flat = teacher.reshape(-1, teacher.shape[-1])
     mean = flat.mean(0)
     _, _, basis = np.linalg.svd(flat - mean, full_matrices=False)
