@@ -118,7 +118,7 @@ class PixelDecoder(nn.Module):
     ) -> Decoded:
         """Tokens of the patches `kept` (B, M), and what to paint on: see `Surroundings`. None is a blank canvas.
 
-        Whoever wants the tokens and not the painting saves a third of the time without `retouched`.
+        Whoever wants the tokens and not the painting need not wait for the retouching: `retouched` False.
         """
         x = self.embed(torch.cat([tokens.cls[:, None], tokens.patches], dim=1))  # (B, 1+M, D)
         count = len(self.positions) - 1

@@ -4,9 +4,9 @@
     python -m pipelines.training.retouch --export assets/models/storybook-detailclip
 
 Pictures come as they are drawn, uncropped. Without `--tokens` only what was painted from the surroundings of each patch
-is gone over, at a third more pictures a second. To paint a picture takes as long as going over half of it, and most of
-it is empty: with `--uses` each is painted once and gone over several times, with `--window` only where much is wrong.
-Pictures it has gone over before are soon known by heart, and then the log flatters: end with fresh ones.
+is gone over. To paint a picture takes half as long as to learn from it, and most of it is empty: with `--uses` each is
+painted once and gone over several times, with `--window` only where much is wrong. Pictures it has gone over before are
+soon known by heart, and then the log flatters: end with fresh ones.
 The export adds what was learnt to a DetailCLIP that lies there.
 """
 
