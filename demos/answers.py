@@ -9,6 +9,7 @@ from demos import drawing
 from demos.common import say
 from demos.pictures import Given
 from pipelines import storybook
+from pipelines.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -110,12 +111,12 @@ def fill(kind: str, given: Given) -> str:
     """The line of words of a button: `there`, `absent` or `all`.
 
     Raises:
-        ValueError: for a picture whose truth is not known, but for `all`.
+        UserError: for a picture whose truth is not known, but for `all`.
     """
     if kind == "all":
         return " . ".join(storybook.NOUNS) + " ."
     if given.scene is None:
-        raise ValueError(say("What is in this picture is not known here; it is known of storybook scenes."))
+        raise UserError(say("What is in this picture is not known here; it is known of storybook scenes."))
     words = _present(given.scene) if kind == "there" else _absent(given.scene, 6)
     return " . ".join(words) + " ."
 
@@ -133,7 +134,7 @@ def truth_of(given: Given, phrases: Sequence[str], text: str) -> list | None:
     An object of the scene counts for the most exact phrase of it that was asked for, "red car" before "car".
 
     Raises:
-        ValueError: for a line that is no box, a box outside the picture or without an area, a phrase not asked for.
+        UserError: for a line that is no box, a box outside the picture or without an area, a phrase not asked for.
     """
     if not text.strip():
         if given.scene is None:
@@ -144,11 +145,11 @@ def truth_of(given: Given, phrases: Sequence[str], text: str) -> list | None:
     for line in filter(str.strip, re.split(r"[;\n]", text)):
         form = re.fullmatch(r"\s*(.+?)\s*:\s*" + r"[\s,]+".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*", line)
         if not form:
-            raise ValueError(say("{line} is no true box. Write: cat: 12 30 70 96", line=repr(line.strip()[:60])))
+            raise UserError(say("{line} is no true box. Write: cat: 12 30 70 96", line=repr(line.strip()[:60])))
         phrase, (x0, y0, x1, y1) = " ".join(form[1].lower().split()), map(float, form.groups()[1:])
         width, height = given.picture.size
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
-            raise ValueError(
+            raise UserError(
                 say(
                     "The true box of {phrase} is not inside the picture of {width} by {height} pixels, or has no area.",
                     phrase=phrase,
@@ -157,7 +158,7 @@ def truth_of(given: Given, phrases: Sequence[str], text: str) -> list | None:
                 )
             )
         if phrase not in phrases:
-            raise ValueError(
+            raise UserError(
                 say("{phrase} is not among the words to look for: {words}.", phrase=phrase, words=", ".join(phrases))
             )
         true.append((phrase, (x0, y0, x1, y1)))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from demos import common, drawing, lessons, pictures
 from demos.common import COMPUTE, event, heavy, heavy_steps, lazily, light, say, t
+from pipelines.errors import UserError
 from pipelines.registry import MODELS
 
 TAB = "clip_synthesis"
@@ -197,7 +198,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
         def continued(kept, *settings):
             """As many steps again, from the picture on show."""
             if kept is None:
-                raise ValueError(say("There is no picture yet to go on with. Press Start first."))
+                raise UserError(say("There is no picture yet to go on with. Press Start first."))
             yield from followed(replace(asked(*settings), image=kept[1][-1].look.picture), kept[1])
 
         def side_by_side(vary: Callable, *settings):
@@ -259,7 +260,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
 
         def exported(kept, numbers):
             if kept is None:
-                raise ValueError(say("There is no run to export yet. Press Start first."))
+                raise UserError(say("There is no run to export yet. Press Start first."))
             request, shown = kept
             chosen = [shown[place] for place in sorted({round(i * (len(shown) - 1) / 5) for i in range(6)})]
             captions = [say("step {n}", n=step.iteration) for step in chosen]

@@ -25,6 +25,7 @@ from gradio.events import Dependency
 from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
 from PIL import Image
 
+from pipelines.errors import UserError
 from pipelines.registry import BUNDLED, MODELS, Family
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -74,7 +75,7 @@ class lazily:
 def _alone() -> Iterator[None]:
     """Hold the device until the block is left."""
     if not _DEVICE.acquire(timeout=WAIT_SECONDS):
-        raise ValueError(say("The computer is busy with other visitors. Please try again in a minute."))
+        raise UserError(say("The computer is busy with other visitors. Please try again in a minute."))
     try:
         yield
     finally:
@@ -113,11 +114,12 @@ def heavy_steps(function: Callable, seconds: int = 120) -> Callable:
 
 
 def _friendly(error: Exception) -> gr.Error:
-    """ValueError is meant for the visitor; anything else is ours to mend: logged whole, shown without its insides."""
+    """UserError is meant for the visitor; anything else is ours to mend: logged whole, shown without its insides."""
     if isinstance(error, gr.Error):
         return error
-    if isinstance(error, ValueError):
-        return gr.Error(str(error), print_exception=False)
+    if isinstance(error, UserError):
+        told = say(error.message, **error.values) if error.values else str(error)
+        return gr.Error(told, print_exception=False)
     log.error("unexpected error in an event", exc_info=error)
     return gr.Error(
         say("Something went wrong on our side; it has been logged. Your picture and settings are still here."),
@@ -143,7 +145,7 @@ def event(function: Callable, seconds: float = 120) -> Callable:
             for step in function(*arguments, **keywords):
                 yield step
                 if time.monotonic() - start > seconds:
-                    raise ValueError(
+                    raise UserError(
                         say("Stopped after {seconds} seconds, the limit for one request.", seconds=round(seconds))
                     )
         except GeneratorExit:
@@ -261,10 +263,10 @@ class Textbox(gr.Textbox):
 def words(name: str, value: object, most: int = 300) -> str:
     """A line of text that arrived over the wire, stripped; None is empty."""
     if value is not None and not isinstance(value, str):
-        raise ValueError(say("{name} must be text, not {value}.", name=name, value=str(value)[:40]))
+        raise UserError(say("{name} must be text, not {value}.", name=name, value=str(value)[:40]))
     text = (value or "").strip()
     if len(text) > most:
-        raise ValueError(
+        raise UserError(
             say("{name} is too long: {length} characters of at most {most}.", name=name, length=len(text), most=most)
         )
     return text
@@ -274,11 +276,11 @@ def number(name: str, value: object, low: float, high: float) -> float:
     """A number that arrived over the wire, within its limits.
 
     Raises:
-        ValueError: for anything that is no finite number from `low` to `high`; the message names the limits.
+        UserError: for anything that is no finite number from `low` to `high`; the message names the limits.
     """
     good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high  # NaN compares false
     if not good:
-        raise ValueError(
+        raise UserError(
             say(
                 "{name} must be a number from {low} to {high}, not {value}.",
                 name=name,
@@ -294,19 +296,19 @@ def whole(name: str, value: object, low: int, high: int) -> int:
     """`number`, but whole."""
     value = number(name, value, low, high)
     if value != int(value):
-        raise ValueError(say("{name} must be a whole number, not {value}.", name=name, value=value))
+        raise UserError(say("{name} must be a whole number, not {value}.", name=name, value=value))
     return int(value)
 
 
 def flag(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ValueError(say("{name} is true or false, not {value}.", name=name, value=str(value)[:40]))
+        raise UserError(say("{name} is true or false, not {value}.", name=name, value=str(value)[:40]))
     return value
 
 
 def choice(name: str, value: object, allowed: Sequence[object]):
     if not isinstance(value, str | int) or isinstance(value, bool) or value not in allowed:
-        raise ValueError(
+        raise UserError(
             say(
                 "{name} must be one of {allowed}, not {value}.",
                 name=name,
@@ -348,10 +350,10 @@ def at_hand(model: object) -> None:
     """Refuse a model that would have to be downloaded: no visitor waits for another one's download.
 
     Raises:
-        ValueError: for a model whose files are not there yet.
+        UserError: for a model whose files are not there yet.
     """
     if isinstance(model, str) and model in MODELS and lazily("pipelines.hub").availability(model) == "download":
-        raise ValueError(
+        raise UserError(
             say(
                 "{name} is not on this computer yet ({size} MB). Choose it in the page's model menu and wait until it "
                 "is there, or start the app with --prefetch {name}.",

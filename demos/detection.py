@@ -8,6 +8,7 @@ from demos import common, drawing, lessons, pictures
 from demos.answers import Answer, asked_of, fill, frames_of, judge, truth_line, truth_of
 from demos.common import COMPUTE, event, heavy, lazily, light, say, t
 from pipelines import storybook
+from pipelines.errors import UserError
 from pipelines.registry import MODELS, STORYBOOK
 
 TAB = "detection"
@@ -236,7 +237,7 @@ def _contenders() -> list[str]:
 
 def _hidden(phrases: object) -> tuple[str, ...]:
     if not isinstance(phrases, list | tuple) or not all(isinstance(phrase, str) for phrase in phrases):
-        raise ValueError(say("The phrases to hide must be a list of words, not {value}.", value=str(phrases)[:40]))
+        raise UserError(say("The phrases to hide must be a list of words, not {value}.", value=str(phrases)[:40]))
     return tuple(phrases)
 
 

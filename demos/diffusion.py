@@ -12,6 +12,7 @@ from demos.common import COMPUTE, event, heavy, heavy_steps, lazily, light, say,
 from demos.film import Film, film_of, peaks_chart
 from demos.verdicts import boxed, cost, facts_of, note_of, numbers_of, progress, verdict_table, versions
 from pipelines import presence
+from pipelines.errors import UserError
 from pipelines.registry import MODELS
 
 TAB = "diffusion"
@@ -182,7 +183,7 @@ def build(
             wanted = [presence.wanted_of(subject.noun, subject.adjectives) for subject in subjects]
             try:
                 return presence.examine(wanted, name, heavy(lambda phrases: detection.encode(drawn, phrases, name)))
-            except ValueError:  # a subject that the detector has no word for
+            except UserError:  # a subject that the detector has no word for
                 return None
 
         def diffusion(
@@ -231,7 +232,7 @@ def build(
                 return None
             try:
                 return heavy(lambda: pipeline.clip_score(done.picture, request.prompt, judge))()
-            except ValueError:
+            except UserError:
                 return None
 
         def count(many, *settings):
@@ -255,7 +256,7 @@ def build(
                         pipeline.chosen_subjects(step.prompt)
                     said = judged(step.picture, step.prompt.subjects, request.model)
                     if said is None:
-                        raise ValueError(
+                        raise UserError(
                             say("No detector on this computer can judge these subjects, so there is nothing to count.")
                         )
                     drawn[kind] = seeds.Drawn(step.picture, said, step.seconds)
@@ -323,13 +324,13 @@ def build(
 
         def saved(run):
             if run is None:
-                raise ValueError(say("There is no run to save yet. Press Draw first."))
+                raise UserError(say("There is no run to save yet. Press Draw first."))
             name = recording.name_of(run)
             return [save_bytes_to_cache(recording.dump(run), name, files.GRADIO_CACHE)]
 
         def exported(run, numbers):
             if run is None:
-                raise ValueError(say("There is no run to export yet. Press Draw first."))
+                raise UserError(say("There is no run to export yet. Press Draw first."))
             frames = [Image.open(io.BytesIO(run.frames["clean"][n])) for n in _spread(len(run.moments), 6)]
             panels = [*frames, Image.open(io.BytesIO(run.picture))]
             captions = [say("step {n}", n=n + 1) for n in _spread(len(run.moments), 6)] + [say("result")]
@@ -398,7 +399,7 @@ def _subjects(prompts, text: object, places: object) -> str:
     sketch = prompts.sketch(common.words(say("The prompt"), text, MOST_TEXT))
     known = {str(place): place for place in range(len(sketch.words))}
     if not isinstance(places, list) or not all(isinstance(place, str) and place in known for place in places):
-        raise ValueError(say("The subjects must be words of the prompt."))
+        raise UserError(say("The subjects must be words of the prompt."))
     phrases = {subject.word: subject.phrase for subject in sketch.subjects}
     return ", ".join(phrases.get(place, sketch.words[place].text) for place in sorted(known[p] for p in places))
 

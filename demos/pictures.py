@@ -15,6 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from demos.common import Dropdown, Textbox, choice, light, model_names, say, t, words
 from pipelines import storybook
+from pipelines.errors import UserError
 from pipelines.registry import MODELS, STORYBOOK
 
 MIN_SIDE = 16  # pixels
@@ -47,31 +48,31 @@ def read_picture(path: str | None) -> Given:
     CMYK and palettes become RGB.
 
     Raises:
-        ValueError: for no file, a file that is no picture, a damaged one, an SVG, one too large or too small.
+        UserError: for no file, a file that is no picture, a damaged one, an SVG, one too large or too small.
     """
     if not path:
-        raise ValueError(say("Choose or upload a picture first."))
+        raise UserError(say("Choose or upload a picture first."))
     try:
         with contextlib.suppress(PermissionError):
             os.utime(path)  # in use: not yet to be cleaned away
         with open(path, "rb") as file:
             start = file.read(512).lstrip().lower()
         if start.startswith((b"<?xml", b"<svg")):
-            raise ValueError(say("SVG drawings are not pictures made of pixels. Export it as PNG first."))
+            raise UserError(say("SVG drawings are not pictures made of pixels. Export it as PNG first."))
         image = Image.open(path, formats=FORMATS)
     except UnidentifiedImageError:
-        raise ValueError(
+        raise UserError(
             say("This file is not a picture that can be read. Use PNG, JPEG, WebP, GIF, BMP or TIFF.")
         ) from None
     except FileNotFoundError:
-        raise ValueError(say("This picture is no longer kept here. Please upload it again.")) from None
+        raise UserError(say("This picture is no longer kept here. Please upload it again.")) from None
     except Image.DecompressionBombError:
-        raise ValueError(say("This picture has more than 25 megapixels, the limit. Make it smaller first.")) from None
+        raise UserError(say("This picture has more than 25 megapixels, the limit. Make it smaller first.")) from None
     except OSError:
-        raise ValueError(say("This picture is damaged or incomplete. Save it again and retry.")) from None
+        raise UserError(say("This picture is damaged or incomplete. Save it again and retry.")) from None
     width, height = image.size
     if min(width, height) < MIN_SIDE:
-        raise ValueError(
+        raise UserError(
             say("This picture is {width} by {height} pixels; each side needs at least 16.", width=width, height=height)
         )
     try:
@@ -79,7 +80,7 @@ def read_picture(path: str | None) -> Given:
         scene = _scene_of(image)
         return Given(_plain(ImageOps.exif_transpose(image)), scene)
     except (OSError, SyntaxError, ValueError, EOFError):
-        raise ValueError(say("This picture is damaged or incomplete. Save it again and retry.")) from None
+        raise UserError(say("This picture is damaged or incomplete. Save it again and retry.")) from None
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ from PIL import Image
 from demos import common, drawing, lessons, pictures
 from demos.common import COMPUTE, event, heavy, lazily, say, t
 from demos.pictures import Given
+from pipelines.errors import UserError
 
 TAB = "reconstruction"
 PATTERNS = {
@@ -230,11 +231,11 @@ def painted_patches(canvas: dict | None, grid: int) -> np.ndarray:
     """(g, g) bool: the patches of which paint covers at least a tenth.
 
     Raises:
-        ValueError: when nothing is painted.
+        UserError: when nothing is painted.
     """
     layers = (canvas or {}).get("layers") or []
     if not layers or not any(np.asarray(layer)[..., 3].any() for layer in layers):
-        raise ValueError(say("Nothing is painted yet. Paint over what the model shall not see, then apply."))
+        raise UserError(say("Nothing is painted yet. Paint over what the model shall not see, then apply."))
     covered = np.any([np.asarray(layer)[..., 3] > 0 for layer in layers], axis=0).astype(np.uint8) * 255
     share = Image.fromarray(covered).resize((grid, grid), Image.Resampling.BOX)
     return np.asarray(share) >= 26

@@ -9,6 +9,7 @@ from demos import common, drawing, lessons, pictures
 from demos.common import COMPUTE, RULES, event, heavy, lazily, light, say, t
 from demos.pictures import Given
 from pipelines import storybook
+from pipelines.errors import UserError
 from pipelines.registry import MODELS
 
 TAB = "token_removal"
@@ -231,7 +232,7 @@ def _curve_of(settings: dict) -> tuple:
 def _check_layer_and_head(encoded, settings: dict) -> None:
     for name, size in zip(("layer", "head"), encoded.attention.shape[:2], strict=True):
         if settings[name] is not None and settings[name] >= size:
-            raise ValueError(
+            raise UserError(
                 say("This model has {size} {name}s, not {wanted}.", size=size, name=name, wanted=settings[name] + 1)
             )
 

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.errors import UserError
+
 CELLS = 256  # 16x16, the size at which attention carries the most meaning (Hertz et al. 2022, section 3)
 SCALE = 20.0  # of the latent's update; the paper's
 THRESHOLDS = {
@@ -101,11 +103,11 @@ def watching(unet: nn.Module, size: tuple[int, int]) -> Iterator[Attention]:
         size: rows and columns of the latents.
 
     Raises:
-        ValueError: for a UNet without cross-attention.
+        UserError: for a UNet without cross-attention.
     """
     layers = cross_attention(unet, size)
     if not layers:
-        raise ValueError("This model has no cross-attention to look at.")
+        raise UserError("This model has no cross-attention to look at.")
     cells = min(layers, key=lambda shape: abs(math.log(shape[0] * shape[1] / CELLS)))
     attention = Attention(cells, len(layers[cells]))
     before = dict(unet.attn_processors)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pipelines import storybook
 from pipelines.canvas import CANVASES, Canvas
+from pipelines.errors import UserError
 from pipelines.loading import Model, load
 
 MOST_CHARACTERS, MOST_PROMPTS, MOST_WEIGHT = 2000, 8, 100.0
@@ -100,29 +101,29 @@ def parse(text: str) -> list[Term]:
     """Prompts with weights: "a cat:1 | a dog:-0.3".
 
     Raises:
-        ValueError: for nothing, too much, weights that are no numbers or too large, or only negative prompts.
+        UserError: for nothing, too much, weights that are no numbers or too large, or only negative prompts.
     """
     if not isinstance(text, str) or not text.strip(" |"):
-        raise ValueError("There is no prompt yet. Type what the picture should show, such as: a cat")
+        raise UserError("There is no prompt yet. Type what the picture should show, such as: a cat")
     if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"The prompt has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read. Shorten it.")
+        raise UserError(f"The prompt has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read. Shorten it.")
     terms = []
     for part in filter(None, (piece.strip() for piece in text.split("|"))):
         name, colon, number = part.rpartition(":")
         weight = 1.0
         if colon:
             if not re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", number, re.I):
-                raise ValueError(f"{number.strip()[:40]!r} is no weight. Write a number after the colon: a cat:1")
+                raise UserError(f"{number.strip()[:40]!r} is no weight. Write a number after the colon: a cat:1")
             weight = float(number)
         if not name.strip() and colon:
-            raise ValueError(f"There is a weight without a prompt: {part[:40]!r}. Write: a cat:{number.strip()[:20]}")
+            raise UserError(f"There is a weight without a prompt: {part[:40]!r}. Write: a cat:{number.strip()[:20]}")
         if not abs(weight) <= MOST_WEIGHT or weight == 0:
-            raise ValueError(f"Weights are from -{MOST_WEIGHT:g} to {MOST_WEIGHT:g} and not 0; {part[:60]!r} is not.")
+            raise UserError(f"Weights are from -{MOST_WEIGHT:g} to {MOST_WEIGHT:g} and not 0; {part[:60]!r} is not.")
         terms.append(Term(weight, (name if colon else part).strip()))
     if len(terms) > MOST_PROMPTS:
-        raise ValueError(f"At most {MOST_PROMPTS} prompts are followed at once, not {len(terms)}.")
+        raise UserError(f"At most {MOST_PROMPTS} prompts are followed at once, not {len(terms)}.")
     if all(term.weight < 0 for term in terms):
-        raise ValueError("All prompts are negative: there is nothing to come close to. Give one a positive weight.")
+        raise UserError("All prompts are negative: there is nothing to come close to. Give one a positive weight.")
     return terms
 
 
@@ -223,14 +224,14 @@ def run(request: Request) -> Iterator[Step]:
     """Follow the gradient, yielding every iteration; leave the loop to stop.
 
     Raises:
-        ValueError: for prompts or settings that cannot be followed; nothing has been computed then.
+        UserError: for prompts or settings that cannot be followed; nothing has been computed then.
         FloatingPointError: when the loss is no number any more.
     """
     terms = parse(request.prompt)
     if request.parametrization not in CANVASES:
-        raise ValueError(f"The picture can be written in {', '.join(CANVASES)}, not {request.parametrization!r}.")
+        raise UserError(f"The picture can be written in {', '.join(CANVASES)}, not {request.parametrization!r}.")
     if request.steps < 1 or request.cutouts < 1:
-        raise ValueError("There must be at least one step and one view.")
+        raise UserError("There must be at least one step and one view.")
     model, judge = load(request.model), load(request.judge)
     texts, weights = [term.text for term in terms], [term.weight for term in terms]
     targets = model.text_features(texts)
@@ -356,7 +357,7 @@ def truth(prompt: str, model: str, judge: str, count: int = 16) -> Truth | None:
     """Of scenes drawn for this caption; None where the world cannot draw it."""
     try:
         scenes = [storybook.compose_text(re.sub(r"\ba picture of\b", "", prompt), seed=n) for n in range(count)]
-    except ValueError:
+    except UserError:
         return None
     first, second = load(model), load(judge)
     pictures = torch.cat([pixels_of(Image.fromarray(scene.picture), first.size) for scene in scenes])

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
+from pipelines.errors import UserError
 from pipelines.interpolation import harmonic_fill
 from pipelines.painting import Decoded, PixelDecoder, blur_some, patchify, pixel_target
 from pipelines.vision import Tokens, gather_tokens, openclip_tokens
@@ -56,12 +57,12 @@ def tokens_kept(grid: int, keep_ratio: float) -> int:
     On 14x14 patches: 20, 52, 100, 148 and 180 of 196 at 0.10, 0.25, 0.50, 0.75 and 0.90.
 
     Raises:
-        ValueError: for an odd grid, which has no 2x2 blocks, or a ratio outside [0, 1].
+        UserError: for an odd grid, which has no 2x2 blocks, or a ratio outside [0, 1].
     """
     if grid % 2:
-        raise ValueError(f"The 2x2-block rule needs an even number of patches along a side; this model has {grid}.")
+        raise UserError(f"The 2x2-block rule needs an even number of patches along a side; this model has {grid}.")
     if not 0 <= keep_ratio <= 1:
-        raise ValueError(f"The keep ratio is a share between 0 and 1, not {keep_ratio}.")
+        raise UserError(f"The keep ratio is a share between 0 and 1, not {keep_ratio}.")
     blocks = (grid // 2) ** 2
     return 4 * min(blocks, math.floor(blocks * keep_ratio) + 1)
 

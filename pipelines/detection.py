@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pipelines.errors import UserError
 from pipelines.fast_grounding_dino import Precision, checked
 from pipelines.loading import Detector, load, not_known
 
@@ -50,18 +51,18 @@ def parse(text: str | Sequence[str]) -> list[str]:
     """Phrases from chips, or from one line with dots, commas or line breaks in between: lower case, each once.
 
     Raises:
-        ValueError: for something else than text, nothing but dots, or more than MOST_CHARACTERS.
+        UserError: for something else than text, nothing but dots, or more than MOST_CHARACTERS.
     """
     chips = [text] if isinstance(text, str) else text
     if not isinstance(chips, Sequence) or not all(isinstance(chip, str) for chip in chips):
-        raise ValueError("Type what to look for: words with dots in between, such as: cat . red car")
+        raise UserError("Type what to look for: words with dots in between, such as: cat . red car")
     length = sum(map(len, chips))
     if length > MOST_CHARACTERS:
-        raise ValueError(f"The words have {length:,} characters; at most {MOST_CHARACTERS:,} are read.")
+        raise UserError(f"The words have {length:,} characters; at most {MOST_CHARACTERS:,} are read.")
     pieces = (" ".join(piece.lower().split()) for chip in chips for piece in SEPARATORS.split(chip))
     phrases = list(dict.fromkeys(filter(None, pieces)))
     if not phrases:
-        raise ValueError("There is no word to look for. Type some with dots in between, such as: cat . red car")
+        raise UserError("There is no word to look for. Type some with dots in between, such as: cat . red car")
     return phrases
 
 
@@ -70,7 +71,7 @@ def read(phrases: Sequence[str], detector: Detector) -> Prompt:
     the beginning of another.
 
     Raises:
-        ValueError: for words the model does not know, named beside the known ones; for more tokens than it reads.
+        UserError: for words the model does not know, named beside the known ones; for more tokens than it reads.
     """
     caption = " . ".join(phrases) + " ."
     ends = np.cumsum([len(phrase) + 3 for phrase in phrases]) - 3
@@ -89,10 +90,10 @@ def read(phrases: Sequence[str], detector: Detector) -> Prompt:
         if first == len(tokens):  # characters the tokenizer drops altogether
             unknown.append(phrase)
     if unknown:
-        raise ValueError(not_known(detector.spec, list(dict.fromkeys(unknown)), detector.vocabulary))
+        raise UserError(not_known(detector.spec, list(dict.fromkeys(unknown)), detector.vocabulary))
     most = detector.module.config.max_text_len
     if len(ids) > most:
-        raise ValueError(
+        raise UserError(
             f"{detector.spec.name} reads at most {most} pieces of words, dots included, and this makes {len(ids)}. "
             "Take some phrases away."
         )
@@ -207,13 +208,13 @@ def encode_with(
             time where the processor multiplies in it.
 
     Raises:
-        ValueError: as `parse` and `read`; for an unknown backend or precision; for a backend that cannot run this
+        UserError: as `parse` and `read`; for an unknown backend or precision; for a backend that cannot run this
             model here, or not in this precision.
     """
     if backend not in BACKENDS:
-        raise ValueError(f"The backend must be one of {', '.join(BACKENDS)}, not {backend!r}.")
+        raise UserError(f"The backend must be one of {', '.join(BACKENDS)}, not {backend!r}.")
     if checked(precision) != "float32" and backend == "groundingdino":
-        raise ValueError("The groundingdino backend knows float32 alone. Choose the transformers backend.")
+        raise UserError("The groundingdino backend knows float32 alone. Choose the transformers backend.")
     look, answer = BACKENDS[backend]
     prompt = read(parse(phrases), detector)
     picture = picture.convert("RGB")
@@ -285,7 +286,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float) -> list[int]:
 
 def _share(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
-        raise ValueError(f"The {name} must be a number from 0 to 1, not {str(value)[:30]!r}.")
+        raise UserError(f"The {name} must be a number from 0 to 1, not {str(value)[:30]!r}.")
     return float(value)
 
 
@@ -302,7 +303,7 @@ def select(
         nms_iou: boxes of one phrase that overlap a better one by more than this share are dropped; None keeps them.
 
     Raises:
-        ValueError: for a threshold that is no number from 0 to 1.
+        UserError: for a threshold that is no number from 0 to 1.
     """
     keep_from, name_from = _share("box threshold", box_threshold), _share("text threshold", text_threshold)
     best, highest = encoded.scores.argmax(1), encoded.scores.max(1)

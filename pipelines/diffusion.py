@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.attend_excite import SCALE, Attention, Excited, Schedule, excite, listen, peaks, watching
+from pipelines.errors import UserError
 from pipelines.loading import Painter, load
 from pipelines.prompts import Prompt, chosen_subjects, read_with
 
@@ -191,7 +192,7 @@ def _parts(prediction: Tensor, noisy: Tensor, a: float, kind: str) -> tuple[Tens
         return signal * noisy - noise * prediction, noise * noisy + signal * prediction
     if kind == "epsilon":
         return (noisy - noise * prediction) / signal, prediction
-    raise ValueError(f"Models that predict {kind!r} are not supported; those that predict epsilon or velocities are.")
+    raise UserError(f"Models that predict {kind!r} are not supported; those that predict epsilon or velocities are.")
 
 
 def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
@@ -288,7 +289,7 @@ def start_of(request: Request, painter: Painter) -> tuple[Tensor, object, Tensor
     if request.image is None:
         return noise * sampler.init_noise_sigma, sampler, sampler.timesteps, None
     if not 0 < request.strength <= 1:
-        raise ValueError(f"The strength must be above 0 and at most 1, not {request.strength}.")
+        raise UserError(f"The strength must be above 0 and at most 1, not {request.strength}.")
     run = max(1, round(request.steps * request.strength))
     first = request.steps - run
     if hasattr(sampler, "set_begin_index"):
@@ -304,11 +305,11 @@ def run(request: Request, previews: bool = True, stop: Callable[[], bool] = lamb
     Leaving the loop, or `stop` answering true, ends the run within one pass, and the model is as it was.
 
     Raises:
-        ValueError: for a prompt, subjects or settings that cannot be drawn; nothing has been computed then.
+        UserError: for a prompt, subjects or settings that cannot be drawn; nothing has been computed then.
         Stopped: when `stop` answered true.
     """
     if request.method not in METHODS or request.sampler not in SAMPLERS:
-        raise ValueError(f"Methods are {', '.join(METHODS)}; samplers are {', '.join(SAMPLERS)}.")
+        raise UserError(f"Methods are {', '.join(METHODS)}; samplers are {', '.join(SAMPLERS)}.")
     painter = load(request.model)
     prompt = read_with(painter, request.prompt, request.subjects)
     if request.negative_prompt:
@@ -396,7 +397,7 @@ def clip_score(picture: Image.Image, text: str, model: str) -> float:
     """Cosine of the picture's and the text's features under an image-text model of the registry, in [-1, 1].
 
     Raises:
-        ValueError: when that model does not know a word.
+        UserError: when that model does not know a word.
     """
     judge = load(model)
     words = judge.text_features([text])

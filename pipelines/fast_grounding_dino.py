@@ -24,6 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipelines.errors import UserError
+
 Precision = Literal["float32", "bfloat16"]
 
 ROWS = 1024  # pixels at a time: their 2048 hidden units are 8 MB
@@ -193,10 +195,10 @@ def checked(precision: str) -> str:
     """The same.
 
     Raises:
-        ValueError: where it is unknown.
+        UserError: where it is unknown.
     """
     if precision not in get_args(Precision):
-        raise ValueError(f"The precision must be one of {', '.join(get_args(Precision))}, not {precision!r}.")
+        raise UserError(f"The precision must be one of {', '.join(get_args(Precision))}, not {precision!r}.")
     return precision
 
 

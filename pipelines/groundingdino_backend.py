@@ -17,6 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from pipelines.errors import UserError
+
 # --------------------------------------------------------------------------------------------------------------- names
 
 _SWIN = "model.backbone.conv_encoder.model.swin"
@@ -114,7 +116,7 @@ def _renamed(name: str, back: bool = False) -> str:
             for number in found.groups():
                 new = new.replace("#", number, 1)
             return new + name[found.end() :]
-    raise ValueError(f"{name} is no weight of Grounding DINO.")
+    raise UserError(f"{name} is no weight of Grounding DINO.")
 
 
 def to_groundingdino(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -173,7 +175,7 @@ def _library() -> types.SimpleNamespace:
     """The parts of groundingdino-py that are used here; what it warns about is of no use to those who run the app.
 
     Raises:
-        ValueError: where it cannot be imported, naming what is missing.
+        UserError: where it cannot be imported, naming what is missing.
     """
     for about in ({"module": r"groundingdino\."}, {"module": r"timm\.models"}, {"message": r"torch\.meshgrid"}):
         warnings.filterwarnings("ignore", **about)
@@ -187,7 +189,7 @@ def _library() -> types.SimpleNamespace:
             if "libGL" in str(error)
             else f"something that is missing here ({error})"
         )
-        raise ValueError(
+        raise UserError(
             f"The groundingdino backend needs {missing}. The transformers backend gives the same boxes without it."
         ) from error
     return types.SimpleNamespace(
@@ -230,7 +232,7 @@ def _refuse_others(config: object) -> None:
         and config.num_feature_levels > 1
     )
     if not alike:
-        raise ValueError(
+        raise UserError(
             "groundingdino-py has no code for this model: it knows Grounding DINO with a Swin backbone, and no "
             "MM-Grounding-DINO. Choose the transformers backend."
         )
@@ -240,7 +242,7 @@ def build(module: nn.Module, tokenizer: Callable) -> nn.Module:
     """groundingdino-py's model with the weights of transformers' `module`, most of them shared.
 
     Raises:
-        ValueError: where the library cannot be imported; for a model that it has no code for.
+        UserError: where the library cannot be imported; for a model that it has no code for.
     """
     library, config = _library(), module.config
     _refuse_others(config)
@@ -315,5 +317,5 @@ def build(module: nn.Module, tokenizer: Callable) -> nn.Module:
     missing, unexpected = model.load_state_dict(to_groundingdino(module.state_dict()), strict=False, assign=True)
     wrong = unexpected + [name for name in missing if not name.endswith("relative_position_index")]
     if wrong:
-        raise ValueError(f"The weights do not fit groundingdino-py's model: {', '.join(wrong[:4])}.")
+        raise UserError(f"The weights do not fit groundingdino-py's model: {', '.join(wrong[:4])}.")
     return model

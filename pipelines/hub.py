@@ -14,6 +14,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi, constants
 
+from pipelines.errors import UserError
 from pipelines.registry import BUNDLED, MODELS, ModelSpec
 
 ANSWER_SECONDS = 8  # how long the hub may take to say that it is there
@@ -24,7 +25,7 @@ DOWNLOAD = (
 )
 
 
-class ModelUnavailable(ValueError):
+class ModelUnavailable(UserError):
     """A model cannot be had now; the message says why and what to do."""
 
 

@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipelines.detailclip import DetailCLIP, Settings
+from pipelines.errors import UserError
 from pipelines.hub import ModelUnavailable, locate
 from pipelines.registry import MODELS, ModelSpec
 from pipelines.vision import Encoder, OpenClipEncoder, TransformersEncoder
@@ -77,17 +78,17 @@ class Model:
         """(B, E) unit-length text features.
 
         Raises:
-            ValueError: when the model reads no text, or does not know a word.
+            UserError: when the model reads no text, or does not know a word.
         """
         if self.tokenize is None:
-            raise ValueError(
+            raise UserError(
                 f"{self.spec.name} reads no text. Choose an image-text model, such as storybook-detailclip."
             )
         ids = self.tokenize(texts)
         if self.vocabulary is not None:
             self._refuse_unknown(texts, ids)
         elif ids[:, -1].any():  # OpenCLIP's tokenizer pads with 0 and cuts off without a word
-            raise ValueError(f"{self.spec.name} reads at most {ids.shape[1] - 3} pieces of words. Shorten the text.")
+            raise UserError(f"{self.spec.name} reads at most {ids.shape[1] - 3} pieces of words. Shorten the text.")
         return self.module.encode_text(ids.to(self.device), normalize=True).float()
 
     def _refuse_unknown(self, texts: list[str], ids: Tensor) -> None:
@@ -98,9 +99,9 @@ class Model:
             )
             unknown = list(dict.fromkeys(word for word, _ in words if word not in self.vocabulary))
             if unknown:
-                raise ValueError(not_known(self.spec, unknown, self.vocabulary))
+                raise UserError(not_known(self.spec, unknown, self.vocabulary))
             if len(words) + 2 > ids.shape[1]:
-                raise ValueError(
+                raise UserError(
                     f"{self.spec.name} reads at most {ids.shape[1] - 2} words and commas, not {len(words)}."
                 )
 
@@ -176,12 +177,12 @@ class Painter:
         """The UNet, or a copy of it in that precision, computed sooner: see `fast_unet.faster`.
 
         Raises:
-            ValueError: for another precision than float32 and bfloat16.
+            UserError: for another precision than float32 and bfloat16.
         """
         from pipelines.fast_unet import faster
 
         if precision not in ("float32", "bfloat16"):
-            raise ValueError(f"The precision is float32 or bfloat16, not {str(precision)[:40]}.")
+            raise UserError(f"The precision is float32 or bfloat16, not {str(precision)[:40]}.")
         if precision not in self.views:
             unet = self.pipe.unet
             self.views[precision] = faster(unet if precision == "float32" else copy.deepcopy(unet).to(torch.bfloat16))
@@ -261,7 +262,7 @@ def load_detail(folder: Path, clip: nn.Module) -> DetailCLIP:
     missing, unexpected = detail.load_state_dict(beside_student(folder), strict=False)
     wrong = unexpected + [name for name in missing if not name.startswith("clip.")]
     if wrong:
-        raise ValueError(f"The weights in {folder} do not fit their configuration: {', '.join(wrong[:4])}.")
+        raise UserError(f"The weights in {folder} do not fit their configuration: {', '.join(wrong[:4])}.")
     return detail.to(device()).eval().requires_grad_(False)
 
 
@@ -437,9 +438,9 @@ def load(name: str) -> Loaded:
     else a `Model`.
 
     Raises:
-        ValueError: for a name that is not in the registry.
+        UserError: for a name that is not in the registry.
         ModelUnavailable: when its files cannot be had or read.
     """
     if not isinstance(name, str) or name not in MODELS:
-        raise ValueError(f"There is no model {str(name)[:60]!r}. The models are: {', '.join(MODELS)}.")
+        raise UserError(f"There is no model {str(name)[:60]!r}. The models are: {', '.join(MODELS)}.")
     return _CACHE.get(name)

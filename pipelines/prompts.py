@@ -8,6 +8,7 @@ the subjects himself.
 import re
 from dataclasses import dataclass, replace
 
+from pipelines.errors import UserError
 from pipelines.loading import Painter, not_known
 
 MOST_CHARACTERS = 2000  # more are refused before any tokenizer sees them
@@ -58,23 +59,23 @@ def read_with(painter: Painter, text: str, subjects: str = "") -> Prompt:
         subjects: words of the prompt with commas in between; empty to find its nouns.
 
     Raises:
-        ValueError: for a prompt that is empty, too long, or has words the model does not know; for subjects that are
+        UserError: for a prompt that is empty, too long, or has words the model does not know; for subjects that are
             not in it.
     """
     if not isinstance(text, str) or not text.strip():
-        raise ValueError("There is nothing to draw yet. Type what the picture should show, such as: a cat and a frog")
+        raise UserError("There is nothing to draw yet. Type what the picture should show, such as: a cat and a frog")
     if len(text) > MOST_CHARACTERS:
-        raise ValueError(f"The prompt has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read. Shorten it.")
+        raise UserError(f"The prompt has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read. Shorten it.")
     tokenizer = painter.pipe.tokenizer
     encoded = tokenizer(text, return_offsets_mapping=True, truncation=False, verbose=False)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     if painter.vocabulary is not None:
         lost = [text[a:b] for i, (a, b) in zip(ids, offsets, strict=True) if i == tokenizer.unk_token_id]
         if lost:
-            raise ValueError(not_known(painter.spec, list(dict.fromkeys(lost)), painter.vocabulary))
+            raise UserError(not_known(painter.spec, list(dict.fromkeys(lost)), painter.vocabulary))
     most = tokenizer.model_max_length
     if len(ids) > most:
-        raise ValueError(
+        raise UserError(
             f"{painter.spec.name} reads at most {most - 2} pieces of words, and this prompt has {len(ids) - 2}. "
             "Shorten it."
         )
@@ -84,7 +85,7 @@ def read_with(painter: Painter, text: str, subjects: str = "") -> Prompt:
         pieces = tuple(text[offsets[n][0] : offsets[n][1]].strip() for n in places)
         words.append(Word(match.group(), tuple(places), pieces))
     if not words:
-        raise ValueError("There is no word in the prompt. Type what the picture should show, such as: a cat and a frog")
+        raise UserError("There is no word in the prompt. Type what the picture should show, such as: a cat and a frog")
     prompt = Prompt(text, tuple(words), (), len(ids), most)
     return replace(prompt, subjects=_named(prompt, subjects) if subjects.strip() else _found(text, prompt))
 
@@ -146,7 +147,7 @@ def _named(prompt: Prompt, text: str) -> tuple[Subject, ...]:
             if lower[end - len(parts) + 1 : end + 1] == parts and end not in used
         ]
         if not parts or not fits:
-            raise ValueError(
+            raise UserError(
                 f"{name[:60]!r} is not in the prompt (or not that often). Its words are: "
                 f"{', '.join(dict.fromkeys(lower))}."
             )
@@ -159,8 +160,8 @@ def chosen_subjects(prompt: Prompt) -> tuple[Subject, ...]:
     """The prompt's subjects.
 
     Raises:
-        ValueError: when there is none.
+        UserError: when there is none.
     """
     if not prompt.subjects:
-        raise ValueError("No subject was found in the prompt. Click the words that the picture must show.")
+        raise UserError("No subject was found in the prompt. Click the words that the picture must show.")
     return prompt.subjects

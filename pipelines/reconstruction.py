@@ -16,6 +16,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from pipelines.detailclip import complement, keep_highest, mean_attention, tokens_kept
+from pipelines.errors import UserError
 from pipelines.interpolation import fill_from_neighbours
 from pipelines.loading import Model, load
 from pipelines.painting import lower_resolution, patchify, unpatchify
@@ -77,7 +78,7 @@ def encode(picture: Image.Image, model: str) -> Encoded:
 
 def _check_paints(loaded: Model) -> None:
     if loaded.detail is None and not hasattr(loaded.module, "decoder"):
-        raise ValueError(f"{loaded.spec.name} has no pixel decoder. Choose storybook-detailclip or mae-base.")
+        raise UserError(f"{loaded.spec.name} has no pixel decoder. Choose storybook-detailclip or mae-base.")
 
 
 # --------------------------------------------------------------------------------------------------------- what to hide
@@ -96,11 +97,11 @@ def visible_patches(
         painted: (g, g) bool, for the pattern `painted`, whatever the ratio.
 
     Raises:
-        ValueError: for an unknown pattern, a ratio out of range, or nothing painted.
+        UserError: for an unknown pattern, a ratio out of range, or nothing painted.
     """
     grid = len(encoded.attention)
     if not 0 <= mask_ratio <= 0.98:
-        raise ValueError(f"The mask ratio is a share from 0 to 0.98 of the patches, not {mask_ratio}.")
+        raise UserError(f"The mask ratio is a share from 0 to 0.98 of the patches, not {mask_ratio}.")
     if pattern == "attention":
         score = torch.from_numpy(encoded.attention).reshape(1, -1)
         return _to_grid(keep_highest(score, 1 - mask_ratio)[0], grid)
@@ -118,11 +119,11 @@ def visible_patches(
         return evenly_spread(grid, left)
     if pattern == "painted":
         if painted is None or not painted.any():
-            raise ValueError("Nothing is painted yet. Paint over what the model shall not see, then apply.")
+            raise UserError("Nothing is painted yet. Paint over what the model shall not see, then apply.")
         if painted.all():
-            raise ValueError("Everything is painted over. Leave at least one patch visible.")
+            raise UserError("Everything is painted over. Leave at least one patch visible.")
         return ~painted
-    raise ValueError(f"The pattern must be one of {', '.join(PATTERNS)}, not {pattern!r}.")
+    raise UserError(f"The pattern must be one of {', '.join(PATTERNS)}, not {pattern!r}.")
 
 
 def _to_grid(index: torch.Tensor, grid: int) -> np.ndarray:
@@ -175,12 +176,12 @@ def reconstruct(
         low_resolution: the model gets the picture at 1/low_resolution of its detail (area average, bicubic back up).
 
     Raises:
-        ValueError: see `visible_patches`; for a factor that is not in FACTORS; for a model without a decoder.
+        UserError: see `visible_patches`; for a factor that is not in FACTORS; for a model without a decoder.
     """
     if low_resolution not in FACTORS:
-        raise ValueError(f"The low-resolution factor is one of {', '.join(map(str, FACTORS))}, not {low_resolution}.")
+        raise UserError(f"The low-resolution factor is one of {', '.join(map(str, FACTORS))}, not {low_resolution}.")
     if target not in ("pixels", "normalised"):
-        raise ValueError(f"The target is pixels or normalised, not {target!r}.")
+        raise UserError(f"The target is pixels or normalised, not {target!r}.")
     loaded = load(encoded.model)
     visible = visible_patches(encoded, mask_ratio, pattern, seed, painted)
     grid, patch = len(visible), encoded.picture.shape[0] // len(visible)
@@ -188,7 +189,7 @@ def reconstruct(
     pixels = encoded.pixels if low_resolution == 1 else lower_resolution(encoded.pixels, low_resolution)
     patches = paint(loaded, pixels, visible).cpu()
     if target == "pixels" and loaded.detail is not None and loaded.detail.settings.normalise_pixels:
-        raise ValueError(
+        raise UserError(
             f"{encoded.model} was trained to paint standardised patches, which have no colour of their own. "
             "Choose the target that lends each patch its true mean and contrast."
         )

@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipelines.errors import UserError
+
 FORMAT = 1
 MOST_BYTES = 3_000_000  # of a file that is saved; one that is opened may have twice that
 MOST_STEPS, MOST_WORDS, MOST_SIDE, MOST_CELLS = 100, 80, 1024, 1024
@@ -167,7 +169,7 @@ def load(path: str | Path) -> Recording:
     """Open a recorded run.
 
     Raises:
-        ValueError: for a file that is no recorded run, is cut off, too large, or does not fit together; the message
+        UserError: for a file that is no recorded run, is cut off, too large, or does not fit together; the message
             says which. Nothing of it is kept then.
     """
     path = Path(path)
@@ -175,7 +177,7 @@ def load(path: str | Path) -> Recording:
         _need(path.stat().st_size <= 2 * MOST_BYTES, f"it is larger than {2 * MOST_BYTES // 10**6} MB")
         return _read(path.read_bytes())
     except _Wrong as wrong:
-        raise ValueError(
+        raise UserError(
             f"This is not a run that Patchlight can open: {wrong}. Open a file that was saved with 'Save this run'."
         ) from None
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from pipelines.detailclip import keep_highest, mean_attention
+from pipelines.errors import UserError
 from pipelines.hub import locate
 from pipelines.loading import Model, load
 from pipelines.registry import MODELS
@@ -99,13 +100,13 @@ def encode(
         seed: of the second view's crop and of the rule `random`.
 
     Raises:
-        ValueError: for a model without a teacher or an unknown rule.
+        UserError: for a model without a teacher or an unknown rule.
     """
     if rule not in RULES:
-        raise ValueError(f"The rule must be one of {', '.join(RULES)}, not {rule!r}.")
+        raise UserError(f"The rule must be one of {', '.join(RULES)}, not {rule!r}.")
     loaded = load(model)
     if loaded.detail is None:
-        raise ValueError(f"{model} has no teacher. Choose storybook-detailclip.")
+        raise UserError(f"{model} has no teacher. Choose storybook-detailclip.")
     square = centre_square(picture)
     pixels = torch.cat([loaded.pixels(view) for view in (square, second_view(square, seed))])
     with torch.no_grad():
@@ -197,13 +198,13 @@ def query(
     The class token's teacher temperature moves in proportion to the patches' one.
 
     Raises:
-        ValueError: for a keep ratio that was not encoded, or a temperature that is not positive.
+        UserError: for a keep ratio that was not encoded, or a temperature that is not positive.
     """
     if keep_ratio not in encoded.students:
-        raise ValueError(f"The keep ratio must be one of {', '.join(map(str, encoded.students))}, not {keep_ratio}.")
+        raise UserError(f"The keep ratio must be one of {', '.join(map(str, encoded.students))}, not {keep_ratio}.")
     for name, value in (("teacher", teacher_temperature), ("student", student_temperature)):
         if not 0 < value < math.inf:
-            raise ValueError(f"The {name} temperature must be above 0, not {value}.")
+            raise UserError(f"The {name} temperature must be above 0, not {value}.")
     student = encoded.students[keep_ratio]
     center_patch, center_cls = (encoded.center_patch, encoded.center_cls) if centering else (0.0, 0.0)
     teacher = softmax((encoded.teacher_patches @ encoded.teacher_prototypes.T - center_patch) / teacher_temperature)

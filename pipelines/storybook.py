@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pipelines.errors import UserError
+
 SPRITES = Path(__file__).parents[1] / "assets" / "sprites"
 SIZE = 128  # pixels, the side of every `scene`
 
@@ -264,7 +266,7 @@ def _paint(placed: Sequence[tuple[str, str | None, np.ndarray, int, int]], canva
     for (noun, colour, *_), mask in zip(placed, masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
-            raise ValueError(f"The {noun} is hidden completely; give it a place of its own.")
+            raise UserError(f"The {noun} is hidden completely; give it a place of its own.")
         box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
         objects.append(SceneObject(noun, colour, box, mask))
     return objects
@@ -289,7 +291,7 @@ def scene(seed: int, count: int | None = None, held_out: frozenset[tuple[str, st
     if count is None:
         count = int(rng.choice(3, p=(0.35, 0.45, 0.2))) + 1
     if count not in (1, 2, 3):
-        raise ValueError(f"A scene has 1 to 3 objects, not {count}.")
+        raise UserError(f"A scene has 1 to 3 objects, not {count}.")
     background = tuple(PLACES)[rng.integers(len(PLACES))]
     chosen = []
     for noun in rng.permutation(len(NOUNS))[:count]:
@@ -336,20 +338,20 @@ def compose(
         seed: decides the background's texture and which way objects look.
 
     Raises:
-        ValueError: for an unknown noun, colour or background, an animal with a colour, or places that do not fit.
+        UserError: for an unknown noun, colour or background, an animal with a colour, or places that do not fit.
     """
     if len(objects) != len(places) or not objects:
-        raise ValueError(f"Give one place per object: got {len(objects)} objects and {len(places)} places.")
+        raise UserError(f"Give one place per object: got {len(objects)} objects and {len(places)} places.")
     if background not in PLACES:
-        raise ValueError(f"Unknown background {background!r}. Known: {', '.join(PLACES)}.")
+        raise UserError(f"Unknown background {background!r}. Known: {', '.join(PLACES)}.")
     rng = np.random.default_rng(seed)
     canvas = _background(background, size, rng)
     placed = []
     for (noun, colour), (x, y, side) in zip(objects, places, strict=True):
         if noun not in NOUNS + UNSEEN:
-            raise ValueError(f"Unknown noun {noun!r}. Known: {', '.join(NOUNS + UNSEEN)}.")
+            raise UserError(f"Unknown noun {noun!r}. Known: {', '.join(NOUNS + UNSEEN)}.")
         if colour and (colour not in COLOURS or noun not in THINGS):
-            raise ValueError(
+            raise UserError(
                 f"No {colour} {noun}: colours ({', '.join(COLOURS)}) go with things ({', '.join(THINGS)})."
             )
         cutout = sprite(noun, colour, max(8, round(side * min(size))), bool(rng.integers(2)))
@@ -371,14 +373,14 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0)
     of PLACES, after "on", "in" or "at" or by itself. Without relations the objects stand side by side.
 
     Raises:
-        ValueError: for words the storybook world does not have, naming them and the ones it has; for a sentence that
+        UserError: for words the storybook world does not have, naming them and the ones it has; for a sentence that
             says more than can be drawn.
     """
     words = re.findall(r"[^\W_]+|,", text.lower())
     known = _GRAMMAR_WORDS | set(NOUNS) | set(UNSEEN) | set(COLOURS) | set(PLACES) | {",", "grey"}
     unknown = [w for w in words if w not in known]
     if unknown:
-        raise ValueError(
+        raise UserError(
             f"The storybook world does not know {', '.join(map(repr, unknown[:8]))}. "
             f"It has {', '.join(NOUNS + UNSEEN)}; colours {', '.join(COLOURS)}; places {', '.join(PLACES)}; "
             "and left of, right of, above, below."
@@ -395,14 +397,14 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0)
             background = word
         elif word in COLOURS:
             if colour:
-                raise ValueError(f"{text!r} gives one thing two colours, {colour} and {word}. Choose one.")
+                raise UserError(f"{text!r} gives one thing two colours, {colour} and {word}. Choose one.")
             colour = word
         elif word in ("left", "right"):
-            raise ValueError(f"Write '{word} of' in {text!r}: a cat {word} of a red car.")
+            raise UserError(f"Write '{word} of' in {text!r}: a cat {word} of a red car.")
         elif word in ("on", "in", "at"):
             after = next((w for w in words[position + 1 :] if w != "the"), "nothing")
             if after not in PLACES:
-                raise ValueError(
+                raise UserError(
                     f"Only a place can follow {word!r}, not {after!r}: {', '.join(PLACES)}. "
                     "Things stand left of, right of, above or below each other."
                 )
@@ -415,13 +417,13 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0)
             objects.append((word, colour))
             colour, step = None, None
     if colour:
-        raise ValueError(f"{text!r} has a colour, {colour}, with no thing after it. Try: a {colour} car.")
+        raise UserError(f"{text!r} has a colour, {colour}, with no thing after it. Try: a {colour} car.")
     if not 1 <= len(objects) <= 4:
-        raise ValueError(
+        raise UserError(
             f"A composed scene has 1 to 4 objects; {text!r} names {len(objects)}. Try: a cat left of a red car."
         )
     if len(set(cells)) < len(cells):
-        raise ValueError(f"Two objects of {text!r} would stand in the same place. Try another relation.")
+        raise UserError(f"Two objects of {text!r} would stand in the same place. Try another relation.")
     across, down = np.array(cells).T
     columns, rows = across - across.min(), down - down.min()
     side = min(0.7, 0.92 / (max(columns.max(), rows.max()) + 1))

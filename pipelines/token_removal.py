@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from pipelines.detailclip import keep_highest
+from pipelines.errors import UserError
 from pipelines.loading import Model, load
 from pipelines.vision import centre_square
 
@@ -102,10 +103,10 @@ def keep(heat: np.ndarray, keep_ratio: float, rule: Rule, seed: int = 0) -> np.n
     """(g, g) scores -> (g, g) bool, the patches that stay. Every rule keeps the same number: see `tokens_kept`.
 
     Raises:
-        ValueError: for an unknown rule, a ratio outside [0, 1], or blocks on an odd grid.
+        UserError: for an unknown rule, a ratio outside [0, 1], or blocks on an odd grid.
     """
     if rule not in RULES:
-        raise ValueError(f"The rule must be one of {', '.join(RULES)}, not {rule!r}.")
+        raise UserError(f"The rule must be one of {', '.join(RULES)}, not {rule!r}.")
     values = torch.from_numpy(heat.reshape(1, -1)).float()
     if rule == "random":
         values = torch.rand(values.shape, generator=torch.Generator().manual_seed(seed))
@@ -133,7 +134,7 @@ def query(
         names: what the picture might show; the three most probable come back.
 
     Raises:
-        ValueError: as `keep`; for unknown words; for a prompt given to a model without words.
+        UserError: as `keep`; for unknown words; for a prompt given to a model without words.
     """
     loaded = load(encoded.model)
     heat = score(encoded, layer, head)
