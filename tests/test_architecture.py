@@ -8,7 +8,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm", "accelerate", "safetensors"}
 # Parts that more than one method may use.
-SHARED = {"errors", "settings", "registry", "hub", "loading", "vision", "painting", "interpolation", "storybook", "detailclip"}
+SHARED = {"errors", "settings"}
+SHARED |= {"registry", "hub", "loading", "vision", "painting", "interpolation", "storybook", "detailclip"}
 SHARED |= {
     "groundingdino_backend",
     "fast_grounding_dino",
