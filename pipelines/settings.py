@@ -24,12 +24,18 @@ class Setting:
     default: Any
     label: str  # as the page calls it
     help: str = ""  # one line
+    noun: str = ""  # as a message calls it, where the label is a question: "The rule"
     unit: str = ""
     low: float | None = None
     high: float | None = None
     step: float | None = None  # of the slider
+    slider: tuple[float, float] | None = None  # its two ends, where they are not `low` and `high`
     choices: Mapping[Any, str] | None = None  # value -> the page's name for it
     most: int = MOST_TEXT  # characters, of a text
+
+    @property
+    def name_in_messages(self) -> str:
+        return self.noun or self.label
 
     def check(self, value: object) -> Any:
         """The value itself, if it is one.
@@ -42,7 +48,7 @@ class Setting:
             return self._chosen(value)
         if self.kind is bool:
             if not isinstance(value, bool):
-                raise UserError("{name} is true or false, not {value}.", name=self.label, value=shown(value))
+                raise UserError("{name} is true or false, not {value}.", name=self.name_in_messages, value=shown(value))
             return value
         if self.kind is str:
             return self._text(value)
@@ -55,17 +61,20 @@ class Setting:
                 return known
         allowed = ", ".join(shown(known) for known in self.choices)
         raise UserError(
-            "{name} must be one of {allowed}, not {value}.", name=self.label, allowed=allowed, value=shown(value)
+            "{name} must be one of {allowed}, not {value}.",
+            name=self.name_in_messages,
+            allowed=allowed,
+            value=shown(value),
         )
 
     def _text(self, value: object) -> str:
         if value is not None and not isinstance(value, str):
-            raise UserError("{name} must be text, not {value}.", name=self.label, value=shown(value))
+            raise UserError("{name} must be text, not {value}.", name=self.name_in_messages, value=shown(value))
         text = (value or "").strip()
         if len(text) > self.most:
             raise UserError(
                 "{name} is too long: {length} characters of at most {most}.",
-                name=self.label,
+                name=self.name_in_messages,
                 length=len(text),
                 most=self.most,
             )
@@ -78,14 +87,16 @@ class Setting:
         if not real:
             raise UserError(
                 "{name} must be a number from {low} to {high}, not {value}.",
-                name=self.label,
+                name=self.name_in_messages,
                 low=f"{low:g}",
                 high=f"{high:g}",
                 value=shown(value),
             )
         if self.kind is int:
             if value != int(value):  # type: ignore[call-overload]
-                raise UserError("{name} must be a whole number, not {value}.", name=self.label, value=shown(value))
+                raise UserError(
+                    "{name} must be a whole number, not {value}.", name=self.name_in_messages, value=shown(value)
+                )
             return int(value)  # type: ignore[call-overload]
         return value
 
@@ -106,9 +117,7 @@ def settings_of(kind: type) -> dict[str, Setting]:
     for each in fields(kind):
         if "label" in each.metadata:
             assert each.default is not MISSING, f"{each.name} has no default"
-            found[each.name] = Setting(
-                name=each.name, kind=type(each.default), default=each.default, **each.metadata
-            )
+            found[each.name] = Setting(name=each.name, kind=type(each.default), default=each.default, **each.metadata)
     return found
 
 
