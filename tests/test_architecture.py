@@ -20,6 +20,7 @@ SHARED |= {
     "presence",
     "canvas",
 }
+SHARED |= {"crops", "lanes", "small_nets", "probes"}
 LEAVES = {"common", "lessons", "drawing", "pictures", "answers", "serving", "film", "seeds", "verdicts"}
 
 

@@ -1,0 +1,73 @@
+"""Small networks: their shapes, what they can see, and that a seed is all they come from."""
+
+import threading
+
+import pytest
+import torch
+
+from pipelines.lanes import Lanes
+from pipelines.small_nets import BagNet, PatchCNN, SmallViT, initialised
+
+NETS = {
+    "cnn": PatchCNN,
+    "bag": BagNet,
+    "vit": SmallViT,
+    "order-blind vit": lambda: SmallViT(positions=False),
+}
+
+
+def shuffled(pixels: torch.Tensor, patch: int, dice: torch.Generator) -> torch.Tensor:
+    batch, channels, size, _ = pixels.shape
+    side = size // patch
+    pieces = pixels.view(batch, channels, side, patch, side, patch).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    pieces = pieces[:, torch.randperm(side * side, generator=dice)].unflatten(1, (side, side))
+    return pieces.permute(0, 3, 1, 4, 2, 5).reshape(pixels.shape)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_picture_becomes_one_vector_and_the_seed_decides(name):
+    pixels = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    before = torch.random.get_rng_state()
+    one, again, other = (initialised(NETS[name](), seed) for seed in (1, 1, 2))
+    torch.random.set_rng_state(before)
+    assert one(pixels).shape == (4, one.width)
+    assert torch.equal(one(pixels), again(pixels)) and not torch.allclose(one(pixels), other(pixels))
+    one(pixels).sum().backward()
+    assert all(weights.grad is not None for weights in one.parameters())
+
+
+def test_the_convolutional_one_is_as_large_as_said():
+    assert 0.44e6 < sum(weights.numel() for weights in PatchCNN().parameters()) < 0.46e6
+
+
+@pytest.mark.parametrize("name, blind", [("cnn", False), ("bag", True), ("vit", False), ("order-blind vit", True)])
+def test_who_notices_that_patches_changed_places(name, blind):
+    net = initialised(NETS[name](), 3).double().eval()
+    dice = torch.Generator().manual_seed(0)
+    pixels = torch.rand(4, 3, 32, 32, dtype=torch.float64, generator=dice)
+    with torch.no_grad():
+        difference = (net(pixels) - net(shuffled(pixels, 8, dice))).abs().max()
+    assert (difference < 1e-10) if blind else (difference > 1e-4)
+
+
+def test_a_lane_computes_alone_and_leaves_the_others_their_threads():
+    before = torch.get_num_threads()
+    together = threading.Barrier(2)
+
+    def threads() -> int:
+        together.wait(5)  # both at once
+        return torch.get_num_threads()
+
+    torch.set_num_threads(2)
+    try:
+        with Lanes(2) as lanes:
+            assert lanes.run(threads, threads) == [1, 1]
+            with pytest.raises(ZeroDivisionError):
+                lanes.run(lambda: 1 / 0)
+        found = []
+        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert found == [2] and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
