@@ -20,7 +20,7 @@ SHARED |= {
     "presence",
     "canvas",
 }
-SHARED |= {"crops", "lanes", "small_nets", "probes"}
+SHARED |= {"crops", "small_nets", "probes"}
 LEAVES = {"common", "lessons", "drawing", "pictures", "answers", "serving", "film", "seeds", "verdicts"}
 
 

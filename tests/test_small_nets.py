@@ -1,11 +1,8 @@
 """Small networks: their shapes, what they can see, and that a seed is all they come from."""
 
-import threading
-
 import pytest
 import torch
 
-from pipelines.lanes import Lanes
 from pipelines.small_nets import BagNet, PatchCNN, SmallViT, initialised
 
 NETS = {
@@ -48,26 +45,3 @@ def test_who_notices_that_patches_changed_places(name, blind):
     with torch.no_grad():
         difference = (net(pixels) - net(shuffled(pixels, 8, dice))).abs().max()
     assert (difference < 1e-10) if blind else (difference > 1e-4)
-
-
-def test_a_lane_computes_alone_and_leaves_the_others_their_threads():
-    before = torch.get_num_threads()
-    together = threading.Barrier(2)
-
-    def threads() -> int:
-        together.wait(5)  # both at once
-        return torch.get_num_threads()
-
-    torch.set_num_threads(2)
-    try:
-        with Lanes(2) as lanes:
-            assert lanes.run(threads, threads) == [1, 1]
-            with pytest.raises(ZeroDivisionError):
-                lanes.run(lambda: 1 / 0)
-        found = []
-        later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
-        later.start()
-        later.join()
-        assert found == [2] and torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(before)
