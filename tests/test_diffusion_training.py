@@ -91,11 +91,25 @@ def test_two_steps_and_two_more_are_four(tmp_path, make):
     assert [record["step"] for record in resumed["records"]][-1] == 4
 
 
-def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [(lambda total: total * float("nan"), "loss is nan"), (lambda total: (total * 0).sqrt(), "gradient is nan")],
+)
+@pytest.mark.parametrize("good", [0, 1])
+def test_what_is_no_number_stops_the_run_before_anything_is_learnt_from_it(tmp_path, fault, told, good):
+    """A root at 0 is a number, and its gradient is none."""
     model = nn.Linear(16, 16)
-    losses = lambda step: {"total": model.weight.sum() * float("nan")}  # noqa: E731
-    with pytest.raises(FloatingPointError, match="step 0"):
-        descend(model, Muon(model, 1e-3), losses, arguments(tmp_path, 4), {})
+    run = arguments(tmp_path, 4)
+    run.save_every = 1
+
+    def losses(step: int) -> dict:
+        total = model.weight.square().sum()
+        return {"total": total if step < good else fault(total)}
+
+    with pytest.raises(FloatingPointError, match=f"{told} at step {good}.*{'last.pt' if good else 'no checkpoint'}"):
+        descend(model, Muon(model, 1e-3), losses, run, {})
+    assert all(torch.isfinite(weight).all() for weight in model.parameters())
+    assert (tmp_path / "last.pt").exists() == bool(good)
 
 
 # ---------------------------------------------------------------------------------------------------- the autoencoder

@@ -11,9 +11,10 @@ from torch import nn
 from pipelines import detailclip as d
 from pipelines.loading import load_detail
 from pipelines.painting import patchify, unpatchify
-from pipelines.training import detailclip, retouch
+from pipelines.training import detailclip, loop, retouch
 from pipelines.training.loop import load_checkpoint
 
+PRECISIONS = list(loop.PRECISIONS.values())  # whatever the processor computes in by itself
 PIXELS, KEPT = torch.randn(2, 3, 128, 128), torch.arange(0, 256, 2).repeat(2, 1)
 
 
@@ -98,27 +99,28 @@ def test_other_patches_and_grids(fresh):
     assert d.PixelDecoder(64, 6, 16, 1, 4, retouch=(8, 16, 24)).retouch is None, "only on a fill"
 
 
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("turn", range(20))
-def test_what_is_concealed_in_turn(fresh, turn):
-    with torch.autocast("cpu", torch.bfloat16):
-        given, kept = retouch.conceal(fresh, PIXELS, turn, torch.Generator().manual_seed(0))
+def test_what_is_concealed_in_turn(fresh, turn, dtype):
+    given, kept = retouch.conceal(fresh, PIXELS, turn, torch.Generator().manual_seed(0), dtype)
     assert torch.equal(given, PIXELS) == (turn % 10 != 9)
     if kept is not None:
         share = {6: 0.25, 16: 0.75, 9: 0.75}.get(turn, 0.5)
         assert kept.shape == (2, d.tokens_kept(16, share)) and not torch.equal(kept[0], kept[1])
 
 
+@pytest.mark.parametrize(("dtype", "near"), zip(PRECISIONS, (0.01, 0.1), strict=True))
 @pytest.mark.parametrize("tokens", [True, False])
-def test_pictures_are_painted_as_if_nothing_were_gone_over(busy, tokens):
-    painted = retouch.paint(busy, PIXELS, 0, torch.Generator().manual_seed(0), tokens)
+def test_pictures_are_painted_as_if_nothing_were_gone_over(busy, tokens, dtype, near):
+    painted = retouch.paint(busy, PIXELS, 0, torch.Generator().manual_seed(0), tokens, dtype)
     kept = painted.seen.nonzero()[:, 1].view(2, -1)
     layer, busy.decoder.retouch = busy.decoder.retouch, None
     decoded = busy.student(PIXELS, kept)[1] if tokens else busy.paint_blindly(PIXELS, kept)
-    torch.testing.assert_close(painted.painted.float(), decoded.painted, atol=0.01, rtol=0.01)
+    torch.testing.assert_close(painted.painted.float(), decoded.painted, atol=near, rtol=near)
     torch.testing.assert_close(painted.truth.float(), patchify(PIXELS, 8), atol=0.01, rtol=0.01)
     assert torch.equal(painted.judged, 1 - painted.seen)
     busy.decoder.retouch = layer
-    assert retouch.paint(busy, PIXELS, 9, torch.Generator(), tokens).judged.all(), "of a blurred picture all"
+    assert retouch.paint(busy, PIXELS, 9, torch.Generator(), tokens, dtype).judged.all(), "of a blurred picture all"
 
 
 def test_windows_lie_where_things_go_wrong():
@@ -135,11 +137,12 @@ def test_windows_lie_where_things_go_wrong():
     assert torch.equal(whole, torch.arange(256).expand(3, -1))
 
 
+@pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("side", [16, 8])
-def test_loss_is_the_logarithm_of_the_error_that_is_left_in_the_picture(busy, side):
+def test_loss_is_the_logarithm_of_the_error_that_is_left_in_the_picture(busy, side, dtype):
     """Outside the window it is the error of what was painted, inside of what was gone over."""
     layer = busy.decoder.retouch
-    pictures = retouch.paint(busy, PIXELS, 0, torch.Generator().manual_seed(0), True)
+    pictures = retouch.paint(busy, PIXELS, 0, torch.Generator().manual_seed(0), True, dtype)
     found = retouch.losses(layer, pictures, side, True, torch.Generator().manual_seed(1))
     parts = retouch.Painted(*(part.float() for part in pictures))
     before = (parts.painted - parts.truth).square().mean(-1) * parts.judged
@@ -178,10 +181,13 @@ def test_error_is_of_hidden_patches_or_of_a_blurred_picture(fresh):
     torch.testing.assert_close(error, torch.full((2,), 2.5))
 
 
+@pytest.mark.parametrize("precision", loop.PRECISIONS)
 @pytest.mark.parametrize(
     ("tokens", "uses", "window", "steps", "gain"), [(False, 2, 16, 35, 0.02), (True, 1, 8, 10, -0.1)]
 )
-def test_it_learns_resumes_and_leaves_all_else_alone(tmp_path, monkeypatch, tokens, uses, window, steps, gain):
+def test_it_learns_resumes_and_leaves_all_else_alone(
+    tmp_path, monkeypatch, tokens, uses, window, steps, gain, precision
+):
     turns, conceal = [], retouch.conceal
     monkeypatch.setattr(retouch, "conceal", lambda *given: turns.append(given[2]) or conceal(*given))
     settings = replace(detailclip.STORYBOOK_SETTINGS, retouch=(32, 48, 64))
@@ -191,7 +197,7 @@ def test_it_learns_resumes_and_leaves_all_else_alone(tmp_path, monkeypatch, toke
     detailclip.write(state, tmp_path / "start")
     arguments = {"data": "storybook", "start": tmp_path / "start", "checkpoint": str(tmp_path), "batch": 8, "seed": 1}
     arguments |= {"lr": 3e-3, "warmup": 5, "decay": 20, "workers": 0, "save_every": 5, "cpu": True, "clip": 1.0}
-    arguments |= {"uses": uses, "window": window}
+    arguments |= {"uses": uses, "window": window, "precision": precision}
     for until in (5, steps):
         retouch.train(argparse.Namespace(**arguments, tokens=tokens, steps=until), settings=settings)
     after = load_checkpoint(tmp_path / "last.pt")

@@ -10,7 +10,7 @@ from pipelines import storybook
 from pipelines.detailclip import complement, keep_highest
 from pipelines.interpolation import harmonic_fill
 from pipelines.training import detailclip, surroundings
-from pipelines.training.loop import load_checkpoint
+from pipelines.training.loop import PRECISIONS, load_checkpoint
 from pipelines.training.pairs import to_pixels
 
 
@@ -41,7 +41,8 @@ def test_a_changed_picture_has_the_changed_fill():
     assert len({surroundings.vary(pixels, seen, fill, turn)[0].numpy().tobytes() for turn in range(96)}) == 96
 
 
-def test_surroundings_learn_and_resume(tmp_path):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_surroundings_learn_and_resume(tmp_path, precision):
     settings = {"data": "storybook", "start": None, "pictures": 64, "checkpoint": str(tmp_path), "batch": 256}
     settings |= {
         "lr": 5e-4,
@@ -52,6 +53,7 @@ def test_surroundings_learn_and_resume(tmp_path):
         "save_every": 20,
         "cpu": True,
         "clip": 1.0,
+        "precision": precision,
     }
     surroundings.train(argparse.Namespace(**settings, steps=20))
     surroundings.train(argparse.Namespace(**settings, steps=160))

@@ -16,11 +16,21 @@ from pipelines import storybook
 from pipelines.training import clip as clip_training
 from pipelines.training import detailclip as training
 from pipelines.training import tokenizer as words
-from pipelines.training.loop import Log, learning_rate, load_checkpoint, precision, save_checkpoint, teacher_momentum
+from pipelines.training.loop import (
+    PRECISIONS,
+    Log,
+    learning_rate,
+    load_checkpoint,
+    mixed,
+    precision,
+    save_checkpoint,
+    teacher_momentum,
+)
 from pipelines.training.pairs import LESSON, SEEDS_PER_RUN, PairFolder, Storybook, augment, pairs, to_pixels
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["--cpu", "--batch", "4", "--workers", "0", "--warmup", "1", "--decay", "1", "--save-every", "1"]
+SHORT += ["--precision", "float32"]  # whatever the processor computes in by itself; both where it may matter
 
 
 def run(*arguments: str, launcher: tuple[str, ...] = ()) -> str:
@@ -38,12 +48,13 @@ def write_pairs(folder: Path, count: int = 8) -> None:
         (folder / f"{i}.txt").write_text(scene.caption)
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer, monkeypatch):
+def test_resumed_run_is_the_uninterrupted_one(tmp_path, optimizer, precision, monkeypatch):
     """With a constant rate (warm-up 1, no decay before step 100), two steps and two more are four."""
 
     def train(steps: int, folder: str) -> None:
-        constant = [*SHORT[:-4], "--decay", "1", "--save-every", "2", "--optimizer", optimizer]
+        constant = [*SHORT, "--save-every", "2", "--optimizer", optimizer, "--precision", precision]
         checkpoint = str(tmp_path / folder)
         monkeypatch.setattr(sys, "argv", ["clip", "--steps", str(steps), "--checkpoint", checkpoint, *constant])
         clip_training.main()
@@ -134,10 +145,11 @@ def test_training_never_sees_a_test_scene(monkeypatch):
     assert storybook.TRAIN[-1] < storybook.VALIDATION[0] and storybook.VALIDATION[-1] < storybook.TEST[0]
 
 
+@pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("ablation", training.ABLATIONS)
-def test_every_ablation_trains(ablation, tmp_path):
+def test_every_ablation_trains(ablation, precision, tmp_path):
     command = ["--ablate", ablation, "--steps", "1", "--checkpoint", str(tmp_path), *SHORT, "--batch", "2"]
-    training.train(training.parser().parse_args(command))
+    training.train(training.parser().parse_args([*command, "--precision", precision]))
     state = load_checkpoint(tmp_path / "last.pt")
     assert state["step"] == 1 and all(torch.isfinite(t).all() for t in state["model"].values())
 
@@ -178,7 +190,7 @@ def test_run_starts_from_an_exported_model(tmp_path):
 def test_plain_clip_sees_a_part_and_at_the_end_all_patches(tmp_path, monkeypatch):
     seen = []
 
-    def look(self, pixels, text, kept):
+    def look(self, pixels, text, kept, dtype):
         seen.append(None if kept is None else tuple(kept.shape))
         assert kept is None or all(len(row.unique()) == len(row) and row.max() < 64 for row in kept)
         return self.clip.logit_scale.sum()
@@ -212,6 +224,14 @@ def test_schedules():
     ) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_only_where_nobody_chooses_the_processor_does(native, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert precision(torch.device("cpu")) == (torch.bfloat16 if native else torch.float32)
+    assert {name: precision(torch.device("cpu"), name) for name in PRECISIONS} == PRECISIONS
+
+
 def test_log_averages(capsys):
     log = Log(every=2)
     log.add(1, loss=1.0)
@@ -224,17 +244,18 @@ def test_views_keep_size_and_follow_the_seed(scene_image):
     assert a.shape == (128, 128, 3) and np.array_equal(a, b) and not np.array_equal(a, c)
 
 
-def test_plain_clip_shrinks_its_loss_on_one_batch():
+@pytest.mark.parametrize("dtype", PRECISIONS.values())
+def test_plain_clip_shrinks_its_loss_on_one_batch(dtype):
     torch.manual_seed(0)
     clip, tokenize = training.storybook_clip(clip_training.MODEL)
     model = clip_training.Contrast(clip)
     scenes = [storybook.scene(s) for s in range(8)]
     pixels, text = to_pixels(np.stack([s.picture for s in scenes])), tokenize([s.caption for s in scenes])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    losses, dtype = [], precision(torch.device("cpu"))
+    losses = []
     for _ in range(12):
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            loss = model(pixels, text, None)
+        with mixed(torch.device("cpu"), dtype):
+            loss = model(pixels, text, None, dtype)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

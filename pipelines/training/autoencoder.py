@@ -23,8 +23,10 @@ from pipelines import storybook
 from pipelines.training.loop import (
     Muon,
     add_arguments,
+    add_precision_argument,
     descend,
     load_checkpoint,
+    mixed,
     precision,
     seed_everything,
     steps_done,
@@ -158,6 +160,7 @@ def quality(vae: nn.Module, scenes: int = 1000) -> dict[str, float]:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_precision_argument(parser)
     add_arguments(parser, ".checkpoints/autoencoder", steps=2500, decay=1250, seed=3)
     parser.set_defaults(batch=16, lr=2e-3, warmup=50)
     parser.add_argument("--clip", type=float, default=10.0, help="longest gradient")
@@ -179,13 +182,13 @@ def train(arguments: argparse.Namespace, config: dict = MODEL) -> None:
     start = steps_done(arguments) * arguments.batch
     dataset = Storybook(arguments.seed, storybook.SIZE, views=0, smallest=1, start=start)
     batches = iter(loader(dataset, arguments.batch, lambda captions: torch.zeros(len(captions)), arguments.workers))
-    dtype = precision(device)
+    dtype = precision(device, arguments.precision)
 
     def losses_at(step: int) -> dict[str, Tensor]:
         pixels, _ = next(batches)
         model.settled = arguments.settle is not None and step >= arguments.settle
         dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with mixed(device, dtype):
             return losses(model, pixels[0].to(device), dice, step < arguments.steps - arguments.whole)
 
     descend(model, Muon(model, arguments.lr), losses_at, arguments, settings={"model": config})

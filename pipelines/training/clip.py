@@ -24,6 +24,7 @@ from pipelines.training.loop import (
     add_arguments,
     add_data_argument,
     add_optimizer_argument,
+    add_precision_argument,
     fit,
     load_checkpoint,
     precision,
@@ -55,11 +56,12 @@ class Contrast(nn.Module):
         super().__init__()
         self.clip = clip
 
-    def forward(self, pixels: Tensor, text: Tensor, kept: Tensor | None) -> Tensor:
-        """(B, 3, H, W), (B, T), (B, M) indices of the patches to see, None for all -> the loss."""
+    def forward(self, pixels: Tensor, text: Tensor, kept: Tensor | None, dtype: torch.dtype | None = None) -> Tensor:
+        """(B, 3, H, W), (B, T), (B, M) indices of the patches to see, None for all -> the loss. `dtype` is that of the
+        residual stream."""
         parallel = dist.is_available() and dist.is_initialized()
         rank, world = (dist.get_rank(), dist.get_world_size()) if parallel else (0, 1)
-        tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=precision(pixels.device))
+        tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=dtype)
         image = F.normalize((tokens.cls @ self.clip.visual.proj.to(tokens.cls.dtype)).float(), dim=-1)
         words = self.clip.encode_text(text, normalize=True).float()
         loss = ClipLoss(local_loss=True, gather_with_grad=True, rank=rank, world_size=world)
@@ -75,6 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_data_argument(parser)
     add_optimizer_argument(parser)
+    add_precision_argument(parser)
     add_arguments(parser, ".checkpoints/clip-b", steps=4000, decay=1200, seed=1)
     parser.set_defaults(batch=128)
     parser.add_argument("--model", choices=MODELS, default="storybook-clip-b", help="whose size")
@@ -97,7 +100,8 @@ def main() -> None:
         if step < arguments.steps - arguments.all:
             order = torch.rand(len(text), patches, generator=dice).argsort(dim=1)
             kept = order[:, : round(patches * arguments.keep)].to(views.device)
-        return {"total": wrapped(views[0], text, kept), "logit_scale": inner.clip.logit_scale.exp()}
+        dtype = precision(views.device, arguments.precision)
+        return {"total": wrapped(views[0], text, kept, dtype), "logit_scale": inner.clip.logit_scale.exp()}
 
     fit(Contrast(clip), tokenize, forward, arguments, clip.visual.image_size[0], 1, model, clamp_scale)
 

@@ -27,6 +27,7 @@ from pipelines.training.loop import (
     add_arguments,
     add_data_argument,
     add_optimizer_argument,
+    add_precision_argument,
     fit,
     load_checkpoint,
     precision,
@@ -128,9 +129,8 @@ def train(
         momentum = teacher_momentum(step, arguments.steps, arguments.momentum)
         inner.update_teacher(momentum)
         random_share = random_share_at(step, arguments.steps, arguments.random)
-        losses = wrapped(
-            views, text, keep_ratio_at(step, settings), random_share, BLUR_SHARE, dice, precision(views.device)
-        )
+        dtype = precision(views.device, arguments.precision)
+        losses = wrapped(views, text, keep_ratio_at(step, settings), random_share, BLUR_SHARE, dice, dtype)
         return {**vars(losses), "logit_scale": inner.clip.logit_scale.exp(), "teacher_momentum": momentum}
 
     fit(
@@ -213,6 +213,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
     add_data_argument(parser)
     add_optimizer_argument(parser)
+    add_precision_argument(parser)
     add_arguments(parser, ".checkpoints/detailclip", steps=5000, decay=1200, seed=0)
     return parser
 

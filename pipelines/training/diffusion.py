@@ -31,8 +31,10 @@ from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
     Muon,
     add_arguments,
+    add_precision_argument,
     descend,
     load_checkpoint,
+    mixed,
     precision,
     seed_everything,
     write_json,
@@ -175,10 +177,12 @@ class Latents:
 
     @staticmethod
     @torch.inference_mode()
-    def make(vae: nn.Module, pictures: Pictures, workers: int, device: torch.device) -> "Latents":
-        vae, dtype = vae.to(device, memory_format=torch.channels_last), precision(device)
+    def make(
+        vae: nn.Module, pictures: Pictures, workers: int, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> "Latents":
+        vae = vae.to(device, memory_format=torch.channels_last)
         latents, captions, objects = [], [], []
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with mixed(device, dtype):
             for batch, text, shares in DataLoader(pictures, 64, num_workers=workers):
                 batch = batch.to(device, memory_format=torch.channels_last)
                 latents.append(vae.encode(batch).latents.bfloat16().cpu())
@@ -209,7 +213,7 @@ def latents_of(arguments: argparse.Namespace, vae: nn.Module, device: torch.devi
     kept = load_checkpoint(path)
     if kept is None or kept["made_for"] != made_for:
         pictures = Pictures(arguments.seed, arguments.pictures, arguments.counts, arguments.promised)
-        made = Latents.make(vae, pictures, arguments.workers, device)
+        made = Latents.make(vae, pictures, arguments.workers, device, precision(device, arguments.precision))
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = {"made_for": made_for, **vars(made)}
         torch.save(kept, path)
@@ -266,13 +270,13 @@ def train(arguments: argparse.Namespace, vae: nn.Module, unet: dict = UNET, text
         model.unet.set_attn_processor(AttnProcessor())
     average = copy.deepcopy(model).requires_grad_(False)
     optimizer = Muon(model, arguments.lr)
-    noise, dtype = scheduler(), precision(device)
+    noise, dtype = scheduler(), precision(device, arguments.precision)
 
     def losses(step: int) -> dict[str, Tensor]:
         dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
         clean, tokens, objects = data.batch(arguments.batch, dice)
         clean = clean.to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with mixed(device, dtype):
             return loss(model, clean, tokens.to(device), objects.to(device), noise, dice)
 
     def follow(step: int) -> None:
@@ -324,6 +328,7 @@ def autoencoder_of(folder: Path) -> nn.Module:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_precision_argument(parser)
     add_arguments(parser, ".checkpoints/diffusion", steps=9600, decay=2000, seed=4)
     parser.set_defaults(lr=1.5e-3, batch=48)
     parser.add_argument("--clip", type=float, default=1.0, help="longest gradient")

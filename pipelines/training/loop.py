@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from pipelines.training.pairs import loader, pairs
 
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int, decay: int) -> float:
     """Rise for `warmup` steps, stay, fall linearly over the last `decay`: a run can be lengthened before it falls."""
@@ -149,10 +151,30 @@ class Log:
             self.count, self.start = 0, time.monotonic()
 
 
-def precision(device: torch.device) -> torch.dtype:
-    """bfloat16 where the machine computes in it, else float32: a CPU that has to emulate it is 3 times slower."""
+def precision(device: torch.device, wanted: str = "auto") -> torch.dtype:
+    """The type that products are computed in: the one of `PRECISIONS` that is wanted, or with `auto` bfloat16 where the
+    machine computes in it, else float32, as a CPU that has to emulate it is 3 times slower."""
+    if wanted != "auto":
+        return PRECISIONS[wanted]
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if device.type != "cpu" or native else torch.float32
+
+
+def mixed(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    """Within the `with`, products are computed in `dtype`; everything stays as it is where that is float32."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+
+
+def require_finite(step: int, checkpoint: Path, **found: Tensor | float) -> None:
+    """Nothing is learnt from, or saved after, a loss or a gradient that is no number.
+
+    Raises:
+        FloatingPointError: names what is no number, the step, and the checkpoint to go on from, if there is one.
+    """
+    for name, value in found.items():
+        if not math.isfinite(value):
+            there = f"the last checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
+            raise FloatingPointError(f"The {name} is {float(value)} at step {step}; {there}.")
 
 
 def add_arguments(parser: argparse.ArgumentParser, checkpoint: str, steps: int, decay: int, seed: int) -> None:
@@ -175,6 +197,12 @@ def add_arguments(parser: argparse.ArgumentParser, checkpoint: str, steps: int, 
 
 def add_data_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="storybook", help="storybook, a folder of pairs, or WebDataset shards")
+
+
+def add_precision_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--precision", choices=("auto", *PRECISIONS), default="auto", help="of the products; auto: what is fast here"
+    )
 
 
 def add_optimizer_argument(parser: argparse.ArgumentParser) -> None:
@@ -202,7 +230,7 @@ def fit(
         after_step: called with the inner model after every optimiser step.
 
     Raises:
-        FloatingPointError: when the loss is no number any more; the last checkpoint stays.
+        FloatingPointError: when the loss or its gradient is no number any more; the last checkpoint stays.
     """
     accelerator = Accelerator(
         cpu=arguments.cpu, kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
@@ -221,7 +249,7 @@ def fit(
     if state:
         optimizer.load_state_dict(state["optimizer"])
         step, log = state["step"], Log(records=state["records"])
-    dtype = precision(accelerator.device)
+    dtype = precision(accelerator.device, arguments.precision)
     world, rank = accelerator.num_processes, accelerator.process_index
     dataset = pairs(arguments.data, arguments.seed, size, views, 0.5, step * arguments.batch * world, rank, world)
     batches = iter(loader(dataset, arguments.batch, tokenize, arguments.workers))
@@ -232,14 +260,12 @@ def fit(
         dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step * world + rank)
         rate = learning_rate(step, arguments.steps, arguments.lr, arguments.warmup, arguments.decay)
         optimizer.set_rate(rate)
-        with torch.autocast(accelerator.device.type, dtype, enabled=dtype != torch.float32):
+        with mixed(accelerator.device, dtype):
             losses = forward(model, inner, pixels, text, step, dice)
-        if not torch.isfinite(losses["total"]):
-            raise FloatingPointError(
-                f"The loss is {losses['total'].item()} at step {step}; the last checkpoint is {checkpoint}."
-            )
+        require_finite(step, checkpoint, loss=losses["total"])
         accelerator.backward(losses["total"])
         norm = accelerator.clip_grad_norm_(model.parameters(), 3.0)
+        require_finite(step, checkpoint, gradient=norm)
         optimizer.step()
         optimizer.zero_grad()
         after_step(inner)
@@ -282,7 +308,7 @@ def descend(
         after_step: called with the number of steps done.
 
     Raises:
-        FloatingPointError: when the loss is no number any more; the last checkpoint stays.
+        FloatingPointError: when the loss or its gradient is no number any more; the last checkpoint stays.
     """
     checkpoint = Path(arguments.checkpoint) / "last.pt"
     kept = {"model": model, "optimizer": optimizer, **(extra or {})}
@@ -295,12 +321,10 @@ def descend(
         rate = learning_rate(step, arguments.steps, arguments.lr, arguments.warmup, arguments.decay)
         optimizer.set_rate(rate)
         found = losses(step)
-        if not torch.isfinite(found["total"]):
-            raise FloatingPointError(
-                f"The loss is {found['total'].item()} at step {step}; the last checkpoint is {checkpoint}."
-            )
+        require_finite(step, checkpoint, loss=found["total"])
         found["total"].backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), arguments.clip)
+        require_finite(step, checkpoint, gradient=norm)
         optimizer.step()
         optimizer.zero_grad()
         step += 1

@@ -29,8 +29,10 @@ from pipelines.training.loop import (
     Muon,
     add_arguments,
     add_data_argument,
+    add_precision_argument,
     descend,
     load_checkpoint,
+    mixed,
     precision,
     seed_everything,
     steps_done,
@@ -45,9 +47,12 @@ GRID = detailclip.STORYBOOK_MODEL["vision_cfg"]["image_size"] // detailclip.STOR
 STOCK = 4096  # pictures that were painted and may be gone over again
 
 
-def conceal(model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator) -> tuple[Tensor, Tensor | None]:
+def conceal(
+    model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None]:
     """Pictures (B, 3, H, W) as they are given, and the patches (B, M) that are seen of them, None for all: mostly a
-    half at random, single patches, at times another share, blocks, what attention leaves, or a blurred picture."""
+    half at random, single patches, at times another share, blocks, what attention leaves, or a blurred picture.
+    `dtype` is that of the products."""
     noise = torch.rand(len(pixels), model.grid**2, generator=dice).to(pixels.device)
     kind, again = turn % TURNS, turn // TURNS % 2
     if kind == 6:
@@ -55,7 +60,8 @@ def conceal(model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator)
     if kind == 7:
         return pixels, keep_highest(noise, 0.5)
     if kind == 8:
-        attention = mean_attention(openclip_tokens(model.teacher, pixels, dtype=precision(pixels.device)))
+        with mixed(pixels.device, dtype):
+            attention = mean_attention(openclip_tokens(model.teacher, pixels, dtype=dtype))
         return pixels, keep_highest(attention, 0.5)
     if kind == 9:
         return lower_resolution(pixels, 2 + 2 * again), None if turn // TURNS % 3 else keep_highest(noise, 0.75)
@@ -74,14 +80,17 @@ class Painted(NamedTuple):
 
 
 @torch.no_grad()
-def paint(model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator, tokens: bool) -> Painted:
+def paint(
+    model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator, tokens: bool, dtype: torch.dtype
+) -> Painted:
     """Conceal parts of pictures (B, 3, H, W) and paint them as if nothing were gone over; without `tokens` from the
-    surroundings of each patch alone."""
-    given, kept = conceal(model, pixels, turn, dice)
-    if tokens:
-        decoded = model.student(given, kept, precision(pixels.device), retouched=False)[1]
-    else:
-        decoded = model.paint_blindly(given, kept, retouched=False)
+    surroundings of each patch alone. `dtype` is that of the products."""
+    given, kept = conceal(model, pixels, turn, dice, dtype)
+    with mixed(pixels.device, dtype):
+        if tokens:
+            decoded = model.student(given, kept, dtype, retouched=False)[1]
+        else:
+            decoded = model.paint_blindly(given, kept, retouched=False)
     seen = pixels.new_ones(len(pixels), model.grid**2)
     if kept is not None:
         seen = torch.zeros_like(seen).scatter(1, kept, 1.0)
@@ -133,21 +142,22 @@ def train(arguments: argparse.Namespace, settings: Settings = detailclip.STORYBO
     model.requires_grad_(False).to(device)
     learner = model.decoder.retouch.requires_grad_(True).to(memory_format=torch.channels_last)
     learner.from_token.requires_grad_(arguments.tokens)
-    size, dtype, new = model.clip.visual.image_size[0], precision(device), arguments.batch // arguments.uses
+    size, new = model.clip.visual.image_size[0], arguments.batch // arguments.uses
+    dtype = precision(device, arguments.precision)
     dataset = pairs(arguments.data, arguments.seed, size, 0, 1.0, steps_done(arguments) * new, lessons=False)
     batches = iter(loader(dataset, new, lambda texts: torch.zeros(1), arguments.workers))
     stock: deque[Painted] = deque(maxlen=max(STOCK // new, arguments.uses) if arguments.uses > 1 else 1)
 
     def next_losses(step: int) -> dict[str, Tensor]:
         dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-            for i in range(max(1, arguments.uses - len(stock))):
-                pixels = next(batches)[0][0].to(device)
-                stock.append(paint(model, pixels, step + i, dice, arguments.tokens))
-            # What has just been painted, and older pictures that make the batch whole.
-            older = torch.randperm(len(stock) - 1, generator=dice)[: arguments.uses - 1]
-            chosen = [stock[-1], *(stock[i] for i in older.tolist())]
-            pictures = Painted(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
+        for i in range(max(1, arguments.uses - len(stock))):
+            pixels = next(batches)[0][0].to(device)
+            stock.append(paint(model, pixels, step + i, dice, arguments.tokens, dtype))
+        # What has just been painted, and older pictures that make the batch whole.
+        older = torch.randperm(len(stock) - 1, generator=dice)[: arguments.uses - 1]
+        chosen = [stock[-1], *(stock[i] for i in older.tolist())]
+        pictures = Painted(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
+        with mixed(device, dtype):
             return losses(learner, pictures, arguments.window, arguments.tokens, dice)
 
     optimizer = Muon(learner, arguments.lr, 0.02)
@@ -169,6 +179,7 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=GRID, help="patches along a side of what is gone over")
     parser.add_argument("--uses", type=int, default=1, help="how often a painted picture is gone over")
     add_data_argument(parser)
+    add_precision_argument(parser)
     add_arguments(parser, ".checkpoints/retouch", steps=4150, decay=2850, seed=6)
     parser.set_defaults(batch=32, warmup=20, lr=2e-3, clip=1.0)
     arguments = parser.parse_args()

@@ -24,8 +24,10 @@ from pipelines.training.loop import (
     AdamW,
     add_arguments,
     add_data_argument,
+    add_precision_argument,
     descend,
     load_checkpoint,
+    mixed,
     parameter_groups,
     precision,
     seed_everything,
@@ -100,7 +102,7 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
     patches = pool(model, arguments)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     learner.to(device)
-    patch, dtype = model.patch, precision(device)
+    patch, dtype = model.patch, precision(device, arguments.precision)
 
     def losses(step: int) -> dict[str, Tensor]:
         dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
@@ -108,7 +110,7 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
         around, known, wanted, weights = (part[chosen].to(device).float() for part in patches)
         wanted = wanted.unflatten(1, (patch, patch, 3)).permute(0, 3, 1, 2)
         around, known, wanted = vary(around, known, wanted, step)
-        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        with mixed(device, dtype):
             painted = learner.to_pixels(learner.read(around.contiguous(), known)).float()
         missed = painted.view(-1, patch, patch, 3) - wanted.permute(0, 2, 3, 1)
         # A picture's patches, each with its weight, add up to the share of the fill's error that is left.
@@ -123,6 +125,7 @@ def main() -> None:
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
     parser.add_argument("--pictures", type=int, default=12800, help="to cut patches from, for the pool")
     add_data_argument(parser)
+    add_precision_argument(parser)
     add_arguments(parser, ".checkpoints/outlines", steps=10000, decay=4000, seed=3)
     parser.set_defaults(batch=2048, save_every=1000, clip=1.0)
     arguments = parser.parse_args()
