@@ -36,7 +36,7 @@ log = logging.getLogger("patchlight")
 # --------------------------------------------------------------------------------------------------------- translation
 # The English text is the key. A language is one file, assets/languages/<code>.json: English text to translation.
 
-LANGUAGES = {file.stem: json.loads(file.read_text()) for file in sorted((ASSETS / "languages").glob("*.json"))}
+LANGUAGES = {file.stem: json.loads(file.read_bytes()) for file in sorted((ASSETS / "languages").glob("*.json"))}
 TEXT = gr.I18n(**LANGUAGES)
 
 

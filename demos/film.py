@@ -21,7 +21,10 @@ class Film(gr.HTML):
     is_template = True
 
     def __init__(self, value: dict | None = None, **settings):
-        own = {"html_template": '<div class="film"></div>', "js_on_load": (ASSETS / "film.js").read_text()}
+        own = {
+            "html_template": '<div class="film"></div>',
+            "js_on_load": (ASSETS / "film.js").read_text(encoding="utf-8"),
+        }
         super().__init__(value=value, **(settings | own))
 
 

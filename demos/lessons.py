@@ -12,7 +12,7 @@ from pipelines.registry import BUNDLED
 
 def lesson(tab: str) -> None:
     """The words of a tab, one accordion per `##` section of assets/lessons/<tab>.md, the first one open."""
-    sections = (ASSETS / "lessons" / f"{tab}.md").read_text().split("\n## ")[1:]
+    sections = (ASSETS / "lessons" / f"{tab}.md").read_text(encoding="utf-8").split("\n## ")[1:]
     for place, section in enumerate(sections):
         title, _, body = section.partition("\n")
         with gr.Accordion(t(title.strip()), open=place == 0, elem_id=f"{tab}-lesson-{place}") as accordion:
@@ -48,7 +48,7 @@ RUNS = {
 
 def ablation_table() -> str:
     """The measured answer to "what breaks if one is removed?", from the file beside the bundled model."""
-    found = json.loads(ABLATION.read_text())
+    found = json.loads(ABLATION.read_text(encoding="utf-8"))
     head = [
         "",
         say("names objects"),
@@ -84,7 +84,7 @@ METHODS = {"none": "plain", "attend-and-excite": "with Attend-and-Excite"}
 
 def missing_table() -> str:
     """How often everything is there, over all prompts, from the file beside the bundled model."""
-    found = json.loads(MISSING.read_text())
+    found = json.loads(MISSING.read_text(encoding="utf-8"))
     head = [say("prompts"), say("pictures"), *(say(name) for name in METHODS.values())]
     kinds = {say("one object"): found["single"]}
     kinds |= {say("two objects: {kind}", kind=say(name)): told for name, told in found["pairs"].items()}
@@ -103,7 +103,7 @@ def missing_table() -> str:
 
 def synthesis_table() -> str:
     """What the handwriting and the views change, over all prompts, from the file beside the model that is followed."""
-    found = json.loads(SYNTHESIS.read_text())
+    found = json.loads(SYNTHESIS.read_text(encoding="utf-8"))
     head = [
         say("medians"),
         say("rank of 100"),

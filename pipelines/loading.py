@@ -253,7 +253,7 @@ def load_detail(folder: Path, clip: nn.Module) -> DetailCLIP:
     """Teacher, head and decoder from their safetensors files, around a student that OpenCLIP has opened."""
     from open_clip.transformer import QuickGELU
 
-    config = json.loads((folder / "detailclip_config.json").read_text())
+    config = json.loads((folder / "detailclip_config.json").read_text(encoding="utf-8"))
     if config.pop("text_activation", "gelu") == "quick_gelu":  # OpenCLIP has one switch for both towers
         for block in clip.transformer.resblocks:
             block.mlp.gelu = QuickGELU()

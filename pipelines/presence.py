@@ -60,7 +60,7 @@ class Answer(Protocol):
 
 def _measured(detector: str) -> dict:
     file = BUNDLED / MODELS[detector].source / "quality.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def strict_threshold(detector: str) -> float:

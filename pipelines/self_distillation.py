@@ -252,4 +252,4 @@ def principal_colours(encoded: Encoded, keep_ratio: float) -> tuple[np.ndarray, 
 def training_log(model: str) -> dict | None:
     """The quantities logged while the model was trained, or None where no log was kept."""
     file = locate(MODELS[model]) / "training_log.json"
-    return json.loads(file.read_text()) if file.exists() else None
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None

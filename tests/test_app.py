@@ -1,10 +1,9 @@
-"""The page around the tabs: their order, what may run at once, what is closed, how fast it is there."""
+"""The page around the tabs: their order, what may run at once, what is closed, what it takes to come."""
 
 import json
-import socket
+import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -112,37 +111,21 @@ def test_help_explains():
         assert option in text
 
 
-def test_nothing_heavy_is_imported_before_the_page_is_up():
+@pytest.mark.parametrize(
+    "machine",
+    [
+        {"LC_ALL": "C.UTF-8", "TZ": "UTC"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Asia/Tehran"},
+    ],
+)
+def test_nothing_heavy_is_imported_before_the_page_is_up(machine):
+    """Which is what makes it quick to come (`python -m tests.benchmarks start` says how quick); in every locale."""
     heavy = {"torch", "transformers", "open_clip", "diffusers", "skimage", "scipy"}
     code = f"import sys, app; app.build(); print(sorted({{m.split('.')[0] for m in sys.modules}} & {heavy}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, env=os.environ | machine
+    )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
-
-
-def test_page_is_ready_in_five_seconds():
-    """From `python app.py` to the first answer, best of three: the computer may be busy."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-
-    def seconds() -> float:
-        start = time.monotonic()
-        process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", port, "--models", "bundled"], cwd=ROOT, stdout=subprocess.DEVNULL
-        )
-        try:
-            while time.monotonic() - start < 60:
-                try:
-                    if get(f"http://127.0.0.1:{port}/")[0] == 200:
-                        break
-                except urllib.error.URLError:
-                    time.sleep(0.05)
-            return time.monotonic() - start
-        finally:
-            process.terminate()
-            process.wait()
-
-    assert min(seconds() for _ in range(3)) <= 5
 
 
 def test_spaces_decorator_is_used_where_the_package_is(monkeypatch):

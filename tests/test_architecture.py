@@ -27,7 +27,7 @@ LEAVES = {"common", "lessons", "drawing", "pictures", "answers", "serving", "fil
 def imports(file: Path) -> set[str]:
     """Dotted names of everything a file imports, wherever in it."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -65,4 +65,16 @@ def test_registry_storybook_and_drawing_are_light():
 
 def test_no_file_frightens():
     for file in [ROOT / "app.py", *(ROOT / "pipelines").glob("*.py"), *(ROOT / "demos").glob("*.py")]:
-        assert len(file.read_text().splitlines()) <= 460, file
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 460, file
+
+
+def test_text_is_read_and_written_alike_in_every_locale():
+    """Where nothing is said, Python takes the encoding of the computer's language."""
+    for file in [
+        ROOT / "app.py",
+        *sorted(f for part in ("pipelines", "demos", "tests") for f in (ROOT / part).rglob("*.py")),
+    ]:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text"):
+                told = {word.arg for word in node.keywords}
+                assert "encoding" in told, f"{file.name}:{node.lineno}"

@@ -451,9 +451,11 @@ def test_colour_prompts_name_the_twin_in_every_second_scene():
 
 
 def test_card_holds_what_was_measured(tmp_path):
-    (tmp_path / "README.md").write_text("<!-- quality --><!-- /quality --><!-- classes --><!-- /classes -->")
+    (tmp_path / "README.md").write_text(
+        "<!-- quality --><!-- /quality --><!-- classes --><!-- /classes -->", encoding="utf-8"
+    )
     figures = {"scenes": 1000, "ap50": 0.912345678, "classes": {"cat": (0.9, 0.7, 40)}}
     detection_quality.write_card(tmp_path, figures)
-    card = (tmp_path / "README.md").read_text()
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "| 0.912 |" in card and "| cat | 0.900 | 0.700 | 40 |" in card
-    assert json.loads((tmp_path / "quality.json").read_text())["ap50"] == 0.91235
+    assert json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))["ap50"] == 0.91235

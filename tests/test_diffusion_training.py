@@ -13,7 +13,7 @@ from pipelines import storybook
 from pipelines.registry import BUNDLED
 from pipelines.training import autoencoder, diffusion
 from pipelines.training import tokenizer as words
-from pipelines.training.loop import AdamW, Muon, descend, load_checkpoint, orthogonal
+from pipelines.training.loop import PRECISIONS, AdamW, Muon, descend, load_checkpoint, orthogonal
 
 SMALL = {
     "latent_channels": 6,
@@ -68,8 +68,9 @@ def test_muon_leaves_tables_to_adam():
     assert [id(p) for p in optimizer.kernels] == [id(model["layer"].weight)]
 
 
-def arguments(folder: Path, steps: int):
-    return autoencoder.parser().parse_args([*SHORT, "--steps", str(steps), "--checkpoint", str(folder)])
+def arguments(folder: Path, steps: int, precision: str = "float32"):
+    command = [*SHORT, "--steps", str(steps), "--checkpoint", str(folder), "--precision", precision]
+    return autoencoder.parser().parse_args(command)
 
 
 @pytest.mark.parametrize("make", [Muon, lambda model, lr: AdamW(model.parameters(), lr=lr)])
@@ -115,11 +116,11 @@ def test_what_is_no_number_stops_the_run_before_anything_is_learnt_from_it(tmp_p
 # ---------------------------------------------------------------------------------------------------- the autoencoder
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
+@pytest.fixture(scope="module", params=PRECISIONS)
+def trained(tmp_path_factory, request) -> Path:
     """Four steps of a small autoencoder."""
     folder = tmp_path_factory.mktemp("autoencoder")
-    autoencoder.train(arguments(folder, 4), SMALL)
+    autoencoder.train(arguments(folder, 4, request.param), SMALL)
     return folder
 
 
@@ -261,12 +262,13 @@ def test_loss_is_nothing_for_a_model_that_knows_the_answer():
     assert wrong_at(slice(0, 1)) / wrong_at(slice(8, 9)) == pytest.approx(diffusion.OBJECT / diffusion.BEHIND, rel=0.01)
 
 
-def test_two_steps_make_a_model_that_plain_diffusers_opens(trained, tmp_path):
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_two_steps_make_a_model_that_plain_diffusers_opens(trained, tmp_path, precision):
     from diffusers import StableDiffusionPipeline
 
     unet = diffusion.UNET | {"block_out_channels": (32, 64), "norm_num_groups": 8}
     command = [*SHORT, "--steps", "2", "--pictures", "8", "--checkpoint", str(tmp_path / "run")]
-    run = diffusion.parser().parse_args([*command, "--autoencoder", str(trained)])
+    run = diffusion.parser().parse_args([*command, "--autoencoder", str(trained), "--precision", precision])
     diffusion.train(run, diffusion.autoencoder_of(trained), unet)
     state = load_checkpoint(tmp_path / "run" / "last.pt")
     apart = [name for name in state["model"] if not torch.equal(state["model"][name], state["average"][name])]

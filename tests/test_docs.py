@@ -22,7 +22,7 @@ from pipelines.training.quality import ROWS, table
 from pipelines.training.synthesis_quality import table as synthesis_table
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
 BUNDLED_NAMES = [name for name, spec in MODELS.items() if spec.tier == "bundled"]
 
@@ -76,7 +76,7 @@ def test_model_table_is_the_registry():
 
 def test_every_tab_has_a_lesson_that_says_what_a_lesson_must():
     for tab in app.TABS:
-        text = (ROOT / "assets" / "lessons" / f"{tab.TAB}.md").read_text()
+        text = (ROOT / "assets" / "lessons" / f"{tab.TAB}.md").read_text(encoding="utf-8")
         for heading in (
             "The idea in 60 seconds",
             "What to try",
@@ -96,7 +96,10 @@ def rows_of(name: str) -> tuple[tuple[str, str, str], ...]:
 def test_every_model_has_its_card_with_measured_figures():
     for name in BUNDLED_NAMES:
         folder = BUNDLED / name
-        card, figures = (folder / "README.md").read_text(), json.loads((folder / "quality.json").read_text())
+        card, figures = (
+            (folder / "README.md").read_text(encoding="utf-8"),
+            json.loads((folder / "quality.json").read_text(encoding="utf-8")),
+        )
         family = MODELS[name].family
         shown = diffusion_card(figures) if family == "stable_diffusion" else table(figures, rows_of(name))
         assert shown in card, "python -m pipelines.training.quality --write"
@@ -122,12 +125,12 @@ FLOORS = {  # below these the lessons are no longer true
 
 @pytest.mark.parametrize("name", FLOORS)
 def test_cards_meet_their_floors(name):
-    figures = json.loads((BUNDLED / name / "quality.json").read_text())
+    figures = json.loads((BUNDLED / name / "quality.json").read_text(encoding="utf-8"))
     assert figures["scenes"] >= 1000 and set(figures) - {"scenes", "classes"} <= {row[0] for row in rows_of(name)}
     for key, floor in FLOORS[name].items():
         assert figures[key] >= floor, key
     if name == "storybook-grounding-dino":
-        card = (BUNDLED / name / "README.md").read_text()
+        card = (BUNDLED / name / "README.md").read_text(encoding="utf-8")
         assert figures["false_alarms"] <= 0.05 and class_table(figures["classes"]) in card
     if name == "storybook-detailclip":
         assert figures["retrieval_image_to_text"] - figures["retrieval_kept_half"] <= 0.02
@@ -140,7 +143,7 @@ def test_cards_meet_their_floors(name):
 
 
 def test_what_goes_missing_was_counted_over_the_whole_prompt_set():
-    figures = json.loads((BUNDLED / "storybook-diffusion" / "quality.json").read_text())
+    figures = json.loads((BUNDLED / "storybook-diffusion" / "quality.json").read_text(encoding="utf-8"))
     plain, excited = (figures["pairs"]["all"][method] for method in ("none", "attend-and-excite"))
     alone, nudged = (figures["strict"]["single"][method] for method in ("none", "attend-and-excite"))
     assert plain["pictures"] == excited["pictures"] == 276 * 4 and alone["pictures"] == 240
@@ -159,7 +162,7 @@ def test_lessons_show_the_measured_tables_of_their_own_tab():
         shown = lessons.table_of(tab, "What breaks if it is removed")
         assert (shown is lessons.synthesis_table) == (tab == "clip_synthesis"), tab
         assert tab in ("self_distillation", "token_removal", "reconstruction") or shown is not lessons.ablation_table
-    made, text = json.loads(lessons.SYNTHESIS.read_text()), html.unescape(lessons.synthesis_table())
+    made, text = json.loads(lessons.SYNTHESIS.read_text(encoding="utf-8")), html.unescape(lessons.synthesis_table())
     assert synthesis_table(made) in README
     for row in made["rows"]:
         assert f"<td>{row['way']}</td><td>{row['rank']:g}</td><td>{row['similarity']:.3f}</td>" in text
@@ -177,7 +180,7 @@ def test_missing_objects_are_shown_as_counted(tmp_path, monkeypatch):
 
 def test_synthesis_meets_its_floors():
     """20 prompts and 3 seeds: the CLIP that was not followed, a blur, and the detector."""
-    found = json.loads(lessons.SYNTHESIS.read_text())
+    found = json.loads(lessons.SYNTHESIS.read_text(encoding="utf-8"))
     (ours,) = (row for row in found["rows"] if row["default"])
     (raw,) = (row for row in found["rows"] if row["way"] == "raw pixels, without views")
     assert found["prompts"] >= 20 and found["seeds"] >= 3
@@ -205,7 +208,7 @@ def test_ablation_is_shown_as_measured(tmp_path, monkeypatch):
 
 def test_lessons_say_of_the_ablation_what_it_measured():
     """Their sentences on the runs below them: what is left out costs no words; removal buys time, and painting."""
-    rows = {row["run"]: row for row in json.loads(lessons.ABLATION.read_text())["rows"]}
+    rows = {row["run"]: row for row in json.loads(lessons.ABLATION.read_text(encoding="utf-8"))["rows"]}
     full, no_removal = rows["full"], rows["no-removal"]
     assert all(abs(row[of] - full[of]) < 0.04 for row in rows.values() for of in ("naming", "retrieval"))
     assert no_removal["images_per_second"] < 0.9 * full["images_per_second"]
@@ -213,7 +216,7 @@ def test_lessons_say_of_the_ablation_what_it_measured():
 
 
 def test_requirements_say_why_they_have_an_upper_bound():
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#") and "<" in line.split("#")[0]:
             assert "#" in line, line
 
@@ -221,13 +224,13 @@ def test_requirements_say_why_they_have_an_upper_bound():
 def test_front_matter_is_what_a_space_needs():
     front = dict(line.split(": ", 1) for line in README.split("---")[1].strip().splitlines())
     assert front["sdk"] == "gradio" and front["app_file"] == "app.py" and front["license"] == "apache-2.0"
-    wanted = re.search(r"gradio>=([\d.]+)", (ROOT / "requirements.txt").read_text())[1]
+    wanted = re.search(r"gradio>=([\d.]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"))[1]
     assert front["sdk_version"].startswith(wanted) and front["python_version"].strip('"').startswith("3.1")
 
 
 def test_links_to_files_lead_somewhere():
     for document in [ROOT / "README.md", *(ROOT / "assets").rglob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text()):
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name} -> {target}"
 
 

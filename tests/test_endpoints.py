@@ -324,7 +324,7 @@ def test_no_picture_says_what_to_do(client):
 
 def test_a_file_that_is_no_picture_says_so(client, tmp_path):
     bad = tmp_path / "a.png"
-    bad.write_text("hello")
+    bad.write_text("hello", encoding="utf-8")
     with pytest.raises(AppError, match="not a picture"):
         client.predict(handle_file(str(bad)), api_name="/token_removal")
 

@@ -48,7 +48,7 @@ def hub_cache(tmp_path, monkeypatch):
         snapshot = repository / "snapshots" / REVISION
         snapshot.mkdir(parents=True)
         (repository / "refs").mkdir()
-        (repository / "refs" / "main").write_text(REVISION)
+        (repository / "refs" / "main").write_text(REVISION, encoding="utf-8")
         return snapshot
 
     return folder
@@ -68,7 +68,9 @@ def write_openclip(folder):
     }
     torch.manual_seed(0)
     save_file(open_clip.model.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": {}}))
+    (folder / "open_clip_config.json").write_text(
+        json.dumps({"model_cfg": config, "preprocess_cfg": {}}), encoding="utf-8"
+    )
 
 
 WRITERS = {
@@ -153,21 +155,23 @@ def test_bundled_detector_opens_with_plain_transformers():
         assert np.abs(np.array(box) - true[label.split()[-1]]).max() < 4, (label, box)
 
 
-def test_offline_and_not_cached_says_so_at_once(hub_cache):
-    start = time.monotonic()
+def test_offline_and_not_cached_says_so_without_asking(hub_cache, monkeypatch):
+    monkeypatch.setattr(hub, "_ask", lambda spec: pytest.fail("the hub was asked"))
     with pytest.raises(ModelUnavailable, match="not in this computer's cache.*storybook"):
         load("dino-vits16")
-    assert time.monotonic() - start < 12
 
 
-def test_silent_hub_says_so_within_twelve_seconds(hub_cache, monkeypatch):
-    """A hub that accepts the connection and never answers."""
+def test_nobody_waits_for_a_silent_hub(hub_cache, monkeypatch):
+    """A hub that accepts the connection and answers when nobody waits any more."""
+    over = threading.Event()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: time.sleep(30))
-    start = time.monotonic()
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: over.wait(200))
+    assert hub.ANSWER_SECONDS <= 10
+    monkeypatch.setattr(hub, "ANSWER_SECONDS", 0.2)
     with pytest.raises(ModelUnavailable, match="does not answer.*storybook"):
         load("dino-vits16")
-    assert time.monotonic() - start < 12
+    assert not over.is_set()
+    over.set()
     assert load("storybook-clip-b").size == 128, "the bundled model stays usable"
 
 

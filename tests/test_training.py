@@ -45,7 +45,7 @@ def write_pairs(folder: Path, count: int = 8) -> None:
     for i in range(count):
         scene = storybook.scene(i)
         Image.fromarray(scene.picture).save(folder / f"{i}.png")
-        (folder / f"{i}.txt").write_text(scene.caption)
+        (folder / f"{i}.txt").write_text(scene.caption, encoding="utf-8")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -162,7 +162,7 @@ def test_export_opens_with_plain_open_clip(tmp_path):
     torch.testing.assert_close(model.visual.conv1.weight, state["clip.visual.conv1.weight"].half().float())
     pixels = preprocess(Image.fromarray(storybook.scene(0).picture))
     assert pixels.shape == (3, 128, 128) and pixels.min() >= -2.01 and pixels.max() <= 2.01
-    assert json.loads((tmp_path / "m" / "training_log.json").read_text())["steps"] == 1
+    assert json.loads((tmp_path / "m" / "training_log.json").read_text(encoding="utf-8"))["steps"] == 1
 
 
 def test_run_starts_from_an_exported_model(tmp_path):

@@ -362,7 +362,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     detector = build(**state["settings"])
     detector.load_state_dict(state["model"])
     detector.half().save_pretrained(folder, max_shard_size="9MB")
-    config = json.loads((folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     write_json(folder / "config.json", config | {"dtype": "float32"})  # what to compute in; a CPU is slow in float16
     size = {"shortest_edge": storybook.SIZE, "longest_edge": LONGEST}
     GroundingDinoProcessor(

@@ -224,7 +224,7 @@ def class_table(classes: dict[str, Sequence[float]]) -> str:
 def write_card(folder: Path, figures: dict) -> None:
     """Put the figures into quality.json and between the marks of the README."""
     rounded = json.loads(json.dumps(figures), parse_float=lambda text: round(float(text), 5))
-    (folder / "quality.json").write_text(json.dumps(rounded, indent=1) + "\n")
+    (folder / "quality.json").write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
     write_between(folder / "README.md", "quality", table(figures, ROWS))
     write_between(folder / "README.md", "classes", class_table(figures["classes"]))
 

@@ -315,7 +315,7 @@ def export(arguments: argparse.Namespace, folder: Path) -> None:
     for file in folder.rglob("*.safetensors"):
         file.chmod(0o644)
     text = folder / "text_encoder" / "config.json"  # what to compute in: transformers takes the file's precision
-    write_json(text, json.loads(text.read_text()) | {"dtype": "float32"})
+    write_json(text, json.loads(text.read_text(encoding="utf-8")) | {"dtype": "float32"})
     write_json(folder / "training_log.json", {"steps": state["step"], "records": state["records"]})
 
 

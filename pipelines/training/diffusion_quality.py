@@ -174,7 +174,7 @@ def card(quality: dict) -> str:
         return f"| {name} | {told[METHODS[0]]['pictures']} | {cells[0]} | {cells[1]} | {gain:+.1f} |"
 
     pairs, single = quality["pairs"], quality["single"]
-    detector = json.loads((BUNDLED / MODELS[MODELS[NAME].detector].source / "quality.json").read_text())
+    detector = json.loads((BUNDLED / MODELS[MODELS[NAME].detector].source / "quality.json").read_text(encoding="utf-8"))
     before, after = (pairs["all"][method]["faults"] for method in METHODS)
     faults = ", ".join(f"{fault} {before.get(fault, 0)} → {after.get(fault, 0)}" for fault in presence.FAULTS)
     samplers = ", ".join(f"{name.upper()} {share:.1%}" for name, share in quality["strict_by_sampler"].items())

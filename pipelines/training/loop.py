@@ -127,7 +127,7 @@ def load_checkpoint(path: Path) -> dict | None:
 
 
 def write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 class Log:

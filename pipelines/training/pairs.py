@@ -106,7 +106,7 @@ class PairFolder(Storybook):
             epoch, place = divmod(index, len(self.pairs))
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.pairs))
             picture, caption = self.pairs[order[place]]
-            yield self.item(Image.open(picture).convert("RGB"), caption.read_text().strip(), index)
+            yield self.item(Image.open(picture).convert("RGB"), caption.read_text(encoding="utf-8").strip(), index)
             index += stride * self.world
 
 

@@ -341,16 +341,18 @@ def table(figures: dict[str, float], rows: tuple[tuple[str, str, str], ...] = RO
 
 def write_between(readme: Path, mark: str, text: str) -> None:
     """Replace what stands between `<!-- mark -->` and `<!-- /mark -->`."""
-    before, opening, rest = readme.read_text().partition(f"<!-- {mark} -->")
+    before, opening, rest = readme.read_text(encoding="utf-8").partition(f"<!-- {mark} -->")
     _, closing, after = rest.partition(f"<!-- /{mark} -->")
     if not closing:
         raise ValueError(f"{readme} has no place for {mark}: <!-- {mark} --> and <!-- /{mark} --> are missing.")
-    readme.write_text(f"{before}{opening}\n{text}\n{closing}{after}")
+    readme.write_text(f"{before}{opening}\n{text}\n{closing}{after}", encoding="utf-8")
 
 
 def write_card(folder: Path, figures: dict[str, float], rows: tuple[tuple[str, str, str], ...] = ROWS) -> None:
     """Put the figures into quality.json and between the marks of the README."""
-    (folder / "quality.json").write_text(json.dumps({k: round(v, 5) for k, v in figures.items()}, indent=1) + "\n")
+    (folder / "quality.json").write_text(
+        json.dumps({k: round(v, 5) for k, v in figures.items()}, indent=1) + "\n", encoding="utf-8"
+    )
     write_between(folder / "README.md", "quality", table(figures, rows))
 
 

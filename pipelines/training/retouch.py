@@ -167,7 +167,7 @@ def train(arguments: argparse.Namespace, settings: Settings = detailclip.STORYBO
 def export(state: dict, folder: Path) -> None:
     """Add it to the DetailCLIP in `folder`, of which all other weights stay as they are."""
     configuration = folder / "detailclip_config.json"
-    write_json(configuration, json.loads(configuration.read_text()) | {"retouch": state["settings"]["retouch"]})
+    write_json(configuration, json.loads(configuration.read_bytes()) | {"retouch": state["settings"]["retouch"]})
     retouch = {n: t.half().contiguous() for n, t in state["model"].items() if n.startswith(detailclip.RETOUCH)}
     detailclip.save_retouch(retouch, folder)
 

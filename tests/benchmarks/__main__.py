@@ -1,6 +1,9 @@
-"""Measure this computer: `python -m tests.benchmarks tabs`, `python -m tests.benchmarks detection`,
+"""Measure this computer: `python -m tests.benchmarks start`,
+`python -m tests.benchmarks tabs`, `python -m tests.benchmarks detection`,
 `python -m tests.benchmarks diffusion`,
 `python -m tests.benchmarks clip_synthesis`.
+
+`start`: from `python app.py` to the first answer, with nothing but the bundled models.
 
 `tabs`: server time of each tab's main event on a new scene, warm, and of its slider on a scene already seen, on the
 bundled models. Handlers are called as the server calls them, without the network.
@@ -15,15 +18,22 @@ clip_synthesis.py.
 """
 
 import argparse
+import socket
 import statistics
+import subprocess
+import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 
 import app
 from demos import pictures
 from pipelines import storybook
 from tests.benchmarks import clip_synthesis, detection, diffusion
 
+ROOT = Path(__file__).parents[2]
 SLIDERS = {  # tab: the argument its main slider moves, and the values it moves through
     "self_distillation": ("teacher_temperature", (0.05, 0.09, 0.2, 0.07)),
     "token_removal": ("keep_ratio", (0.3, 0.7, 0.4, 0.5)),
@@ -70,15 +80,40 @@ def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
     return found
 
 
+def start() -> float:
+    """Seconds until the page is there."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    begun = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "app.py", "--port", port, "--models", "bundled"], cwd=ROOT, stdout=subprocess.DEVNULL
+    )
+    try:
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=20):
+                    return time.monotonic() - begun
+            except urllib.error.URLError:
+                assert process.poll() is None, "the server has ended"
+                time.sleep(0.05)
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     peers = {module.__name__.split(".")[-1]: module.measure for module in (detection, diffusion, clip_synthesis)}
-    parser.add_argument("what", choices=["tabs", *peers])
+    parser.add_argument("what", choices=["start", "tabs", *peers])
     what = parser.parse_args().what
     if what in peers:
         print("| what | seconds | share | |\n|---|---|---|---|")
         for row in peers[what]():
             print(f"| {' | '.join(row)} |")
+        return
+    if what == "start":
+        print(f"{min(start() for _ in range(3)):.1f} seconds, best of three")
         return
     print("| tab | new scene, ms | slider, ms |\n|---|---|---|")
     for name, (new, moved) in tabs().items():
