@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from PIL import Image
 
 from pipelines.errors import UserError
 from pipelines.registry import BUNDLED, MODELS, Family
+from pipelines.settings import MOST_TEXT, Setting
 
 ASSETS = Path(__file__).parents[1] / "assets"
 SEED_LIMIT = 2**31 - 1
@@ -239,6 +240,13 @@ class Radio(gr.Radio):
     is_template = True
     preprocess = _as_it_came
 
+    def api_info(self) -> dict:
+        """Gradio's says that every choice is a text."""
+        values = [value for _, value in self.choices]
+        if not all(isinstance(value, int) for value in values):
+            return super().api_info()
+        return {"title": "Radio", "type": "integer", "description": f"one of {', '.join(map(str, values))}"}
+
 
 class Dropdown(gr.Dropdown):
     is_template = True
@@ -260,63 +268,30 @@ class Textbox(gr.Textbox):
     preprocess = _as_it_came
 
 
-def words(name: str, value: object, most: int = 300) -> str:
-    """A line of text that arrived over the wire, stripped; None is empty."""
-    if value is not None and not isinstance(value, str):
-        raise UserError(say("{name} must be text, not {value}.", name=name, value=str(value)[:40]))
-    text = (value or "").strip()
-    if len(text) > most:
-        raise UserError(
-            say("{name} is too long: {length} characters of at most {most}.", name=name, length=len(text), most=most)
-        )
-    return text
+# What arrived over the wire, where it is no field of a method's settings. Raise UserError, as `Setting.check` does.
+
+
+def words(name: str, value: object, most: int = MOST_TEXT) -> str:
+    """A line of text, stripped; None is empty."""
+    return Setting(name=name, kind=str, default="", label=name, most=most).check(value)
 
 
 def number(name: str, value: object, low: float, high: float) -> float:
-    """A number that arrived over the wire, within its limits.
-
-    Raises:
-        UserError: for anything that is no finite number from `low` to `high`; the message names the limits.
-    """
-    good = isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high  # NaN compares false
-    if not good:
-        raise UserError(
-            say(
-                "{name} must be a number from {low} to {high}, not {value}.",
-                name=name,
-                low=f"{low:g}",
-                high=f"{high:g}",
-                value=str(value)[:40],
-            )
-        )
-    return value
+    """A finite number within its limits."""
+    return Setting(name=name, kind=float, default=low, label=name, low=low, high=high).check(value)
 
 
 def whole(name: str, value: object, low: int, high: int) -> int:
     """`number`, but whole."""
-    value = number(name, value, low, high)
-    if value != int(value):
-        raise UserError(say("{name} must be a whole number, not {value}.", name=name, value=value))
-    return int(value)
+    return Setting(name=name, kind=int, default=low, label=name, low=low, high=high).check(value)
 
 
 def flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise UserError(say("{name} is true or false, not {value}.", name=name, value=str(value)[:40]))
-    return value
+    return Setting(name=name, kind=bool, default=False, label=name).check(value)
 
 
-def choice(name: str, value: object, allowed: Sequence[object]):
-    if not isinstance(value, str | int) or isinstance(value, bool) or value not in allowed:
-        raise UserError(
-            say(
-                "{name} must be one of {allowed}, not {value}.",
-                name=name,
-                allowed=", ".join(map(str, allowed)),
-                value=str(value)[:40],
-            )
-        )
-    return value
+def choice(name: str, value: object, allowed: Iterable[str | int]):
+    return Setting(name=name, kind=object, default=None, label=name, choices=dict.fromkeys(allowed, "")).check(value)
 
 
 # -------------------------------------------------------------------------------------------------------------- models

@@ -241,7 +241,7 @@ def test_nothing_tells_where_it_was_made():
             file.suffix in {".py", ".md", ".txt", ".css", ".json", ".toml", ".ini", ""}
             and file.stat().st_size < 500_000
         ):
-            text = file.read_text(errors="ignore")
+            text = file.read_text(encoding="utf-8", errors="ignore")
             assert not re.search(r"/(?:home|root|work|Users)/\w", text.replace('"/root"', "")) or path.startswith(
                 "tests/"
             ), path

@@ -21,7 +21,7 @@ def counted(monkeypatch):
 
 def test_a_study_says_its_seeds_command_and_spread(tmp_path, counted):
     found = studies.study("double", 3, tmp_path)
-    assert found == json.loads((tmp_path / "double.json").read_text())
+    assert found == json.loads((tmp_path / "double.json").read_bytes())
     assert found["seeds"] == [0, 1, 2] and found["command"].endswith("studies double --seeds 3")
     assert found["summary"] == {"a row": {"twice": {"mean": 2, "sd": 2, "least": 0, "most": 4, "seeds": 3}}}
     assert "| a row | 2 ± 2 |" in studies.table(found)

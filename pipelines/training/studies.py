@@ -69,7 +69,7 @@ def record(name: str, runs: list[dict]) -> dict:
 def study(name: str, seeds: int, folder: Path = STUDIES_FOLDER, resume: bool = False) -> dict:
     """Run a study over the seeds 0, 1, … and write its file after each."""
     file = folder / f"{name}.json"
-    runs = json.loads(file.read_text())["runs"][:seeds] if resume and file.exists() else []
+    runs = json.loads(file.read_bytes())["runs"][:seeds] if resume and file.exists() else []
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(len(runs), seeds):
         start = time.perf_counter()
