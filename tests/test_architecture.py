@@ -58,13 +58,21 @@ def test_methods_never_import_each_other_or_their_training(file):
     assert used <= allowed, used - allowed
 
 
+@pytest.mark.parametrize("file", sorted((ROOT / "pipelines").glob("*/*.py")), ids=lambda f: f"{f.parent.stem}-{f.stem}")
+def test_lessons_of_a_tab_import_what_is_shared_and_their_neighbours(file):
+    if file.parent.stem == "training":
+        return
+    used = {name.split(".")[1] for name in imports(file) if name.startswith("pipelines.")}
+    assert used <= SHARED | {file.parent.stem}, used
+
+
 def test_registry_storybook_and_drawing_are_light():
     for file in ("pipelines/registry.py", "pipelines/hub.py", "pipelines/storybook.py", "demos/drawing.py"):
         assert not tops(ROOT / file) & (HEAVY | {"gradio"}), file
 
 
 def test_no_file_frightens():
-    for file in [ROOT / "app.py", *(ROOT / "pipelines").glob("*.py"), *(ROOT / "demos").glob("*.py")]:
+    for file in [ROOT / "app.py", *(ROOT / "pipelines").rglob("*.py"), *(ROOT / "demos").glob("*.py")]:
         assert len(file.read_text(encoding="utf-8").splitlines()) <= 460, file
 
 

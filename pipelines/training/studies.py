@@ -18,12 +18,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipelines.training import contrast_studies
 from pipelines.training.loop import write_json
 
 STUDIES_FOLDER = Path(__file__).parents[2] / "assets" / "studies"
 Rows = dict[str, dict[str, float | None]]
 
-STUDIES: dict[str, Callable[[int], Rows]] = {}
+STUDIES: dict[str, Callable[[int], Rows]] = {
+    "information": contrast_studies.information_study,
+}
 
 
 def summary(runs: list[dict]) -> dict[str, dict[str, dict[str, float]]]:

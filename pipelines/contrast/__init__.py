@@ -1,0 +1,9 @@
+"""Meaning is made by telling apart: contrastive losses that can be read number by number. One file per lesson.
+
+    matrix.py        pictures by captions: CLIP's loss, its softmax, its derivative in closed form
+    information.py   what such a loss can know: never more than ln N
+
+Each has `Settings`; `run(settings, ...)`, which returns or yields records; `QUESTION`, a template of the values
+`asked(settings)`; `ANSWERS` and `verdict(record, guess)`, which computes the right one from the run; and
+`numbers(settings, record, guess)` for an endpoint. `N` is the number of pairs, `E` the length of a vector.
+"""
