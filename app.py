@@ -12,14 +12,14 @@ import gradio as gr
 
 from demos import clip_synthesis, detection, diffusion, reconstruction, self_distillation, token_removal
 from demos.common import COMPUTE, MODELS, t, warm
-from demos.serving import launch_settings
+from demos.serving import Page, launch_settings
 
 TABS = [self_distillation, token_removal, reconstruction, detection, diffusion, clip_synthesis]
 
 
 def build() -> gr.Blocks:
     """The whole page. The first tab runs when the page opens, every other one when it is selected."""
-    with gr.Blocks(title="Patchlight", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as app:
+    with Page(title="Patchlight", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as app:
         gr.Markdown(
             t(
                 "# Patchlight\nSee how vision models look, forget, rebuild, find and imagine. "

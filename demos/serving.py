@@ -6,12 +6,16 @@ Spaces.
 
 import collections
 import os
+import stat
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import gradio as gr
 from gradio import processing_utils
+from gradio.context import LocalContext
+from gradio.utils import get_upload_folder
 from PIL import Image
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -20,7 +24,56 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from demos.common import ASSETS, TEXT
+from demos.common import ASSETS, TEXT, say
+
+
+def is_uploaded(path: object) -> bool:
+    """Whether this is a regular file in Gradio's upload folder, where all uploads and all pictures of the page lie.
+
+    Text is compared first, so that nothing outside is even asked for; a link inside may still lead out.
+    """
+    if not isinstance(path, str):
+        return False
+    folder, real = os.path.abspath(get_upload_folder()), os.path.realpath(get_upload_folder())
+    try:
+        plain = os.path.abspath(path)
+        if not plain.startswith((folder + os.sep, real + os.sep)):
+            return False
+        resolved = os.path.realpath(plain)
+        return resolved.startswith(real + os.sep) and stat.S_ISREG(os.stat(resolved).st_mode)
+    except (OSError, ValueError):  # too long, a zero byte, no Unicode
+        return False
+
+
+def _paths(payload: object) -> Iterator[object]:
+    """Everything in a payload that Gradio or a component could take for a file, however deep it lies."""
+    waiting = [payload]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if value.get("path") is not None:
+                yield value["path"]
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+
+
+class Page(gr.Blocks):
+    """Blocks that take files only from the upload folder.
+
+    Whatever a browser or a program sends to an event comes through `process_api`, before any component sees it. Gradio
+    itself asks where a file lies only if the payload says that it is one ("meta"), and components open it in any case.
+    """
+
+    async def process_api(self, block_fn, inputs, *, request=None, iterator=None, event_data=None, **others):
+        started = iterator is not None  # a generator's next step: its inputs were looked at before the first
+        if not started and not all(map(is_uploaded, _paths([inputs, getattr(event_data, "_data", None)]))):
+            LocalContext.request.set(request)  # for the language
+            told = say("This file was not uploaded here, or it is no longer kept. Please upload it again.")
+            raise gr.Error(told, print_exception=False)
+        return await super().process_api(
+            block_fn, inputs, request=request, iterator=iterator, event_data=event_data, **others
+        )
 
 
 async def _refuse_remote(url: str, cache_dir: str) -> None:
