@@ -46,7 +46,7 @@ def places(tmp_path_factory):
     os.makedirs(inside)
     picture = outside / "picture.png"
     Image.new("RGB", (64, 64), "green").save(picture)
-    (outside / "text.txt").write_text("x")
+    (outside / "text.txt").write_text("x", encoding="utf-8")
     os.mkfifo(outside / "pipe.png")
     os.mkfifo(f"{inside}/pipe.png")
     os.symlink(picture, f"{inside}/link.png")
