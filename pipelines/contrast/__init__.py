@@ -2,8 +2,10 @@
 
     matrix.py        pictures by captions: CLIP's loss, its softmax, its derivative in closed form
     information.py   what such a loss can know: never more than ln N
+    word_vectors.py  words from their neighbours: skip-gram and CBOW, beside the counts they stand for
+    corpora.py       the texts they are learned from
 
-Each has `Settings`; `run(settings, ...)`, which returns or yields records; `QUESTION`, a template of the values
+Each lesson has `Settings`; `run(settings, ...)`, which returns or yields records; `QUESTION`, a template of the values
 `asked(settings)`; `ANSWERS` and `verdict(record, guess)`, which computes the right one from the run; and
 `numbers(settings, record, guess)` for an endpoint. `N` is the number of pairs, `E` the length of a vector.
 """

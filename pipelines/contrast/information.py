@@ -187,7 +187,7 @@ def run(settings: Settings) -> Iterator[Estimate]:
         yield now(0 if trains else len(sizes))
     if not trains:
         return
-    optimizer = torch.optim.Adam(critic.parameters(), 1e-3)
+    optimizer = torch.optim.Adam(critic.parameters(), 1e-3)  # the first of a process takes its time
     for step in range(1, steps + 1):
         logits = critic(*draw(batch, d, r, dice))
         loss = nn.functional.cross_entropy(logits, torch.arange(batch))

@@ -2,7 +2,7 @@
 
 import math
 
-from pipelines.contrast import information
+from pipelines.contrast import information, word_vectors
 
 CASES = {"0.45 nats": (2, 0.6), "4.09 nats": (8, 0.8), "9.31 nats": (8, 0.95)}  # dimensions and correlation
 
@@ -24,4 +24,27 @@ def information_study(seed: int) -> dict[str, dict[str, float]]:
                 *_, trained = information.run(information.Settings(**known, critic="trained"))
                 row |= {"trained critic": trained.estimate, "untrained critic": trained.untrained}
             rows[f"{name}, N = {batch}"] = row
+    return rows
+
+
+TEXTS = {
+    "captions, skip-gram": {},
+    "captions, CBOW": {"method": "cbow"},
+    **{f"tales, {count} sentences": {"corpus": "tales", "sentences": count} for count in (50, 100, 200, 400, 1000)},
+    "tales, CBOW": {"corpus": "tales", "sentences": 400, "method": "cbow"},
+    "tales that do not tell the age": {"corpus": "tales", "sentences": 400, "age_told": False},
+    "captions, skip-gram, 4,000 sentences and 2,000 steps": {"sentences": 4000, "steps": 2000},
+}
+
+
+def words_study(seed: int) -> dict[str, dict[str, float | None]]:
+    """Purity, analogies and PMI of every text, each beside its baseline."""
+    rows = {}
+    for name, known in TEXTS.items():
+        settings = word_vectors.Settings(**known, seed=seed)
+        *_, found = word_vectors.run(settings)
+        said = word_vectors.numbers(settings, found)
+        rows[name] = {figure: said[figure] for figure in ("purity", "analogies", "pmi_correlation", "pmi_error")}
+        rows[name] |= {f"{figure}, baseline": value for figure, value in said["baseline"].items() if figure != "loss"}
+        rows[name]["cat beside its kind"] = float(word_vectors.verdict(found).answer == "kind")
     return rows
