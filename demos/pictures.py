@@ -11,16 +11,14 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 from gradio.events import Dependency
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from demos import decoding
 from demos.common import Dropdown, Textbox, choice, light, model_names, say, t, words
 from pipelines import storybook
 from pipelines.errors import UserError
 from pipelines.registry import MODELS, STORYBOOK
 
-MIN_SIDE = 16  # pixels
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-Image.MAX_IMAGE_PIXELS = 12_500_000  # Pillow raises above twice this, before it decodes anything
 SCENE_KEY = "patchlight-scene"  # PNG text chunk that says which scene a picture is
 
 
@@ -42,10 +40,7 @@ class Given:
 
 
 def read_picture(path: str | None) -> Given:
-    """Open an uploaded file with care.
-
-    EXIF rotation is applied, transparency goes onto white, 16-bit is scaled to 8, animations give their first frame,
-    CMYK and palettes become RGB.
+    """Open an uploaded file with care; see demos/decoding.py for what becomes of which kind.
 
     Raises:
         UserError: for no file, a file that is no picture, a damaged one, an SVG, one too large or too small.
@@ -55,60 +50,23 @@ def read_picture(path: str | None) -> Given:
     try:
         with contextlib.suppress(PermissionError):
             os.utime(path)  # in use: not yet to be cleaned away
-        with open(path, "rb") as file:
-            start = file.read(512).lstrip().lower()
-        if start.startswith((b"<?xml", b"<svg")):
-            raise UserError(say("SVG drawings are not pictures made of pixels. Export it as PNG first."))
-        image = Image.open(path, formats=FORMATS)
-    except UnidentifiedImageError:
-        raise UserError(
-            say("This file is not a picture that can be read. Use PNG, JPEG, WebP, GIF, BMP or TIFF.")
-        ) from None
-    except FileNotFoundError:
-        raise UserError(say("This picture is no longer kept here. Please upload it again.")) from None
-    except Image.DecompressionBombError:
-        raise UserError(say("This picture has more than 25 megapixels, the limit. Make it smaller first.")) from None
+        data = Path(path).read_bytes()
     except OSError:
-        raise UserError(say("This picture is damaged or incomplete. Save it again and retry.")) from None
-    width, height = image.size
-    if min(width, height) < MIN_SIDE:
-        raise UserError(
-            say("This picture is {width} by {height} pixels; each side needs at least 16.", width=width, height=height)
-        )
+        raise UserError(say("This picture is no longer kept here. Please upload it again.")) from None
+    decoded = decoding.decode(data)
+    picture = decoding.on_white(decoded.image)
+    return Given(picture, _scene_of(picture, decoded.texts.get(SCENE_KEY, "null")))
+
+
+def _scene_of(picture: Image.Image, told: str) -> storybook.Scene | None:
+    """The scene a picture says it is, drawn again and compared pixel by pixel: truth is never taken on trust, and a
+    picture that was turned since is not the scene any more."""
     try:
-        image.load()
-        scene = _scene_of(image)
-        return Given(_plain(ImageOps.exif_transpose(image)), scene)
-    except (OSError, SyntaxError, ValueError, EOFError):
-        raise UserError(say("This picture is damaged or incomplete. Save it again and retry.")) from None
-
-
-def _plain(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, np.float32)
-        values = np.nan_to_num(values)
-        image = Image.fromarray((values / _white(image.mode, values.max()) * 255).clip(0, 255).astype(np.uint8))
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
-
-
-def _white(mode: str, highest: float) -> int:
-    """The value that means white in a picture of more than 8 bits, by its mode and where that leaves it open, size."""
-    if mode.startswith("I;16"):
-        return 65535
-    return 1 if mode == "F" and highest <= 1 else 255 if highest <= 255 else 65535
-
-
-def _scene_of(image: Image.Image) -> storybook.Scene | None:
-    """The scene a picture says it is, drawn again and compared pixel by pixel: truth is never taken on trust."""
-    try:
-        recipe = json.loads(image.info.get(SCENE_KEY, "null"))
+        recipe = json.loads(told)
         scene = draw_scene(recipe) if recipe else None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None  # somebody else's metadata
-    return scene if scene is not None and np.array_equal(scene.picture, np.asarray(image.convert("RGB"))) else None
+    return scene if scene is not None and np.array_equal(scene.picture, np.asarray(picture)) else None
 
 
 def draw_scene(recipe: dict) -> storybook.Scene:
