@@ -170,8 +170,7 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
             common.choice(say("What a click does"), clicking, list(CLICKS))
             settings = (box_threshold, text_threshold, nms_iou, model, backend, truth, hide, faint, "")
             answer = answers(image, prompt, *settings)[0]
-            scale = drawing.show(answer.given.picture)[1]
-            x, y = (value / scale for value in at.index)
+            x, y = drawing.place_in(answer.given.picture.size, at.index)
             if clicking == "ask":
                 return answer.query_at(x, y, faint), None, truth
             if corner is None:

@@ -53,8 +53,12 @@ def to_image(array: np.ndarray) -> Image.Image:
 def enlarge(image: Image.Image | np.ndarray, side: int = SIDE) -> Image.Image:
     """Enlarge to about `side` pixels by a whole factor, so that every pixel of the model stays a clean square."""
     image = image if isinstance(image, Image.Image) else to_image(image)
-    factor = max(1, round(side / max(image.size)))
+    factor = _factor(image.size, side)
     return image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST)
+
+
+def _factor(size: tuple[int, int], side: int = SIDE) -> int:
+    return max(1, round(side / max(size)))
 
 
 def stretch(grid: np.ndarray, side: int) -> np.ndarray:
@@ -197,14 +201,29 @@ def colour_of(place: int) -> tuple[int, int, int]:
     )
 
 
+def shown_size(size: tuple[int, int], most: int = 1024) -> tuple[int, int]:
+    """The size in pixels at which a picture of this size is shown."""
+    if max(size) <= SIDE:
+        factor = _factor(size)
+        return size[0] * factor, size[1] * factor
+    scale = min(1, most / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
 def show(picture: Image.Image, most: int = 1024) -> tuple[Image.Image, float]:
     """A picture at the size at which it is shown, and how many times larger that is: small ones clean squares."""
     if max(picture.size) <= SIDE:
         large = enlarge(picture)
     else:
-        large = picture.copy()
-        large.thumbnail((most, most), Image.Resampling.LANCZOS)
-    return large, large.width / picture.width
+        large = picture.resize(shown_size(picture.size, most), Image.Resampling.LANCZOS, reducing_gap=2)
+    return large, max(large.size) / max(picture.size)
+
+
+def place_in(size: tuple[int, int], at: tuple[float, float]) -> tuple[float, float]:
+    """Where a point of the shown picture lies in the one of this size, each axis by its own scale: a long narrow
+    picture cannot be shown at exactly its proportions."""
+    x, y = (place * side / shown for place, side, shown in zip(at, size, shown_size(size), strict=True))
+    return x, y
 
 
 def strip(images: Sequence[Image.Image], captions: Sequence[str], side: int = 240, gap: int = 12) -> Image.Image:

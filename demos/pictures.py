@@ -31,6 +31,17 @@ class Picture(gr.Image):
         return payload.path if payload else None
 
 
+class Canvas(gr.ImageEditor):
+    """A picture to paint on. Of what comes back only the layers are taken, unopened as in `Picture`."""
+
+    is_template = True
+
+    def convert_and_format_image(self, file, flatten_on_white: bool = False) -> str | bytes | None:
+        if file is None or flatten_on_white:  # as Gradio asks for the background, and for all in one
+            return None
+        return file if isinstance(file, bytes | bytearray | memoryview) else file.path
+
+
 @dataclass(frozen=True)
 class Given:
     """A picture that was given to a tab, and its truth if it is a storybook scene."""
@@ -47,15 +58,24 @@ def read_picture(path: str | None) -> Given:
     """
     if not path:
         raise UserError(say("Choose or upload a picture first."))
+    decoded = decoding.decode(_bytes_of(path))
+    picture = decoding.on_white(decoded.image)
+    return Given(picture, _scene_of(picture, decoded.texts.get(SCENE_KEY, "null")))
+
+
+def read_layer(layer: str | bytes) -> np.ndarray:
+    """(H, W, 4) uint8 of a layer of a `Canvas`. Errors as in `read_picture`."""
+    data = _bytes_of(layer) if isinstance(layer, str) else bytes(layer)
+    return np.asarray(decoding.decode(data).image.convert("RGBA"))
+
+
+def _bytes_of(path: str) -> bytes:
     try:
         with contextlib.suppress(PermissionError):
             os.utime(path)  # in use: not yet to be cleaned away
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError:
         raise UserError(say("This picture is no longer kept here. Please upload it again.")) from None
-    decoded = decoding.decode(data)
-    picture = decoding.on_white(decoded.image)
-    return Given(picture, _scene_of(picture, decoded.texts.get(SCENE_KEY, "null")))
 
 
 def _scene_of(picture: Image.Image, told: str) -> storybook.Scene | None:

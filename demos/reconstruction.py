@@ -44,8 +44,7 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
                     elem_id=f"{TAB}-pattern",
                 )
                 with gr.Accordion(t("Paint what to hide"), open=False) as paint_box:
-                    canvas = gr.ImageEditor(
-                        type="numpy",
+                    canvas = pictures.Canvas(
                         format="png",
                         layers=False,
                         transforms=[],
@@ -152,7 +151,8 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
         def paint(canvas, model, image):
             common.at_hand(model)
             encoded = encode(pictures.read_picture(image).picture, model)
-            return (image, painted_patches(canvas, len(encoded.attention))), "painted"
+            layers = [pictures.read_layer(layer) for layer in (canvas or {}).get("layers") or []]
+            return (image, painted_patches({"layers": layers}, len(encoded.attention))), "painted"
 
         def ratios(image, pattern, target, low_resolution, seed, model):
             pattern = pattern if pattern != "painted" else "random"  # paint has no ratio
@@ -228,17 +228,16 @@ def _for_canvas(picture: Image.Image) -> np.ndarray:
 
 
 def painted_patches(canvas: dict | None, grid: int) -> np.ndarray:
-    """(g, g) bool: the patches of which paint covers at least a tenth.
+    """(g, g) bool: the patches of which paint covers at least a tenth. Layers are (H, W, 4) uint8, of any size.
 
     Raises:
         UserError: when nothing is painted.
     """
-    layers = (canvas or {}).get("layers") or []
-    if not layers or not any(np.asarray(layer)[..., 3].any() for layer in layers):
+    painted = [np.asarray(layer)[..., 3] > 0 for layer in (canvas or {}).get("layers") or []]
+    if not any(layer.any() for layer in painted):
         raise UserError(say("Nothing is painted yet. Paint over what the model shall not see, then apply."))
-    covered = np.any([np.asarray(layer)[..., 3] > 0 for layer in layers], axis=0).astype(np.uint8) * 255
-    share = Image.fromarray(covered).resize((grid, grid), Image.Resampling.BOX)
-    return np.asarray(share) >= 26
+    whole = [Image.fromarray(layer.astype(np.uint8) * 255) for layer in painted]
+    return np.max([layer.resize((grid, grid), Image.Resampling.BOX) for layer in whole], axis=0) >= 26
 
 
 def _fit(painted: np.ndarray | None, grid: int) -> np.ndarray | None:

@@ -28,6 +28,7 @@ Backend = Literal["transformers", "groundingdino"]
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture that was given
 
 MOST_CHARACTERS = 4000  # more are refused before any tokenizer sees them
+MOST_ELONGATED = 64  # longer than wide: the bundled detector then sees one patch of its backbone across
 PICTURES_KEPT = 4  # whose image features stay with a model
 SEPARATORS = re.compile(r"[.?,;\n\r،؛؟]")  # Grounding DINO's own, and what people type in their place
 
@@ -209,13 +210,22 @@ def encode_with(
 
     Raises:
         UserError: as `parse` and `read`; for an unknown backend or precision; for a backend that cannot run this
-            model here, or not in this precision.
+            model here, or not in this precision; for a picture that is too elongated.
     """
     if backend not in BACKENDS:
         raise UserError(f"The backend must be one of {', '.join(BACKENDS)}, not {backend!r}.")
     if checked(precision) != "float32" and backend == "groundingdino":
         raise UserError("The groundingdino backend knows float32 alone. Choose the transformers backend.")
     look, answer = BACKENDS[backend]
+    width, height = picture.size
+    if max(width, height) > MOST_ELONGATED * min(width, height):
+        raise UserError(
+            "The picture must be at most {most} times as long as wide, not {width} by {height} pixels: a detector sees "
+            "it so small that nothing of its width is left. Cut out a part of it.",
+            most=MOST_ELONGATED,
+            width=width,
+            height=height,
+        )
     prompt = read(parse(phrases), detector)
     picture = picture.convert("RGB")
     pixels = detector.processor(picture, return_tensors="pt")["pixel_values"].to(detector.device)  # (1, 3, H, W)

@@ -302,7 +302,13 @@ def test_the_first_of_several_frames(form):
 
 # ------------------------------------------------------------------------------------------------------------- metadata
 
-GARBAGE = [b"", b"Exif\0\0garbage, no TIFF header", b"II*\0\xff\xff\xff\xff", b"MM\0*\0\0\0\x08\xff\xff", bytes(range(256))]
+GARBAGE = [
+    b"",
+    b"Exif\0\0garbage, no TIFF header",
+    b"II*\0\xff\xff\xff\xff",
+    b"MM\0*\0\0\0\x08\xff\xff",
+    bytes(range(256)),
+]
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
@@ -369,7 +375,7 @@ def test_damaged_files_are_read_or_refused_in_our_words(form):
             assert len(str(refusal)) > 20
 
 
-# ------------------------------------------------------------------------------------- truth that travels with a picture
+# ------------------------------------------------------------------------------------ truth that travels with a picture
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -397,3 +403,31 @@ def test_only_one_place_opens_what_a_visitor_brings():
         opened = [line for line in file.read_text().splitlines() if "Image.open(" in line]
         allowed = ("io.BytesIO(run.", "importlib", "package.origin")
         assert file.name == "decoding.py" or all(any(word in line for word in allowed) for line in opened), file.name
+
+
+@pytest.mark.parametrize("size", [(16, 1000), (16, 30_000), (65_500, 16)], ids=str)
+@pytest.mark.parametrize(
+    "name", ["self_distillation", "token_removal", "reconstruction", "detection", "diffusion", "clip_synthesis"]
+)
+def test_elongated_pictures_are_taken_or_refused_in_our_words(name, size):
+    """By every pipeline that takes a picture."""
+    import importlib
+
+    from pipelines.loading import load
+
+    pipeline, picture = importlib.import_module(f"pipelines.{name}"), Image.new("RGB", size, "red")
+    if name == "detection":
+        if max(size) <= pipeline.MOST_ELONGATED * min(size):
+            found = pipeline.encode(picture, "cat", "storybook-grounding-dino")
+            assert found.size == size and np.isfinite(found.boxes).all()
+            return
+        with pytest.raises(UserError, match="at most 64 times as long as wide"):
+            pipeline.encode(picture, "cat", "storybook-grounding-dino")
+    elif name == "diffusion":
+        assert np.isfinite(pipeline.encode(load("storybook-diffusion"), picture).numpy()).all()
+    elif name == "clip_synthesis":
+        assert pipeline.pixels_of(picture, 64).shape == (1, 3, 64, 64)
+    else:
+        found = pipeline.encode(picture, "storybook-detailclip")
+        shown = getattr(found, "picture", None) if name != "self_distillation" else found.pictures[0]
+        assert np.allclose(shown, (1, 0, 0), atol=0.02)

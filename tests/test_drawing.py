@@ -106,3 +106,20 @@ def test_labels_stay_inside_the_picture():
     drawn = np.asarray(drawing.frames(Image.new("RGB", (200, 100)), [frame], 1))
     blue = (drawn == (0, 0, 255)).all(-1)
     assert blue.any(0)[:100].any() and blue[22:38].any(), "below the box, moved to the left"
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 400), (448, 300), (449, 450), (1023, 700), (5000, 4000), (300, 18900)])
+def test_a_point_of_the_shown_picture_is_the_same_place_in_the_uploaded_one(size):
+    """To within one pixel of the smaller of the two, at the border and in the middle."""
+    shown, scale = drawing.show(Image.new("RGB", size))
+    assert shown.size == drawing.shown_size(size)
+    for share in (0, 0.25, 0.5, 0.75, 1):
+        found = drawing.place_in(size, (share * shown.width, share * shown.height))
+        assert found == pytest.approx((share * size[0], share * size[1]), abs=0.5)
+    spot = Image.new("RGB", size)
+    left, top = size[0] * 2 // 3, size[1] * 2 // 3
+    wide = max(1, round(2 / scale))
+    spot.paste("white", (left, top, left + wide, top + wide))
+    rows, columns = np.nonzero(np.asarray(drawing.show(spot)[0])[..., 0] > 100)
+    x, y = drawing.place_in(size, (columns.mean() + 0.5, rows.mean() + 0.5))
+    assert abs(x - left - wide / 2) <= max(1, 1 / scale) and abs(y - top - wide / 2) <= max(1, 1 / scale)
