@@ -21,7 +21,7 @@ SHARED |= {
     "canvas",
 }
 SHARED |= {"crops", "small_nets", "probes"}
-LEAVES = {"common", "lessons", "drawing", "pictures", "answers", "serving", "film", "seeds", "verdicts"}
+LEAVES = {"common", "decoding", "lessons", "drawing", "pictures", "answers", "serving", "film", "seeds", "verdicts"}
 
 
 def imports(file: Path) -> set[str]:

@@ -400,7 +400,7 @@ def test_only_one_place_opens_what_a_visitor_brings():
     from pathlib import Path
 
     for file in Path(decoding.__file__).parent.glob("*.py"):
-        opened = [line for line in file.read_text().splitlines() if "Image.open(" in line]
+        opened = [line for line in file.read_text(encoding="utf-8").splitlines() if "Image.open(" in line]
         allowed = ("io.BytesIO(run.", "importlib", "package.origin")
         assert file.name == "decoding.py" or all(any(word in line for word in allowed) for line in opened), file.name
 
