@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pipelines.contrast.corpora import MOST_CHARACTERS, NEAR, Corpus, captions_corpus, own_corpus, tales_corpus
+from pipelines.contrast.planes import two_axes
 from pipelines.one_core import one_core
 from pipelines.predictions import Verdict, judge
 from pipelines.settings import checked, setting
@@ -178,19 +179,6 @@ def loss_of(scores: Tensor, words: Tensor, others: Tensor, drawn: Tensor) -> Ten
     return -(logsigmoid(scores[words, others]) + logsigmoid(-scores[words[:, None], drawn]).sum(1)).mean()
 
 
-def _turned(positions: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-    """Rotated or mirrored to lie on the picture before: PCA's axes have no sign."""
-    if before is None:
-        return positions
-    left, _, right = np.linalg.svd(positions.T @ before)
-    return positions @ (left @ right)
-
-
-def _two_axes(vectors: np.ndarray) -> np.ndarray:
-    centred = vectors.astype(float) - vectors.mean(0)
-    return centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
-
-
 def read(settings: Settings) -> Corpus:
     """The text of these settings.
 
@@ -235,7 +223,7 @@ def run(settings: Settings) -> Iterator[Step]:
     def now(step: int) -> Step:
         nonlocal first, positions
         kept = vectors.detach().numpy().copy()
-        positions = _turned(_two_axes(kept), positions)
+        positions = two_axes(kept, positions)
         found = Step(
             step=step,
             steps=settings.steps,

@@ -2,7 +2,7 @@
 
 import math
 
-from pipelines.contrast import information, word_vectors
+from pipelines.contrast import information, negatives, word_vectors
 
 CASES = {"0.45 nats": (2, 0.6), "4.09 nats": (8, 0.8), "9.31 nats": (8, 0.95)}  # dimensions and correlation
 
@@ -47,4 +47,22 @@ def words_study(seed: int) -> dict[str, dict[str, float | None]]:
         rows[name] = {figure: said[figure] for figure in ("purity", "analogies", "pmi_correlation", "pmi_error")}
         rows[name] |= {f"{figure}, baseline": value for figure, value in said["baseline"].items() if figure != "loss"}
         rows[name]["cat beside its kind"] = float(word_vectors.verdict(found).answer == "kind")
+    return rows
+
+
+def negatives_study(seed: int) -> dict[str, dict[str, float | None]]:
+    """5-NN after the default run of each loss, at a high and at a low temperature."""
+    list(negatives.preparing())
+    before, rows = negatives.baselines(seed), {}
+    for temperature in (0.5, 0.2):
+        for name in negatives.LOSSES:
+            settings = negatives.Settings(temperature=temperature, seed=seed)
+            (end,) = negatives.arm(settings, name, watched=False)
+            rows[f"{name}, temperature {temperature}"] = {
+                "5-NN": end.knows,
+                "weight of friends": end.weight_friends,
+                "clamped": end.clamped,
+                "5-NN, pixels": before.pixels,
+                "5-NN, untrained": before.untrained,
+            }
     return rows

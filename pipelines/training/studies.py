@@ -27,6 +27,7 @@ Rows = dict[str, dict[str, float | None]]
 STUDIES: dict[str, Callable[[int], Rows]] = {
     "information": contrast_studies.information_study,
     "words": contrast_studies.words_study,
+    "negatives": contrast_studies.negatives_study,
 }
 
 

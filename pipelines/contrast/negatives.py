@@ -1,0 +1,428 @@
+"""Negatives that are none, and negatives that count most: debiased and hard contrastive losses, read and trained.
+
+With positive logit s+ and N negatives s_j (cosines over the temperature t), each of these losses is
+
+    -s+ + ln(e^(s+) + N g)       and NT-Xent has g = mean_j e^(s_j).
+
+Some of the negatives are friends, pictures of the same thing. The debiased loss (Chuang et al. 2020,
+https://arxiv.org/abs/2007.00224, section 3, one positive) takes a share `eta` of friends off the estimate and clamps it
+at the least it can be, g = max((mean_j e^(s_j) - eta e^(s+)) / (1 - eta), e^(-1/t)); the hard one (Robinson et al.
+2021, https://arxiv.org/abs/2010.04592, section 3) weighs the mean by w_j proportional to e^(beta s_j), of mean 1. Told
+the labels, g is the mean over true negatives alone: what the others estimate.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipelines import crops, probes, storybook
+from pipelines.contrast.matrix import Encoded
+from pipelines.contrast.planes import two_axes
+from pipelines.errors import UserError
+from pipelines.one_core import one_core, side_by_side
+from pipelines.predictions import Verdict, judge
+from pipelines.settings import checked, setting
+from pipelines.small_nets import PatchCNN, initialised
+
+NOUNS = ("cat", "dog", "lion", "car", "apple", "chair")  # six, so that one negative in six is a friend
+LOSSES = {
+    "ntxent": "NT-Xent: all others are pushed",
+    "debiased": "debiased: a share of friends is taken off",
+    "hard": "debiased, and the most similar count most",
+    "told": "told the labels: friends are left out",
+}
+SIZE, LARGER = 32, 40  # pixels: of a view, and of what it is cut from
+TRAINING, BANK, ASKED = storybook.TRAIN[:1536], storybook.VALIDATION[:600], storybook.TEST[:500]
+FILMED = 192  # of ASKED are the points of the film
+PROJECTION = 64
+LOOK, KNOW = 2, 20  # steps between two pictures, and between two measures of what is known
+
+QUESTION = "One wrong picture in six is a friend. Does pushing hardest on the most similar help all the same?"
+ANSWERS = {
+    "more": "It helps: B knows more than A",
+    "same": "No difference that 500 pictures could show",
+    "less": "It hurts: B knows less than A",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    temperature: float = setting(
+        0.2, "Temperature", "Small makes the most similar count most, whatever β is.", low=0.01, high=1
+    )
+    eta: float = setting(
+        0.0, "Share of friends, η⁺", "What the loss believes: how many negatives are none.", low=0, high=0.9, step=0.01
+    )
+    beta: float = setting(0.0, "Hardness, β", "Weights grow as e^(β s).", low=0, high=4, step=0.1)
+    told: bool = setting(False, "Told the labels", "Friends are left out; η⁺ and β do nothing.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    a: str = setting("ntxent", "Loss of A", "A and B see the same batches.", choices=LOSSES)
+    b: str = setting("hard", "Loss of B", "A and B see the same batches.", choices=LOSSES)
+    temperature: float = setting(0.5, "Temperature", "Of both losses.", low=0.05, high=1, step=0.05)
+    eta: float = setting(
+        0.17, "Share of friends, η⁺", "What the debiased losses believe. The truth is 1/6.", low=0, high=0.9, step=0.01
+    )
+    beta: float = setting(1.0, "Hardness, β", "Of the hard loss: weights grow as e^(β s).", low=0, high=4, step=0.1)
+    batch: int = setting(128, "Pictures in a batch", "Each is seen twice.", low=2, high=256, step=2)
+    steps: int = setting(160, "Steps", "Of training; a fifth of a second each.", low=2, high=400, step=2)
+    seed: int = setting(42, "Seed", "Of the first weights, the batches and the views.", low=0, high=2**31 - 1, step=1)
+
+
+# ---------------------------------------------------------------------------------------------------------- the losses
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The loss of R queries with N negatives each, and what it is made of."""
+
+    loss: Tensor  # (R,) nats
+    weights: Tensor  # (R, N) of the negatives, mean 1 of those that count
+    estimate: Tensor  # (R,) g
+    clamped: Tensor  # (R,) bool: the estimate would have been less than it can be
+
+
+def terms(
+    positive: Tensor,
+    negatives: Tensor,
+    temperature: float,
+    eta: float = 0.0,
+    beta: float = 0.0,
+    friends: Tensor | None = None,
+) -> Terms:
+    """The loss of each query.
+
+    Args:
+        positive: (R,) logits, cosines over the temperature.
+        negatives: (R, N) logits.
+        eta: the share of friends among the negatives, as the loss believes, 0 to below 1.
+        beta: 0 weighs all negatives alike.
+        friends: (R, N) which negatives are none; given, they are left out, and `eta` and `beta` are to be 0.
+    """
+    if friends is None:
+        weights = torch.exp(beta * (negatives - negatives.amax(1, keepdim=True)))  # the same after division by the mean
+        weights = weights / weights.mean(1, keepdim=True)
+    else:
+        weights = (~friends).to(negatives.dtype)
+        weights = weights / weights.mean(1, keepdim=True).clamp(min=1e-12)
+    estimate = ((weights * negatives.exp()).mean(1) - eta * positive.exp()) / (1 - eta)
+    least = math.exp(-1 / temperature)  # a cosine is at least -1
+    loss = torch.log(positive.exp() + negatives.shape[1] * estimate.clamp(min=least)) - positive
+    return Terms(loss, weights, estimate.clamp(min=least), estimate < least)
+
+
+def of_views(z: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Logits of the positive (2B,) and the negatives (2B, 2B - 2) of two views each, and which negatives are friends.
+
+    Args:
+        z: (2B, d) of any length, the first views before the second.
+        labels: (B,) integers.
+    """
+    z, count = F.normalize(z, dim=1), len(z)
+    scores, twice = z @ z.T / temperature, labels.repeat(2)
+    places = torch.arange(count)
+    partner = places.roll(count // 2)
+    others = torch.ones(count, count, dtype=torch.bool)
+    others[places, places] = others[places, partner] = False
+    friends = twice[:, None] == twice
+    return scores[places, partner], scores[others].view(count, -1), friends[others].view(count, -1)
+
+
+def loss_of(name: str, z: Tensor, labels: Tensor, temperature: float, eta: float, beta: float) -> tuple[Terms, Tensor]:
+    """One of LOSSES on two views, and which negatives are friends."""
+    positive, negatives, friends = of_views(z, labels, temperature)
+    known = {
+        "ntxent": {},
+        "debiased": {"eta": eta},
+        "hard": {"eta": eta, "beta": beta},
+        "told": {"friends": friends},
+    }
+    return terms(positive, negatives, temperature, **known[name]), friends
+
+
+# ----------------------------------------------------------------------------------------------------------------- read
+
+
+@dataclass(frozen=True)
+class Read:
+    """A matrix of pictures and captions with its friends marked. (N, N) arrays are 0 on the diagonal; float64."""
+
+    similarity: np.ndarray  # (N, N) cosines
+    friends: np.ndarray  # (N, N) bool: wrong captions that are right
+    weights: np.ndarray  # (N, N) of the negatives, mean 1 in a row
+    pushes: np.ndarray  # (N, N) dL/d(s_ij / t) of the mean loss: how hard each negative is pushed
+    pushes_plain: np.ndarray  # (N, N) by NT-Xent
+    estimate: np.ndarray  # (N,) g
+    clamped: np.ndarray  # (N,) bool
+    loss: float  # nats
+    loss_plain: float  # by NT-Xent
+
+    @property
+    def share_friends(self) -> float:
+        """Share of the negatives that are none: the truth that η⁺ guesses."""
+        return float(self.friends.sum() / (len(self.friends) * (len(self.friends) - 1)))
+
+    @property
+    def weight_friends(self) -> float | None:
+        """Mean weight of the friends; 1 would be that of any negative. None where there are none."""
+        return float(self.weights[self.friends].mean()) if self.friends.any() else None
+
+    @property
+    def push_friends(self) -> tuple[float, float]:
+        """Share of all pushing that goes to friends, by this loss and by NT-Xent."""
+        return tuple(float(p[self.friends].sum() / max(p.sum(), 1e-300)) for p in (self.pushes, self.pushes_plain))
+
+
+def read(settings: Reading, encoded: Encoded, labels: Sequence[str] | None = None) -> Read:
+    """What each negative of each picture counts. Milliseconds.
+
+    Args:
+        encoded: from `pipelines.contrast.matrix.encode`, at least 3 pairs.
+        labels: what each pair shows; the captions when None, so that equal captions are friends.
+
+    Raises:
+        UserError: for a setting out of its limits, fewer than 3 pairs, one label for all, labels that are not as many.
+    """
+    settings = checked(Reading, vars(settings))
+    labels = [" ".join(str(label).lower().split()) for label in (labels if labels is not None else encoded.captions)]
+    n = len(encoded.captions)
+    if n < 3:
+        raise UserError("With {count} pairs there is one negative: nothing to weigh. Give at least 3.", count=n)
+    if len(labels) != n:
+        raise UserError("Each pair needs a label: got {labels} for {pairs} pairs.", labels=len(labels), pairs=n)
+    if len(set(labels)) == 1:
+        raise UserError(
+            "All pairs show the same, {label}: there is no negative. Give at least two kinds.", label=labels[0][:40]
+        )
+    others = ~torch.eye(n, dtype=torch.bool)
+    friends = torch.tensor([[one == other for other in labels] for one in labels]) & others
+    similarity = encoded.images @ encoded.texts.T
+
+    def push(**known) -> tuple[Terms, np.ndarray]:
+        logits = torch.from_numpy(similarity / settings.temperature).requires_grad_()
+        found = terms(logits.diagonal(), logits[others].view(n, n - 1), settings.temperature, **known)
+        (slope,) = torch.autograd.grad(found.loss.mean(), logits)
+        return found, np.where(others.numpy(), slope.numpy(), 0)
+
+    if settings.told:
+        found, pushes = push(friends=friends[others].view(n, n - 1))
+    else:
+        found, pushes = push(eta=settings.eta, beta=settings.beta)
+    plain, pushes_plain = push()
+    weights = np.zeros((n, n))
+    weights[others.numpy()] = found.weights.detach().numpy().ravel()
+    return Read(
+        similarity=similarity,
+        friends=friends.numpy(),
+        weights=weights,
+        pushes=pushes,
+        pushes_plain=pushes_plain,
+        estimate=found.estimate.detach().numpy(),
+        clamped=found.clamped.numpy(),
+        loss=float(found.loss.mean()),
+        loss_plain=float(plain.loss.mean()),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- train
+
+
+@dataclass(frozen=True)
+class Preparing:
+    """Pictures are being drawn, once per process."""
+
+    done: int
+    of: int
+    pictures: np.ndarray  # (n, S, S, 3) uint8, the last ones
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """5-NN by noun of what was not trained here."""
+
+    chance: float
+    pixels: float
+    untrained: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the two runs after some steps."""
+
+    step: int
+    loss: float | None  # of the step, nats; None before the first
+    share_friends: float | None  # of the batch's negatives
+    weight_friends: float | None  # mean weight of friends, by this arm's loss
+    clamped: float | None  # share of queries whose estimate was clamped
+    knows: float  # 5-NN by noun of h, measured every KNOW steps and at the last
+    measured: int  # the step of that
+    points: np.ndarray  # (FILMED, 2) float32, main axes of h, of length 1 at most
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Both runs at the same step."""
+
+    a: Arm
+    b: Arm
+    steps: int
+    nouns: np.ndarray  # (FILMED,) of the points, index into NOUNS
+    baselines: Baselines
+    seconds: float
+
+
+def preparing() -> Iterator[Preparing]:
+    """Draw the pictures a part at a time; quick where they are there already."""
+    wanted, done = ((ASKED, SIZE), (BANK, SIZE), (TRAINING, LARGER)), 0
+    for seeds, size in wanted:
+        for part in crops.parts(seeds, size, nouns=NOUNS):
+            done += len(part)
+            yield Preparing(done, sum(len(each) for each, _ in wanted), part.pictures)
+
+
+def _features(encoder: nn.Module, pixels: Tensor) -> Tensor:
+    encoder.eval()
+    with torch.no_grad():
+        found = torch.cat([encoder(part) for part in pixels.split(250)])
+    encoder.train()
+    return found
+
+
+def _pools() -> tuple[crops.Pool, crops.Pool, crops.Pool]:
+    return tuple(
+        crops.pool(seeds, size, nouns=NOUNS) for seeds, size in ((TRAINING, LARGER), (BANK, SIZE), (ASKED, SIZE))
+    )
+
+
+def _accuracy(of) -> float:
+    _, bank, asked = _pools()
+    labels = (torch.from_numpy(pool.nouns) for pool in (bank, asked))
+    known, truth = labels
+    return probes.knn_accuracy(of(bank.pixels), known, of(asked.pixels), truth)
+
+
+@functools.lru_cache(maxsize=8)
+def baselines(seed: int) -> Baselines:
+    """Chance, raw pixels, and the network with its first weights."""
+    net = initialised(PatchCNN(), seed)
+    return Baselines(1 / len(NOUNS), _accuracy(lambda p: p.flatten(1)), _accuracy(functools.partial(_features, net)))
+
+
+@one_core
+def _before(seed: int) -> Iterator[Baselines]:
+    yield baselines(seed)
+
+
+def arm(settings: Settings, name: str, watched: bool = True) -> Iterator[Arm]:
+    """One run. Its batches and views depend on the seed alone, not on its loss.
+
+    Args:
+        name: one of LOSSES; those of the settings are for `run`.
+        watched: False yields the last step alone.
+    """
+    training, _, asked = _pools()
+    net = nn.Sequential(
+        PatchCNN(), nn.Linear(128, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, PROJECTION)
+    )
+    initialised(net, settings.seed).to(memory_format=torch.channels_last)
+    encoder, dice = net[0], torch.Generator().manual_seed(settings.seed)
+    optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-4)
+    labels = torch.from_numpy(training.nouns)
+    points, said, friends, loss, knows, measured = None, None, None, None, math.nan, 0
+    for step in range(settings.steps + 1):
+        if step:
+            chosen = torch.randperm(len(labels), generator=dice)[: settings.batch]
+            seen = torch.cat([crops.views(training.pixels[chosen], dice, size=SIZE) for _ in range(2)])
+            z = net(seen.contiguous(memory_format=torch.channels_last))
+            said, friends = loss_of(name, z, labels[chosen], settings.temperature, settings.eta, settings.beta)
+            mean = said.loss.mean()
+            optimizer.zero_grad()
+            mean.backward()
+            optimizer.step()
+            loss = mean.item()
+        last = step == settings.steps
+        if not last and (step % LOOK or not watched):
+            continue
+        if last or step % KNOW == 0:
+            knows, measured = _accuracy(functools.partial(_features, encoder)), step
+        points = two_axes(F.normalize(_features(encoder, asked.pixels[:FILMED]), dim=1).numpy(), points)
+        yield Arm(
+            step=step,
+            loss=loss,
+            share_friends=None if friends is None else float(friends.float().mean()),
+            weight_friends=None
+            if friends is None or not friends.any()
+            else float(said.weights.detach()[friends].mean()),
+            clamped=None if said is None else float(said.clamped.float().mean()),
+            knows=knows,
+            measured=measured,
+            points=points.astype(np.float32),
+        )
+
+
+def run(settings: Settings) -> Iterator[Preparing | Frame]:
+    """Both runs on one clock, each on one core, after the pictures are drawn. Closing it ends the training.
+
+    Raises:
+        UserError: for a setting out of its limits.
+    """
+    settings = checked(Settings, vars(settings))
+    start = time.perf_counter()
+    yield from preparing()
+    (before,) = _before(settings.seed)
+    nouns = _pools()[2].nouns[:FILMED]
+    for a, b in side_by_side(*(functools.partial(arm, settings, name) for name in (settings.a, settings.b))):
+        yield Frame(a, b, settings.steps, nouns, before, time.perf_counter() - start)
+
+
+def asked(settings: Settings) -> dict[str, object]:
+    """The values of QUESTION: it has none."""
+    return {}
+
+
+def verdict(found: Frame, guess: str | None = None) -> Verdict:
+    """Whether B's 5-NN differs from A's by more than 1.96 standard errors of their difference over ASKED."""
+    a, b = found.a.knows, found.b.knows
+    error = 1.96 * math.sqrt((a * (1 - a) + b * (1 - b)) / len(ASKED))
+    answer = "same" if abs(a - b) <= error else "more" if b > a else "less"
+    message = "A tells {a:.1%} of {count} pictures by their neighbours, B {b:.1%}; chance alone makes ±{error:.1%}."
+    return judge(ANSWERS, guess, answer, message, a=a, b=b, count=len(ASKED), error=error)
+
+
+def numbers(settings: Settings, found: Frame, guess: str | None = None) -> dict:
+    """The JSON of the endpoint, of the last frame."""
+
+    def told(one: Arm, name: str) -> dict:
+        return {
+            "method": name,
+            "loss": one.loss,
+            "knn_accuracy": one.knows,
+            "false_negatives": one.share_friends,
+            "weight_false_negatives": one.weight_friends,
+            "clamped": one.clamped,
+        }
+
+    return {
+        "seed": settings.seed,
+        "steps": found.a.step,
+        "seconds": round(found.seconds, 3),
+        "a": told(found.a, settings.a),
+        "b": told(found.b, settings.b),
+        "baseline": {
+            "chance": found.baselines.chance,
+            "pixels": found.baselines.pixels,
+            "untrained": found.baselines.untrained,
+            "false_negatives": 1 / len(NOUNS),
+            "weight": 1.0,
+        },
+        "verdict": verdict(found, guess).record(),
+    }
