@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from open_clip.loss import ClipLoss
 from PIL import Image
 
 from pipelines.contrast import matrix
@@ -52,6 +53,8 @@ def test_loss_is_clips():
     expected = (torch.nn.functional.cross_entropy(logits, own) + torch.nn.functional.cross_entropy(logits.T, own)) / 2
     found = read(Settings(direction="both", temperature=0.2), encoded)
     assert abs(found.loss - float(expected)) < 1e-12
+    peer = ClipLoss()(torch.from_numpy(encoded.images), torch.from_numpy(encoded.texts), torch.tensor(5.0).double())
+    assert abs(found.loss - float(peer)) < 1e-12, "open_clip"
     halves = [read(Settings(direction=side, temperature=0.2), encoded).loss for side in ("rows", "columns")]
     assert abs(sum(halves) / 2 - found.loss) < 1e-12
 

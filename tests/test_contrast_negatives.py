@@ -127,6 +127,8 @@ def test_hardness_weighs_friends_most_and_labels_leave_them_out():
     assert hard.weight_friends > 1.5 and hard.push_friends[0] > hard.push_friends[1]
     told = read(Reading(told=True), encoded, nouns)
     assert told.weight_friends == 0 and told.push_friends[0] == 0 and told.loss < plain.loss
+    said = json.loads(json.dumps(negatives.read_numbers(hard), allow_nan=False))
+    assert said["weight_false_negatives"] == hard.weight_friends and said["baseline"]["loss"] == plain.loss
     less = read(Reading(eta=1 / 7), encoded, nouns)
     assert less.estimate.mean() < plain.estimate.mean() and less.loss < plain.loss
 

@@ -98,6 +98,26 @@ def test_analogies_are_worth_what_they_are_above_the_nearest_neighbour(tales):
     assert untold[0] > 0.9 and untold[1] > 0.9, "the nearest neighbour alone is the answer: nothing was learned of age"
 
 
+def test_an_analogy_is_drawn_as_a_parallelogram(tales):
+    a, b, c, d, sought = tales.parallelogram("cat", "kitten", "dog", "puppy")
+    assert np.allclose(a, 0) and np.allclose(sought, b + c)
+    unit = {word: tales.unit[tales.corpus.words.index(word)] for word in ("cat", "kitten", "dog")}
+    assert np.linalg.norm(b) == pytest.approx(np.linalg.norm(unit["kitten"] - unit["cat"]), abs=1e-6)
+    assert np.linalg.norm(sought - d) < np.linalg.norm(c - d), "nearer to puppy than dog itself"
+
+
+def test_a_sentence_is_its_own_labels():
+    corpus = corpora.corpus_of([["the", "small", "kitten", "eats"]])
+    assert corpus.pairs(0, 1) == [
+        ("the", "small"),
+        ("small", "the"),
+        ("small", "kitten"),
+        ("kitten", "small"),
+        ("kitten", "eats"),
+        ("eats", "kitten"),
+    ]
+
+
 def test_one_hot_codes_are_all_equally_far(tales):
     size = len(tales.corpus.words)
     same = replace(tales, vectors=np.eye(size, dtype=np.float32))

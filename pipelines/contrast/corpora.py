@@ -67,6 +67,11 @@ class Corpus:
         total = sum(known.values())
         return sum(n * (n - 1) for n in known.values()) / (total * (total - 1)) if total > NEAR else None
 
+    def pairs(self, sentence: int, window: int) -> list[tuple[str, str]]:
+        """The examples that one sentence gives, a word and a neighbour each: its labels are its own words."""
+        one = Corpus(self.words, (self.sentences[sentence],))
+        return [(self.words[word], self.words[other]) for word, near in one.windows(window) for other in near]
+
     def windows(self, window: int) -> list[tuple[int, list[int]]]:
         """Each word that has neighbours, and the neighbours at most `window` places away in its sentence."""
         return [

@@ -266,12 +266,12 @@ def untrained(model: Model, seed: int) -> Model:
     dice = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in module.named_parameters():
-            if weight.ndim > 1:
-                weight.copy_(torch.randn(weight.shape, generator=dice) * weight.std())
-            elif weight.ndim == 1 and name.endswith("bias"):
+            if name.endswith("bias"):
                 weight.zero_()
-            elif weight.ndim == 1:
+            elif weight.ndim == 1 and name.endswith("weight"):
                 weight.fill_(1)
+            elif weight.ndim:
+                weight.copy_(torch.randn(weight.shape, generator=dice) * weight.std().cpu())
     return replace(model, module=module, encoder=OpenClipEncoder(module.visual), detail=None)
 
 

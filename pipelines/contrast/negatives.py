@@ -233,6 +233,19 @@ def read(settings: Reading, encoded: Encoded, labels: Sequence[str] | None = Non
     )
 
 
+def read_numbers(found: Read) -> dict:
+    """For the JSON of the endpoint: the reading beside NT-Xent's, and beside the truth."""
+    return {
+        "loss": found.loss,
+        "false_negatives": found.share_friends,
+        "weight_false_negatives": found.weight_friends,
+        "push_false_negatives": found.push_friends[0],
+        "clamped": float(found.clamped.mean()),
+        "weights": found.weights.tolist(),
+        "baseline": {"loss": found.loss_plain, "weight": 1.0, "push_false_negatives": found.push_friends[1]},
+    }
+
+
 # ---------------------------------------------------------------------------------------------------------------- train
 
 

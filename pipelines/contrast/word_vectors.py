@@ -84,10 +84,14 @@ class Step:
         return (1 + self.negatives) * math.log(2)
 
     @cached_property
+    def unit(self) -> np.ndarray:
+        """(V, d) of length 1."""
+        return self.vectors / np.maximum(np.linalg.norm(self.vectors, axis=1, keepdims=True), 1e-12)
+
+    @cached_property
     def cosines(self) -> np.ndarray:
         """(V, V). Those of one-hot codes are 0 for all pairs of different words."""
-        unit = self.vectors / np.maximum(np.linalg.norm(self.vectors, axis=1, keepdims=True), 1e-12)
-        return unit @ unit.T
+        return self.unit @ self.unit.T
 
     @cached_property
     def purity(self) -> float | None:
@@ -108,8 +112,7 @@ class Step:
             return None
         place = {word: number for number, word in enumerate(self.corpus.words)}
         a, b, c, d = np.array([[place[word] for word in each] for each in asked]).T
-        unit = self.vectors / np.maximum(np.linalg.norm(self.vectors, axis=1, keepdims=True), 1e-12)
-        shares = []
+        unit, shares = self.unit, []
         for sought in (unit[b] - unit[a] + unit[c], unit[c]):
             scores = sought @ unit.T
             for taken in (a, b, c):
@@ -138,6 +141,15 @@ class Step:
         learned, expected = self.pmi
         steady = min(learned.std(), expected.std()) < 1e-12
         return 0.0 if steady else float(np.corrcoef(learned, expected)[0, 1]), float(np.abs(learned - expected).mean())
+
+    def parallelogram(self, a: str, b: str, c: str, d: str) -> np.ndarray:
+        """(5, 2) float64: a, b, c, d and b - a + c in the plane of the first three, a in its origin; d is seen from
+        above, for it need not lie in it."""
+        places = [self.corpus.words.index(word) for word in (a, b, c, d)]
+        points = self.unit[places].astype(float)
+        points = np.stack([*points, points[1] - points[0] + points[2]]) - points[0]
+        axes, _ = np.linalg.qr(points[1:3].T)
+        return points @ axes * np.sign((points[1:2] @ axes).sum(0) + (points[2:3] @ axes).sum(0))
 
     def neighbours(self, word: str, count: int = 5) -> list[tuple[str, float]]:
         """The nearest other words and their cosines."""
