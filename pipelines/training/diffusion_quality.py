@@ -7,23 +7,31 @@ what does Attend-and-Excite change?
 Presence is what the bundled detector says, as in the app (`presence.THERE`); and once more at its strict threshold,
 where it finds only nine of ten true objects and a thing must be drawn well to count. The detector's own misses and
 false alarms stand beside it. Seeds are those of the pictures' noise; no picture is chosen.
+
+What the detector says of every picture is kept in `.checkpoints/diffusion_quality`: an interrupted measurement goes
+on where it was, and another judgement of the same answers takes seconds.
 """
 
 import argparse
+import functools
+import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
 from pipelines import detection, diffusion, presence, storybook
 from pipelines.attend_excite import Schedule, watching
 from pipelines.loading import load
-from pipelines.prompts import read_with
+from pipelines.prompts import read_with, sketch
 from pipelines.registry import BUNDLED, MODELS
 from pipelines.training import autoencoder
 from pipelines.training.loop import write_json
@@ -33,6 +41,20 @@ NAME = "storybook-diffusion"
 SINGLE_SEEDS, PAIR_SEEDS = range(10), range(4)
 AT_ONCE = 8  # pictures
 METHODS = ("none", "attend-and-excite")
+KEPT = Path(".checkpoints/diffusion_quality")
+Work = tuple[list[tuple[str, int]], str, str, str | None]  # prompts and seeds, method, precision, sampler
+
+
+@dataclass(frozen=True)
+class Said:
+    """A detector's answer to one question; see `presence.Answer`."""
+
+    phrases: tuple[str, ...]
+    scores: np.ndarray
+    boxes: np.ndarray
+
+
+Answers = tuple[Said, Said | None]  # to both questions
 
 
 @dataclass(frozen=True)
@@ -78,23 +100,71 @@ def draw(
     return diffusion.decode(painter, drawn)
 
 
-def judged(prompt: str, picture: Image.Image) -> tuple[presence.Verdict, presence.Verdict]:
-    """As the app does, and at the strict threshold."""
-    painter = load(NAME)
+def wanted_by(prompt: str) -> list[presence.Wanted]:
+    return [presence.wanted_of(subject.noun, subject.adjectives) for subject in sketch(prompt).subjects]
+
+
+def asked(prompt: str, picture: Image.Image) -> Answers:
+    """Both questions, as the app asks them."""
     detector = MODELS[NAME].detector
-    wanted = [presence.wanted_of(s.noun, s.adjectives) for s in read_with(painter, prompt).subjects]
-    said = presence.answers(wanted, detector, lambda phrases: detection.encode(picture, phrases, detector))
-    strict = presence.strict_threshold(detector)
-    return presence.judge(wanted, *said, presence.THERE), presence.judge(wanted, *said, strict)
+    said = presence.answers(wanted_by(prompt), detector, lambda phrases: detection.encode(picture, phrases, detector))
+    things, colours = (each and Said(each.phrases, each.scores, each.boxes) for each in said)
+    return things, colours
 
 
-def outcomes(work: tuple[list[tuple[str, int]], str, str, str | None]) -> list[Outcome]:
+def judged(prompt: str, said: Answers) -> tuple[presence.Verdict, presence.Verdict]:
+    """As the app does, and at the strict threshold."""
+    strict = presence.strict_threshold(MODELS[NAME].detector)
+    return tuple(presence.judge(wanted_by(prompt), *said, threshold) for threshold in (presence.THERE, strict))
+
+
+@functools.cache
+def _weights() -> str:
+    """Of the painter and the detector: answers about other weights are not these."""
+    files = [file for name in (NAME, MODELS[NAME].detector) for file in (BUNDLED / name).rglob("*.safetensors")]
+    return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in sorted(files))).hexdigest()
+
+
+def _file_of(work: Work) -> Path:
+    spec = MODELS[NAME]
+    told = repr((work, spec.steps, spec.guidance, spec.sampler, _weights()))
+    return KEPT / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.npz"
+
+
+def _keep(file: Path, said: list[Answers]) -> None:
+    arrays = {
+        f"{picture} {question} {name}": np.asarray(getattr(answer, name))
+        for picture, answers in enumerate(said)
+        for question, answer in enumerate(answers)
+        if answer is not None
+        for name in ("phrases", "scores", "boxes")
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    begun = file.with_name(f"{file.stem}-{os.getpid()}.npz")  # whole or not at all
+    np.savez(begun, **arrays)
+    begun.replace(file)
+
+
+def _kept(file: Path, count: int) -> list[Answers]:
+    with np.load(file) as arrays:
+
+        def said(picture: int, question: int) -> Said | None:
+            found = [arrays.get(f"{picture} {question} {name}") for name in ("phrases", "scores", "boxes")]
+            return None if found[0] is None else Said(tuple(found[0].tolist()), *found[1:])
+
+        return [(said(picture, 0), said(picture, 1)) for picture in range(count)]
+
+
+def outcomes(work: Work) -> list[Outcome]:
     pairs, method, precision, sampler = work
     torch.set_num_threads(1)
-    pictures = draw([prompt for prompt, _ in pairs], [seed for _, seed in pairs], method, precision, sampler)
+    file = _file_of(work)
+    if not file.exists():
+        pictures = draw([prompt for prompt, _ in pairs], [seed for _, seed in pairs], method, precision, sampler)
+        _keep(file, [asked(prompt, picture) for (prompt, _), picture in zip(pairs, pictures, strict=True)])
     return [
-        Outcome(prompt, seed, method, *judged(prompt, picture))
-        for (prompt, seed), picture in zip(pairs, pictures, strict=True)
+        Outcome(prompt, seed, method, *judged(prompt, said))
+        for (prompt, seed), said in zip(pairs, _kept(file, len(pairs)), strict=True)
     ]
 
 
