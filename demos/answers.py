@@ -1,15 +1,18 @@
 """What a detector found, held against the truth: the words to ask for, the true boxes, and what is drawn of both."""
 
 import random
-import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import regex
 
 from demos import drawing
 from demos.common import say
 from demos.pictures import Given
 from pipelines import storybook
 from pipelines.errors import UserError
+from pipelines.phrases import key, place_of, tidy
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,15 @@ def judge(
     """Detections at these limits (box threshold, text threshold, NMS), without a model."""
     box, text, nms = limits
     threshold = max(box, text)
+    unseen = {key(phrase) for phrase in hidden}
 
     def visible(detections: list) -> list:
-        return [d for d in detections if d.phrase not in hidden]
+        return [d for d in detections if key(d.phrase) not in unseen]
 
     kept = visible(pipeline.select(encoded, box, text, nms))
     everything = visible(pipeline.select(encoded, 0, 0, nms))
     without_nms = visible(pipeline.select(encoded, box, text, None))
-    true = true if true is None else [(phrase, each) for phrase, each in true if phrase not in hidden]
+    true = true if true is None else [(phrase, each) for phrase, each in true if key(phrase) not in unseen]
     return Answer(
         given,
         encoded,
@@ -64,7 +68,7 @@ def judge(
         kept,
         [d for d in everything if d.score < threshold],
         len(without_nms) - len(kept),
-        tuple(phrase for phrase in encoded.phrases if phrase in hidden),
+        tuple(phrase for phrase in encoded.phrases if key(phrase) in unseen),
         true,
         pipeline.match(kept, true or []),
         pipeline.curve(everything, true or []),
@@ -73,10 +77,9 @@ def judge(
 
 def frames_of(answer: Answer, faint: bool, picked: int | None) -> list[drawing.Frame]:
     """What is drawn: boxes in the colour of their phrase, true ones dashed, the rest faintly if wanted."""
-    place = {phrase: i for i, phrase in enumerate(answer.encoded.phrases)}
 
     def frame(d, style: str) -> drawing.Frame:
-        return drawing.Frame(d.box, f"{d.phrase} {d.score:.2f}", drawing.colour_of(place[d.phrase]), style)
+        return drawing.Frame(d.box, f"{d.phrase} {d.score:.2f}", drawing.colour_of(d.place), style)
 
     drawn = [frame(d, "faint") for d in answer.below] if faint else []
     drawn += [drawing.Frame(box, phrase, (255, 255, 255), "truth") for phrase, box in answer.true or ()]
@@ -131,7 +134,8 @@ def truth_line(phrase: str, box: Sequence[float]) -> str:
 def truth_of(given: Given, phrases: Sequence[str], text: str) -> list | None:
     """(phrase, box) of what should be found for these phrases: as typed or drawn, else the scene's own.
 
-    An object of the scene counts for the most exact phrase of it that was asked for, "red car" before "car".
+    An object of the scene counts for the most exact phrase of it that was asked for, "red car" before "car"; "a red
+    car", "Red cars" mean the same.
 
     Raises:
         UserError: for a line that is no box, a box outside the picture or without an area, a phrase not asked for.
@@ -139,14 +143,19 @@ def truth_of(given: Given, phrases: Sequence[str], text: str) -> list | None:
     if not text.strip():
         if given.scene is None:
             return None
-        names = [next((n for n in (o.phrase, o.noun) if n in phrases), None) for o in given.scene.objects]
-        return [(name, o.box) for name, o in zip(names, given.scene.objects, strict=True) if name]
+        true = []
+        for o in given.scene.objects:
+            places = (place_of(name, phrases) for name in (o.phrase, o.noun))
+            place = next((place for place in places if place is not None), None)
+            if place is not None:
+                true.append((phrases[place], o.box))
+        return true
     true = []
-    for line in filter(str.strip, re.split(r"[;\n]", text)):
-        form = re.fullmatch(r"\s*(.+?)\s*:\s*" + r"[\s,]+".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*", line)
+    for line in filter(str.strip, regex.split(r"[;؛]|\R", unicodedata.normalize("NFKC", text))):
+        form = regex.fullmatch(r"\s*(.+?)\s*:\s*" + r"[\s,]+".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*", line)
         if not form:
             raise UserError(say("{line} is no true box. Write: cat: 12 30 70 96", line=repr(line.strip()[:60])))
-        phrase, (x0, y0, x1, y1) = " ".join(form[1].lower().split()), map(float, form.groups()[1:])
+        phrase, (x0, y0, x1, y1) = tidy(form[1]), map(float, form.groups()[1:])
         width, height = given.picture.size
         if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
             raise UserError(
@@ -157,9 +166,10 @@ def truth_of(given: Given, phrases: Sequence[str], text: str) -> list | None:
                     height=height,
                 )
             )
-        if phrase not in phrases:
+        place = place_of(phrase, phrases)
+        if place is None:
             raise UserError(
                 say("{phrase} is not among the words to look for: {words}.", phrase=phrase, words=", ".join(phrases))
             )
-        true.append((phrase, (x0, y0, x1, y1)))
+        true.append((phrases[place], (x0, y0, x1, y1)))
     return true

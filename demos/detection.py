@@ -3,12 +3,14 @@
 import functools
 
 import gradio as gr
+import regex
 
 from demos import common, drawing, lessons, pictures
 from demos.answers import Answer, asked_of, fill, frames_of, judge, truth_line, truth_of
 from demos.common import COMPUTE, event, heavy, lazily, light, say, t
 from pipelines import storybook
 from pipelines.errors import UserError
+from pipelines.phrases import key, same
 from pipelines.registry import MODELS, STORYBOOK
 
 TAB = "detection"
@@ -332,13 +334,13 @@ def _tables(answer: Answer) -> str:
 
 def _word_row(answer: Answer, place: int, phrase: str) -> list[str]:
     highest = float(answer.encoded.scores[:, place].max())
-    boxes = sum(d.phrase == phrase for d in answer.kept)
+    boxes = sum(d.place == place for d in answer.kept)
     there = "–"
     if answer.true is not None:
-        count = sum(name == phrase for name, _ in answer.true)
+        count = sum(same(name, phrase) for name, _ in answer.true)
         there = str(count) if count else say("no: false alarm") if boxes else say("no")
     name = phrase
-    if MODELS[answer.encoded.model].seen == STORYBOOK and tuple(phrase.split()) in storybook.HELD_OUT:
+    if MODELS[answer.encoded.model].seen == STORYBOOK and tuple(key(phrase).split()) in storybook.HELD_OUT:
         name = say("{phrase} (never seen together in training)", phrase=phrase)
     return [name, f"{highest:.2f}", f"{highest - answer.threshold:+.2f}", str(boxes), there]
 
@@ -402,8 +404,8 @@ def _formula(answer: Answer, picked: int) -> str:
 
 
 def _plain(word: str) -> str:
-    """A word as KaTeX takes it."""
-    return "".join(c for c in word if c.isalnum() or c == "-")
+    """A word as KaTeX takes it: without what it reads as a command."""
+    return regex.sub(r"[\\{}$&#^_~%]", "", word)
 
 
 def _charts(answer: Answer) -> str:

@@ -13,6 +13,7 @@ from demos.film import Film, film_of, peaks_chart
 from demos.verdicts import boxed, cost, facts_of, note_of, numbers_of, progress, verdict_table, versions
 from pipelines import presence
 from pipelines.errors import UserError
+from pipelines.phrases import distinct
 from pipelines.registry import MODELS
 
 TAB = "diffusion"
@@ -212,10 +213,10 @@ def build(
             said = judged(done.picture, done.prompt.subjects, request.model)
             score = _score(request, done)
             yield (
-                boxed(done.picture, said, taken.subjects),
+                boxed(done.picture, said, taken.names),
                 gr.Image(visible=False),
                 "",
-                verdict_table([("", said)], taken.subjects),
+                verdict_table([("", said)], taken.names),
                 "",
                 film_of(taken),
                 f'<div class="charts">{peaks_chart([("", taken)], request.method != "none" and request.refine)}</div>',
@@ -262,7 +263,7 @@ def build(
                     drawn[kind] = seeds.Drawn(step.picture, said, step.seconds)
                     runs[kind] = (request, step)
                 pairs.append(seeds.Pair(now.seed, drawn["plain"], drawn["excited"]))
-                names = [subject.phrase for subject in step.prompt.subjects]
+                names = distinct([subject.phrase for subject in step.prompt.subjects])
                 taken = {
                     kind: recording.record(request, step, film(step, request.model))
                     for kind, (request, step) in runs.items()
@@ -395,13 +396,14 @@ def _chosen(text: object) -> tuple:
 
 
 def _subjects(prompts, text: object, places: object) -> str:
-    """The line of subjects for these words: found phrases keep their adjectives."""
+    """The line of subjects for these words, each with its place: found phrases keep their adjectives."""
     sketch = prompts.sketch(common.words(say("The prompt"), text, MOST_TEXT))
     known = {str(place): place for place in range(len(sketch.words))}
     if not isinstance(places, list) or not all(isinstance(place, str) and place in known for place in places):
         raise UserError(say("The subjects must be words of the prompt."))
-    phrases = {subject.word: subject.phrase for subject in sketch.subjects}
-    return ", ".join(phrases.get(place, sketch.words[place].text) for place in sorted(known[p] for p in places))
+    names = {place: word.text for place, word in enumerate(sketch.words)}
+    names |= {subject.word: subject.phrase for subject in sketch.subjects}
+    return ", ".join(f"{names[place]} #{place + 1}" for place in sorted(known[p] for p in places))
 
 
 def _example(text: object) -> tuple:

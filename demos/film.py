@@ -47,7 +47,7 @@ def _told(run, place: int) -> str:
     if moment.gap:
         parts.append(f"‖ε_c − ε_u‖ {moment.gap:.2f}")
     if moment.peaks:
-        peaks = ", ".join(f"{name} {peak:.2f}" for name, peak in zip(run.subjects, moment.peaks, strict=True))
+        peaks = ", ".join(f"{name} {peak:.2f}" for name, peak in zip(run.names, moment.peaks, strict=True))
         parts.append(say("highest attention: {peaks}", peaks=peaks))
     if moment.tries >= 0:
         parts.append(
@@ -112,7 +112,7 @@ def peaks_chart(runs: list[tuple[str, object]], refine: bool) -> str:
     lines = []
     for name, run in runs:
         steps = list(range(1, len(run.moments) + 1))
-        for place, subject in enumerate(run.subjects):
+        for place, subject in enumerate(run.names):
             label = f"{subject}, {name}" if name else subject
             lines.append(drawing.Line(label, steps, [moment.peaks[place] for moment in run.moments]))
     if not lines:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from demos import drawing
 from demos.common import say
+from pipelines.phrases import distinct
 from pipelines.presence import Verdict, wilson
 
 NAMES = ("plain", "excited")
@@ -99,7 +100,8 @@ def shares(pairs: Sequence[Pair], subjects: Sequence[str]) -> str:
 
 def numbers(pairs: Sequence[Pair], subjects: Sequence[str]) -> dict:
     """The count as JSON."""
-    found: dict = {"seeds": [pair.seed for pair in pairs], "subjects": list(subjects)}
+    subjects = distinct(subjects)
+    found: dict = {"seeds": [pair.seed for pair in pairs], "subjects": subjects}
     for kind in NAMES:
         verdicts = [getattr(pair, kind).verdict for pair in pairs]
         count = sum(verdict.all_present for verdict in verdicts)

@@ -23,7 +23,7 @@ def progress(step) -> str:
 
 
 def boxed(picture: Image.Image, verdict: presence.Verdict | None, subjects) -> Image.Image:
-    """The picture with the detector's best box of every subject: solid where it counts, faint where it does not."""
+    """The picture with the box of every subject that was left one: solid where it counts, faint where it does not."""
     canvas, scale = drawing.show(picture)
     if verdict is None:
         return canvas
@@ -32,6 +32,7 @@ def boxed(picture: Image.Image, verdict: presence.Verdict | None, subjects) -> I
         for place, (box, subject, score, there) in enumerate(
             zip(verdict.boxes, subjects, verdict.scores, verdict.present, strict=True)
         )
+        if box is not None
     ]
     return drawing.frames(canvas, found, scale)
 
@@ -79,10 +80,10 @@ def facts_of(run, verdict, score) -> str:
         (say("attention to the start token"), f"{start:.0%}", say("the rest is shared by all words")),
     ]
     if last.peaks:
-        weakest = min(range(len(run.subjects)), key=lambda n: max(m.peaks[n] for m in run.moments))
+        weakest = min(range(len(run.names)), key=lambda n: max(m.peaks[n] for m in run.moments))
         peak = max(m.peaks[weakest] for m in run.moments)
         told.append(
-            (say("weakest subject"), run.subjects[weakest], say("its highest attention: {peak}", peak=f"{peak:.2f}"))
+            (say("weakest subject"), run.names[weakest], say("its highest attention: {peak}", peak=f"{peak:.2f}"))
         )
     if score is not None:
         told.append((say("CLIP score"), f"{score:.3f}", say("cosine of picture and prompt")))
@@ -126,17 +127,18 @@ def versions(run) -> str:
 
 
 def numbers_of(run, verdict: presence.Verdict | None, score: float | None) -> dict:
-    """Everything measured, as JSON. `presence` is null without a verdict."""
+    """Everything measured, as JSON. `presence` is null without a verdict. Of equal subjects the second is called
+    "cat (2)", wherever a subject is a key and in `subjects`."""
     known = verdict is not None
     return {
         "seed": run.settings.get("seed"),
         "steps": len(run.moments),
-        "subjects": list(run.subjects),
-        "presence": dict(zip(run.subjects, verdict.present, strict=True)) if known else None,
+        "subjects": run.names,
+        "presence": dict(zip(run.names, verdict.present, strict=True)) if known else None,
         "presence_all": verdict.all_present if known else None,
-        "faults": dict(zip(run.subjects, verdict.faults, strict=True)) if known else None,
+        "faults": dict(zip(run.names, verdict.faults, strict=True)) if known else None,
         "attention_peak": {
-            subject: max(moment.peaks[place] for moment in run.moments) for place, subject in enumerate(run.subjects)
+            name: max(moment.peaks[place] for moment in run.moments) for place, name in enumerate(run.names)
         },
         "clip_score": score,
         "seconds": run.seconds,

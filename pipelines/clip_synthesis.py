@@ -22,6 +22,7 @@ from pipelines import storybook
 from pipelines.canvas import CANVASES, Canvas
 from pipelines.errors import UserError
 from pipelines.loading import Model, load
+from pipelines.phrases import same
 
 MOST_CHARACTERS, MOST_PROMPTS, MOST_WEIGHT = 2000, 8, 100.0
 DISTRACTORS = 99  # captions of other scenes the prompt is ranked among
@@ -320,7 +321,7 @@ class Critic:
 
     def __init__(self, prompt: str, model: Model, judge: Model):
         self.model, self.judge = model, judge
-        self.texts = [prompt, *[caption for caption in captions() if caption != prompt][:DISTRACTORS]]
+        self.texts = [prompt, *[caption for caption in captions() if not same(caption, prompt)][:DISTRACTORS]]
         self.wanted, self.known = model.text_features([prompt])[0], judge.text_features(self.texts)
 
     @torch.no_grad()
@@ -356,7 +357,8 @@ class Truth:
 def truth(prompt: str, model: str, judge: str, count: int = 16) -> Truth | None:
     """Of scenes drawn for this caption; None where the world cannot draw it."""
     try:
-        scenes = [storybook.compose_text(re.sub(r"\ba picture of\b", "", prompt), seed=n) for n in range(count)]
+        named = re.sub(r"\ba picture of\b", "", prompt, flags=re.I)
+        scenes = [storybook.compose_text(named, seed=n) for n in range(count)]
     except UserError:
         return None
     first, second = load(model), load(judge)

@@ -9,7 +9,6 @@ A score is a sigmoid for one box and one word, not a probability among the words
 
 import copy
 import hashlib
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from pipelines.errors import UserError
 from pipelines.fast_grounding_dino import Precision, checked
 from pipelines.loading import Detector, load, not_known
+from pipelines.phrases import key, singular, split
 
 Backend = Literal["transformers", "groundingdino"]
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture that was given
@@ -30,7 +30,6 @@ Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the pictu
 MOST_CHARACTERS = 4000  # more are refused before any tokenizer sees them
 MOST_ELONGATED = 64  # longer than wide: the bundled detector then sees one patch of its backbone across
 PICTURES_KEPT = 4  # whose image features stay with a model
-SEPARATORS = re.compile(r"[.?,;\n\r،؛؟]")  # Grounding DINO's own, and what people type in their place
 
 
 # ------------------------------------------------------------------------------------------------------------ phrases
@@ -49,7 +48,8 @@ class Prompt:
 
 
 def parse(text: str | Sequence[str]) -> list[str]:
-    """Phrases from chips, or from one line with dots, commas or line breaks in between: lower case, each once.
+    """Phrases from chips, or from one line with dots, commas or line breaks in between, of any script: lower case, each
+    once.
 
     Raises:
         UserError: for something else than text, nothing but dots, or more than MOST_CHARACTERS.
@@ -60,8 +60,7 @@ def parse(text: str | Sequence[str]) -> list[str]:
     length = sum(map(len, chips))
     if length > MOST_CHARACTERS:
         raise UserError(f"The words have {length:,} characters; at most {MOST_CHARACTERS:,} are read.")
-    pieces = (" ".join(piece.lower().split()) for chip in chips for piece in SEPARATORS.split(chip))
-    phrases = list(dict.fromkeys(filter(None, pieces)))
+    phrases = list(dict.fromkeys(phrase for chip in chips for phrase in split(chip)))
     if not phrases:
         raise UserError("There is no word to look for. Type some with dots in between, such as: cat . red car")
     return phrases
@@ -69,17 +68,18 @@ def parse(text: str | Sequence[str]) -> list[str]:
 
 def read(phrases: Sequence[str], detector: Detector) -> Prompt:
     """Tokens of parsed phrases, each assigned to its phrase by where its characters stand: no phrase can be taken for
-    the beginning of another.
+    the beginning of another. A model with few words reads a plural it does not know as the singular it knows.
 
     Raises:
         UserError: for words the model does not know, named beside the known ones; for more tokens than it reads.
     """
-    caption = " . ".join(phrases) + " ."
-    ends = np.cumsum([len(phrase) + 3 for phrase in phrases]) - 3
+    spelled = [_in_known_words(phrase, detector.vocabulary) for phrase in phrases]
+    caption = " . ".join(spelled) + " ."
+    ends = np.cumsum([len(phrase) + 3 for phrase in spelled]) - 3
     encoded = detector.tokenizer(caption, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     tokens, words, spans, unknown = [], [], [], []
-    for phrase, end in zip(phrases, ends, strict=True):
+    for phrase, end in zip(spelled, ends, strict=True):
         first, start = len(tokens), end - len(phrase)
         for place, (left, right) in enumerate(offsets):
             if start <= left < right <= end:
@@ -99,6 +99,12 @@ def read(phrases: Sequence[str], detector: Detector) -> Prompt:
             "Take some phrases away."
         )
     return Prompt(tuple(phrases), torch.tensor([ids]), caption, tuple(tokens), tuple(words), tuple(spans))
+
+
+def _in_known_words(phrase: str, vocabulary: frozenset[str] | None) -> str:
+    if vocabulary is None:
+        return phrase
+    return " ".join(singular(word) if singular(word) in vocabulary else word for word in phrase.split())
 
 
 # ------------------------------------------------------------------------------------------------------------- encode
@@ -272,6 +278,7 @@ class Detection:
     box: Box
     query: int  # its row in Encoded
     words: tuple[str, ...]  # those words of the phrase that reach the text threshold themselves
+    place: int = 0  # of the phrase in Encoded
 
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -310,7 +317,8 @@ def select(
     boxes, those below the thresholds included: greedy suppression never lets a lower box remove a higher one.
 
     Args:
-        nms_iou: boxes of one phrase that overlap a better one by more than this share are dropped; None keeps them.
+        nms_iou: boxes of one phrase, or of phrases that mean the same, are dropped where they overlap a better one by
+            more than this share; None keeps them.
 
     Raises:
         UserError: for a threshold that is no number from 0 to 1.
@@ -320,14 +328,16 @@ def select(
     kept = np.flatnonzero(highest >= max(keep_from, name_from))
     if nms_iou is not None:
         limit = _share("overlap limit (NMS)", nms_iou)
-        groups = [kept[best[kept] == phrase] for phrase in range(len(encoded.phrases))]
+        meanings = np.array([key(phrase) for phrase in encoded.phrases])[best[kept]]
+        groups = [kept[meanings == meaning] for meaning in sorted(set(meanings))]
         kept = [group[i] for group in groups for i in suppress(encoded.boxes[group], highest[group], limit)]
     found = []
     for query in sorted(map(int, kept), key=lambda q: -highest[q]):
         first, last = encoded.spans[best[query]]
         words = tuple(encoded.words[w] for w in range(first, last) if encoded.word_scores[query, w] >= name_from)
         box = tuple(map(float, encoded.boxes[query]))
-        found.append(Detection(encoded.phrases[best[query]], float(highest[query]), box, query, words))
+        place = int(best[query])
+        found.append(Detection(encoded.phrases[place], float(highest[query]), box, query, words, place))
     return found
 
 
@@ -366,10 +376,12 @@ class Matching:
 
 def match(detections: Sequence[Detection], truth: Truth, least_iou: float = 0.5) -> Matching:
     """Greedy, best score first, as pycocotools does it: a detection finds the true box of its phrase, not found yet,
-    that it overlaps most, where that is at least `least_iou`."""
+    that it overlaps most, where that is at least `least_iou`. Phrases are compared by `phrases.key`: "a cat" finds
+    a "cat"."""
     _share("least overlap", least_iou)
     overlaps = iou(np.array([d.box for d in detections]), np.array([box for _, box in truth]))
-    same = np.array([[d.phrase == phrase for phrase, _ in truth] for d in detections], bool).reshape(overlaps.shape)
+    true = [key(phrase) for phrase, _ in truth]
+    same = np.array([[key(d.phrase) == each for each in true] for d in detections], bool).reshape(overlaps.shape)
     overlaps = np.where(same, overlaps, 0)
     found: list[int | None] = [None] * len(detections)
     for index in sorted(range(len(detections)), key=lambda i: -detections[i].score):
@@ -422,5 +434,5 @@ def _average(precision: np.ndarray, recall: np.ndarray) -> float:
 
 def false_alarms(detections: Sequence[Detection], phrases: Sequence[str], truth: Truth) -> dict[str, int]:
     """How often each phrase was found that is not in the picture at all."""
-    present = {phrase for phrase, _ in truth}
-    return {p: sum(d.phrase == p for d in detections) for p in phrases if p not in present}
+    present = {key(phrase) for phrase, _ in truth}
+    return {p: sum(d.phrase == p for d in detections) for p in phrases if key(p) not in present}

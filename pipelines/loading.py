@@ -78,7 +78,7 @@ class Model:
         """(B, E) unit-length text features.
 
         Raises:
-            UserError: when the model reads no text, or does not know a word.
+            UserError: when the model reads no text, does not know a word, or reads less than the whole text.
         """
         if self.tokenize is None:
             raise UserError(
@@ -87,9 +87,21 @@ class Model:
         ids = self.tokenize(texts)
         if self.vocabulary is not None:
             self._refuse_unknown(texts, ids)
-        elif ids[:, -1].any():  # OpenCLIP's tokenizer pads with 0 and cuts off without a word
-            raise UserError(f"{self.spec.name} reads at most {ids.shape[1] - 3} pieces of words. Shorten the text.")
+        else:
+            self._refuse_long(texts, ids.shape[1])
         return self.module.encode_text(ids.to(self.device), normalize=True).float()
+
+    def _refuse_long(self, texts: list[str], most: int) -> None:
+        """OpenCLIP's tokenizers cut off without a word: asked for more places, they show what would be lost."""
+        room = max(most + 1, *(4 * len(text) + 2 for text in texts))  # a character is at most four bytes, a piece each
+        pad = int(self.tokenize([""], context_length=most)[0, -1])
+        for ids in self.tokenize(texts, context_length=room):
+            length = int((ids != pad).nonzero().max()) + 1  # the end token is no padding
+            if length > most:
+                raise UserError(
+                    f"{self.spec.name} reads at most {most - 2} pieces of words, and this text has {length - 2}. "
+                    "Shorten it."
+                )
 
     def _refuse_unknown(self, texts: list[str], ids: Tensor) -> None:
         tokenizer = self.tokenize.tokenizer  # OpenCLIP's wrapper around a transformers tokenizer

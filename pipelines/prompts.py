@@ -1,23 +1,31 @@
 """The words of a prompt, the tokens each is made of, and the subjects a picture of it must show.
 
 Subjects are found by the shape of English noun phrases, without a language model: "a red car" has the noun "car" and
-the adjective "red"; what follows "in the" or "on", without an article of its own, is a place. Whoever disagrees names
-the subjects himself.
+the adjective "red"; what follows "in the" or "on", without an article of its own, is a place; colours joined by "and"
+belong to one thing ("a black and white cat"), unless each has an article ("a red and a blue car"). Whoever disagrees
+names the subjects himself.
 """
 
-import re
 from dataclasses import dataclass, replace
 
+import regex
+
+from pipelines import storybook
 from pipelines.errors import UserError
 from pipelines.loading import Painter, not_known
+from pipelines.phrases import DETERMINERS, Span, key, parts, singular, tidy, words_of
 
 MOST_CHARACTERS = 2000  # more are refused before any tokenizer sees them
-ARTICLES = {"a", "an", "the", "one", "two", "three", "four", "some", "my", "your", "his", "her", "its", "their"}
-INDEFINITE = ARTICLES - {"the"}
+INDEFINITE = DETERMINERS - {"the"}
 PLACING = {"on", "in", "at", "under", "over", "near", "behind", "by", "from", "into", "through", "during"}
 JOINING = {"and", "with", "or", "of", "beside", "next", "to", "left", "right", "above", "below", "for", "is", "are"}
 JOINING |= {"while", "that", "which", "wearing", "holding", "riding", "as", "like", "without"}
-WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+COLOURS = {*storybook.COLOURS, *"gold golden silver beige cyan magenta turquoise violet maroon navy teal tan".split()}
+COLOURS |= set("crimson scarlet indigo lavender ivory bronze copper khaki amber blond blonde ginger cream".split())
+SHADES = set("dark light bright pale deep vivid neon pastel".split())
+# What stands between colours of one thing, and between things whose noun is said once: "a red and a blue car".
+ALSO = regex.compile(r"[\s\p{Terminal_Punctuation}&/+]*(?:\b(?:and|or)\b\s*)?", regex.I)
+ELSE = regex.compile(rf"{ALSO.pattern}\b(?:{'|'.join(sorted(DETERMINERS))})\b\s*", regex.I)
 
 
 @dataclass(frozen=True)
@@ -35,12 +43,13 @@ class Subject:
 
     noun: str
     adjectives: tuple[str, ...]
-    word: int  # the noun's place among the words
-    tokens: tuple[int, ...]  # the noun's
+    word: int  # the place among the words of the noun, or of the colour that stands for it: "a red and a blue car"
+    tokens: tuple[int, ...]  # of that word
+    said: str = ""  # as it stands in the prompt, where it does
 
     @property
     def phrase(self) -> str:
-        return " ".join([*self.adjectives, self.noun])
+        return self.said or " ".join([*self.adjectives, self.noun])
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,8 @@ def read_with(painter: Painter, text: str, subjects: str = "") -> Prompt:
     """Words, tokens and subjects of a prompt for this model.
 
     Args:
-        subjects: words of the prompt with commas in between; empty to find its nouns.
+        subjects: words of the prompt with commas in between, "cat, red car"; each may be followed by the number of
+            its noun among the prompt's words, counted from 1: "cat #2, cat #5". Empty to find the nouns.
 
     Raises:
         UserError: for a prompt that is empty, too long, or has words the model does not know; for subjects that are
@@ -79,47 +89,77 @@ def read_with(painter: Painter, text: str, subjects: str = "") -> Prompt:
             f"{painter.spec.name} reads at most {most - 2} pieces of words, and this prompt has {len(ids) - 2}. "
             "Shorten it."
         )
-    words = []
-    for match in WORD.finditer(text):
-        places = [n for n, (a, b) in enumerate(offsets) if a < match.end() and b > match.start() and b > a]
+    spans, words = words_of(text), []
+    for word, start, end in spans:
+        places = [n for n, (a, b) in enumerate(offsets) if a < end and b > start and b > a]
         pieces = tuple(text[offsets[n][0] : offsets[n][1]].strip() for n in places)
-        words.append(Word(match.group(), tuple(places), pieces))
+        words.append(Word(word, tuple(places), pieces))
     if not words:
         raise UserError("There is no word in the prompt. Type what the picture should show, such as: a cat and a frog")
     prompt = Prompt(text, tuple(words), (), len(ids), most)
-    return replace(prompt, subjects=_named(prompt, subjects) if subjects.strip() else _found(text, prompt))
+    found = _found(prompt, spans)
+    return replace(prompt, subjects=_named(prompt, subjects, found) if subjects.strip() else found)
 
 
 def sketch(text: str) -> Prompt:
     """Words and subjects of any text, before a model has read it: without tokens."""
-    words = tuple(Word(match.group(), (), ()) for match in WORD.finditer(text[:MOST_CHARACTERS]))
-    prompt = Prompt(text, words, (), 0, 0)
-    return replace(prompt, subjects=_found(text[:MOST_CHARACTERS], prompt))
+    text = text[:MOST_CHARACTERS]
+    spans = words_of(text)
+    prompt = Prompt(text, tuple(Word(span.text, (), ()) for span in spans), (), 0, 0)
+    return replace(prompt, subjects=_found(prompt, spans))
 
 
-def _found(text: str, prompt: Prompt) -> tuple[Subject, ...]:
-    """Noun phrases: runs of words between articles, joining words, placing words and punctuation."""
-    subjects, run = [], []
-    before = article = ""  # the last placing or joining word, and the article after it
-    lower = [word.text.lower() for word in prompt.words]
-    ends = [match.end() for match in WORD.finditer(text)]
-    starts = [match.start() for match in WORD.finditer(text)]
+@dataclass
+class _Run:
+    """Words in a row that may name a thing, and what stands around them."""
+
+    places: list[int]
+    before: str  # the last placing or joining word
+    article: str  # after it
+    after: str  # the placing or joining word that ends the run
+    noun: int | None = None  # of another run, where this one has none of its own
+
+
+def _found(prompt: Prompt, spans: list[Span]) -> tuple[Subject, ...]:
+    """The subjects of the runs of words between articles, joining words, placing words and punctuation."""
+    lower = [span.text.lower() for span in spans]
+    runs = _joined(_runs(prompt.text, spans, lower), prompt.text, spans)
+    subjects = []
+    for run in runs:
+        names = list(run.places)
+        while len(names) > 1 and lower[names[-1]].endswith("ing") and not all(map(_colour, _texts(spans, names[:-1]))):
+            names.pop()  # "a cat sitting on ..."
+        placed = run.before in PLACING and run.article not in INDEFINITE
+        told = run.before in ("is", "are") or len(names) > 1  # "the cat is black and white"
+        bare = run.noun is None and not run.article and told and all(map(_colour, _texts(spans, names)))
+        if not placed and not bare and run.after != "of":
+            subjects.append(_subject(prompt, spans, names, run.noun))
+    return tuple(subjects)
+
+
+def _texts(spans: list[Span], places: list[int]) -> list[str]:
+    return [spans[place].text for place in places]
+
+
+def _colour(word: str) -> bool:
+    """Whether a word says a colour and nothing else: red, dark, black-and-white."""
+    return all(part in COLOURS or part in SHADES or part == "and" for part in parts(word))
+
+
+def _runs(text: str, spans: list[Span], lower: list[str]) -> list[_Run]:
+    runs, run = [], []
+    before = article = ""
 
     def close(after: str) -> None:
-        names = list(run)
-        while len(names) > 1 and lower[names[-1]].endswith("ing"):  # "a cat sitting on ..."
-            names.pop()
-        placed = before in PLACING and article not in INDEFINITE
-        if names and not placed and after != "of":
-            subjects.append(_subject(prompt, names[-1], names[:-1]))
+        if run:
+            runs.append(_Run(list(run), before, article, after))
         run.clear()
 
     for place, word in enumerate(lower):
-        apart = place > 0 and re.search(r"[^\s]", text[ends[place - 1] : starts[place]])
-        if apart:
+        if place and text[spans[place - 1].end : spans[place].start].strip():  # punctuation
             close("")
             before = article = ""
-        if word in ARTICLES:
+        if word in DETERMINERS:
             close("")
             article = word
         elif word in PLACING or word in JOINING:
@@ -128,32 +168,70 @@ def _found(text: str, prompt: Prompt) -> tuple[Subject, ...]:
         else:
             run.append(place)
     close("")
-    return tuple(subjects)
+    return runs
 
 
-def _subject(prompt: Prompt, noun: int, adjectives: list[int]) -> Subject:
-    word = prompt.words[noun]
-    return Subject(word.text.lower(), tuple(prompt.words[n].text.lower() for n in adjectives), noun, word.tokens)
+def _joined(runs: list[_Run], text: str, spans: list[Span]) -> list[_Run]:
+    """Runs of colours alone become part of the next run that begins with a colour; those that have an article of their
+    own share its noun."""
+    found: list[_Run] = []
+    for run in reversed(runs):
+        follows = found[-1] if found else None
+        if follows and all(map(_colour, _texts(spans, run.places))) and _colour(spans[follows.places[0]].text):
+            gap = text[spans[run.places[-1]].end : spans[follows.places[0]].start]
+            if ALSO.fullmatch(gap):
+                found[-1] = replace(follows, places=run.places + follows.places, before=run.before, article=run.article)
+                continue
+            shared = follows.places[-1] if follows.noun is None else follows.noun
+            if run.article and ELSE.fullmatch(gap) and not _colour(spans[shared].text):
+                run = replace(run, noun=shared)
+        found.append(run)
+    return found[::-1]
 
 
-def _named(prompt: Prompt, text: str) -> tuple[Subject, ...]:
-    """The subjects somebody named: the last word of each is its noun, the others its adjectives."""
-    lower, used, subjects = [word.text.lower() for word in prompt.words], set(), []
-    for name in filter(None, (part.strip().lower() for part in text.split(","))):
-        parts = [match.group() for match in WORD.finditer(name)]
-        fits = [
-            end
-            for end in range(len(parts) - 1, len(lower))
-            if lower[end - len(parts) + 1 : end + 1] == parts and end not in used
+def _subject(prompt: Prompt, spans: list[Span], names: list[int], noun: int | None = None) -> Subject:
+    """Of these words in a row: the last is the noun, unless another word is."""
+    lower = [spans[place].text.lower() for place in names]
+    word = prompt.words[names[-1]]
+    if noun is not None:
+        return Subject(spans[noun].text.lower(), tuple(lower), names[-1], word.tokens)
+    said = prompt.text[spans[names[0]].start : spans[names[-1]].end]
+    said = " ".join(regex.sub(r"\p{Terminal_Punctuation}(?=\s)", "", said).lower().split())
+    return Subject(lower[-1], tuple(lower[:-1]), names[-1], word.tokens, said)
+
+
+def _named(prompt: Prompt, text: str, found: tuple[Subject, ...]) -> tuple[Subject, ...]:
+    """The subjects somebody named, each in a place of its own: as found, or words in a row of which the last is the
+    noun."""
+    spans, used, subjects = words_of(prompt.text), set(), []
+    means = [_meaning(span.text) for span in spans]
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        wanted, numbered, number = name.rpartition("#") if regex.search(r"#\s*\d+$", name) else (name, "", "")
+        names = [_meaning(word.text) for word in words_of(wanted)]
+        while len(names) > 1 and names[0] in DETERMINERS:
+            del names[0]
+        ends = [int(number) - 1] if numbered else range(len(spans))
+        ends = [end for end in ends if 0 <= end < len(spans) and end not in used]
+        fits = [s for s in found if s.word in ends and (numbered and not names or key(s.phrase) == key(wanted))]
+        fits += [
+            _subject(prompt, spans, list(range(end - max(1, len(names)) + 1, end + 1)))
+            for end in ends
+            if means[max(0, end - len(names) + 1) : end + 1] == names or numbered and not names
         ]
-        if not parts or not fits:
+        if not (names or numbered) or not fits:
             raise UserError(
-                f"{name[:60]!r} is not in the prompt (or not that often). Its words are: "
-                f"{', '.join(dict.fromkeys(lower))}."
+                f"{tidy(name)[:60]!r} is not in the prompt (or not that often). Its words are: "
+                f"{', '.join(dict.fromkeys(span.text.lower() for span in spans))}."
             )
-        used.add(fits[0])
-        subjects.append(_subject(prompt, fits[0], list(range(fits[0] - len(parts) + 1, fits[0]))))
+        used.add(fits[0].word)
+        subjects.append(fits[0])
     return tuple(subjects)
+
+
+def _meaning(word: str) -> str:
+    """A word as it is compared, hyphens included."""
+    *first, last = parts(word) or (word,)
+    return "-".join([*first, singular(last)])
 
 
 def chosen_subjects(prompt: Prompt) -> tuple[Subject, ...]:

@@ -7,7 +7,6 @@ is opened is checked like any upload: a file says nothing that this module has n
 import io
 import json
 import math
-import re
 import struct
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -17,10 +16,12 @@ import numpy as np
 from PIL import Image
 
 from pipelines.errors import UserError
+from pipelines.phrases import distinct, words_of
 
 FORMAT = 1
 MOST_BYTES = 3_000_000  # of a file that is saved; one that is opened may have twice that
 MOST_STEPS, MOST_WORDS, MOST_SIDE, MOST_CELLS = 100, 80, 1024, 1024
+MOST_NAME = 40  # characters of the prompt in a file's name
 TRACKS = ("noisy", "clean", "conditional", "unconditional")
 # Longest side in pixels and WebP quality of the frames: the first that keeps the file below its limit.
 QUALITIES = ((512, 80), (384, 70), (256, 60), (192, 50), (128, 40), (96, 30), (64, 30))
@@ -57,6 +58,11 @@ class Recording:
     picture: bytes  # WebP, the result
     start: bytes  # WebP of the noised picture it began from; empty when it began from noise
     versions: dict[str, str]  # of the libraries that drew it
+
+    @property
+    def names(self) -> list[str]:
+        """Of the subjects, none of them twice: what is shown and keyed by a subject takes these."""
+        return distinct(self.subjects)
 
     @property
     def seconds(self) -> float:
@@ -222,8 +228,8 @@ def _checked(tensors: dict, told: dict) -> Recording:
     for name, value in settings.items():
         _text(name, 40)
         _text(value) if isinstance(value, str) else isinstance(value, bool) or _number(value)
-    words = tuple(_text(word, 200) for word in _list(told, "words", MOST_WORDS))
-    subjects = tuple(_text(subject, 300) for subject in _list(told, "subjects", MOST_WORDS))
+    words = tuple(_text(word) for word in _list(told, "words", MOST_WORDS))
+    subjects = tuple(_text(subject) for subject in _list(told, "subjects", MOST_WORDS))
     places = tuple(_number(place, 0, len(words) - 1) for place in _list(told, "subject_words", MOST_WORDS))
     _need(words and len(places) == len(subjects) and all(isinstance(p, int) for p in places), "its words do not fit")
     moments = tuple(_moment(entry, len(subjects)) for entry in _list(told, "moments", MOST_STEPS))
@@ -282,5 +288,10 @@ def _check_picture(data: bytes) -> None:
 
 def name_of(recording: Recording) -> str:
     """A file name that says what is in it."""
-    prompt = re.sub(r"[^a-z0-9]+", "-", str(recording.settings.get("prompt", "")).lower()).strip("-")[:40]
-    return f"patchlight-{prompt or 'run'}-{recording.settings.get('seed', 0)}.safetensors"
+    name = ""
+    for word in words_of(str(recording.settings.get("prompt", ""))):
+        longer = f"{name}-{word.text.lower()}".strip("-")
+        if len(longer) > MOST_NAME:
+            break
+        name = longer
+    return f"patchlight-{name or 'run'}-{recording.settings.get('seed', 0)}.safetensors"

@@ -10,7 +10,6 @@ This module knows numpy and Pillow only: no torch, no model.
 
 import functools
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.errors import UserError
+from pipelines.phrases import parts, singular
 
 SPRITES = Path(__file__).parents[1] / "assets" / "sprites"
 SIZE = 128  # pixels, the side of every `scene`
@@ -376,8 +376,8 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0)
         UserError: for words the storybook world does not have, naming them and the ones it has; for a sentence that
             says more than can be drawn.
     """
-    words = re.findall(r"[^\W_]+|,", text.lower())
-    known = _GRAMMAR_WORDS | set(NOUNS) | set(UNSEEN) | set(COLOURS) | set(PLACES) | {",", "grey"}
+    known = _GRAMMAR_WORDS | set(NOUNS) | set(UNSEEN) | set(COLOURS) | set(PLACES)
+    words = [word if word in known else singular(word) for word in parts(text)]
     unknown = [w for w in words if w not in known]
     if unknown:
         raise UserError(
@@ -389,7 +389,6 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0)
     cells: list[tuple[int, int]] = []
     background, colour, step = "grass", None, None
     for position, word in enumerate(words):
-        word = "gray" if word == "grey" else word
         relation = word if word in RELATIONS else f"{word} of" if words[position + 1 : position + 2] == ["of"] else None
         if relation in RELATIONS:
             step = RELATIONS[relation]

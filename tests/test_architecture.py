@@ -18,6 +18,7 @@ SHARED |= {
     "prompts",
     "recording",
     "presence",
+    "phrases",
     "canvas",
 }
 SHARED |= {"crops", "small_nets", "probes"}
