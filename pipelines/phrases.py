@@ -142,7 +142,7 @@ def singular(word: str) -> str:
     """The singular of a lower-case English noun, by the rules of its spelling; other words come back as they are."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
-    if word in _UNCHANGED or len(word) <= 3 or not word.isascii():
+    if word in _UNCHANGED or len(word) <= 3:
         return word
     if word.endswith("men"):
         return f"{word[:-3]}man"

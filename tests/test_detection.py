@@ -4,6 +4,7 @@ import builtins
 import json
 import types
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pipelines import detection, groundingdino_backend, loading, storybook
 from pipelines.detection import Detection, Encoded, curve, encode, false_alarms, iou, match, parse, read, select
+from pipelines.errors import UserError
 from pipelines.training import detection as training
 from pipelines.training import detection_quality
 from pipelines.training import tokenizer as words
@@ -45,6 +47,9 @@ def calls(detector):
         ("cat, dog\nbird; frog?", ["cat", "dog", "bird", "frog"]),
         (["Cat", "red car.", "cat"], ["cat", "red car"]),
         ("گربه، سگ", ["گربه", "سگ"]),
+        ("cat、dog，bird；frog？猫。狗", ["cat", "dog", "bird", "frog", "猫", "狗"]),
+        ("ＣＡＴ．Ｒｅｄ　Ｃａｒ", ["cat", "red car"]),
+        ("¿gato? «un perro»!", ["gato", "un perro"]),
     ],
 )
 def test_phrases_are_read_however_they_are_typed(text, phrases):
@@ -101,6 +106,22 @@ def test_a_tokenizer_that_spells_gives_a_phrase_all_its_pieces(detector, monkeyp
 def test_unknown_words_are_named_with_the_known_ones(detector, prompt):
     with pytest.raises(ValueError, match="does not know '.*apple, backpack"):
         encode(Image.new("RGB", (64, 64)), prompt, NAME)
+
+
+def test_the_longest_line_that_fits_is_read_and_the_next_refused_with_its_number(detector):
+    """Beside the words: the full stop after the phrase, the beginning and the end."""
+    assert read(["cat " * 252 + "cat"], detector).ids.shape == (1, 256)
+    for count in (254, 255, 300):
+        with pytest.raises(UserError, match=f"at most 256 pieces of words, dots included, and this makes {count + 3}"):
+            read([" ".join(["cat"] * count)], detector)
+    assert len(parse("c" * 4000)[0]) == 4000
+    with pytest.raises(UserError, match="4,001 characters; at most 4,000"):
+        parse("c" * 4001)
+
+
+def test_a_plural_is_read_as_the_singular_where_that_alone_is_known(detector):
+    prompt, plain = read(parse("Cats . red CARS . glasses"), detector), read(parse("cat . red car . glasses"), detector)
+    assert prompt.ids.tolist() == plain.ids.tolist() and prompt.phrases == ("cats", "red cars", "glasses")
 
 
 def test_more_tokens_than_the_model_reads_are_refused(detector):
@@ -379,6 +400,26 @@ def test_matching_by_hand():
     assert match(FOUND, TRUTH, 0.25).truth == (0, None, None, 1, 2)
     assert match([], TRUTH).missed == (0, 1, 2) and match([], TRUTH).f1 == 0
     assert match([], []).f1 is None and match(FOUND, []).false_positives == 5
+
+
+@pytest.mark.parametrize("typed", [("a cat", "the dog"), ("CATS", "Dogs."), (" cat ", "my dog!"), ("ｃａｔ", "a  dog")])
+def test_phrases_are_held_against_the_truth_by_what_they_mean(typed):
+    """transformers 26087: asked with articles, right boxes are no false alarms."""
+    asked = dict(zip(("cat", "dog"), typed, strict=True))
+    found = [replace(d, phrase=asked[d.phrase]) for d in FOUND]
+    assert match(found, TRUTH) == match(FOUND, TRUTH)
+    assert curve(found, TRUTH).average_precision == curve(FOUND, TRUTH).average_precision
+    assert false_alarms(found, (*typed, "bird"), TRUTH) == {typed[0]: 0, typed[1]: 0, "bird": 0} | false_alarms(
+        found, ("bird",), TRUTH
+    )
+
+
+def test_boxes_of_phrases_that_mean_the_same_suppress_each_other():
+    """Box 2 lies where the cat of box 0 does: another thing as a dog, the same one as "a cat"."""
+    for name in ("a cat", "cats", "The Cat"):
+        kept = select(replace(HAND, phrases=("cat", name)))
+        assert [(d.query, d.phrase, d.place) for d in kept] == [(0, "cat", 0), (4, "cat", 0)]
+    assert [d.place for d in select(HAND)] == [0, 1, 0]
 
 
 def test_curve_by_hand():

@@ -260,6 +260,34 @@ def test_an_object_counts_for_the_most_exact_phrase():
     assert [p for p, _ in answers.truth_of(given, ("car", "cat"), "")] == ["cat", "car"]
 
 
+@pytest.mark.parametrize("line", ["a cat . a red car", "The Cats; RED CARS!", "cat、 red　car", "my cat\nthe red-car"])
+def test_truth_is_that_of_what_was_meant(line, tmp_path):
+    """Asked with articles, in the plural or with other stops, the scene's things are found and nothing is an alarm."""
+    path = tmp_path / "scene.png"
+    pictures.scene_picture({"text": "a cat left of a red car on grass", "seed": 3})[0].save(path)
+    given = pictures.read_picture(str(path))
+    scene = storybook.compose_text("a cat left of a red car on grass", seed=3)
+    phrases = tuple(pipeline.parse(line))
+    found = pipeline.select(pipeline.encode(given.picture, phrases, "storybook-grounding-dino"))
+    true = answers.truth_of(Given(given.picture, scene), phrases, "")
+    assert [phrase for phrase, _ in true] == list(phrases)
+    told = pipeline.match(found, true)
+    assert told.true_positives == 2 and told.f1 == 1
+    typed = "; ".join(
+        answers.truth_line(name, o.box) for name, o in zip(("CAT", "a red car"), scene.objects, strict=True)
+    )
+    assert answers.truth_of(given, phrases, typed.replace(";", "；").replace(":", "：")) == [
+        (phrase, tuple(map(float, box))) for phrase, box in true
+    ]
+
+
+@pytest.mark.parametrize("hide", ["a red car", "RED CARS"])
+def test_a_phrase_is_hidden_by_what_it_means(handler, picture, hide):
+    assert numbers(handler, picture, hide=[hide]) | {"settings": 0} == numbers(handler, picture, hide=["red car"]) | {
+        "settings": 0
+    }
+
+
 def test_a_click_takes_the_smallest_box_around_it():
     given = Given(PICTURE, None)
     answer = answers.judge(pipeline, given, ENCODED, None, (0.3, 0.25, 0.5), ())

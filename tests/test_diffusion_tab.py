@@ -197,10 +197,35 @@ def test_chips_follow_the_prompt_and_correct_it():
 
     first = [str(subject.word) for subject in prompts.sketch(tab.EXAMPLES[0]).subjects]
     assert first == tab.FIRST_SUBJECTS, "what is chosen before anything is imported"
-    assert tab._subjects(prompts, "a green bowl and a red car", ["6"]) == "red car"
-    assert tab._subjects(prompts, "a green bowl and a red car", ["1", "2"]) == "green, green bowl"
+    assert tab._subjects(prompts, "a green bowl and a red car", ["6"]) == "red car #7"
+    assert tab._subjects(prompts, "a green bowl and a red car", ["1", "2"]) == "green #2, green bowl #3"
     with pytest.raises(ValueError, match="words of the prompt"):
         tab._subjects(prompts, "a cat", ["99"])
+
+
+def test_a_chip_is_a_place_and_not_a_word(page):
+    """Of two cats the one that was clicked, in the line and in the run."""
+    from pipelines import prompts
+
+    text = "a cat and a cat and a red and white car"
+    for place in (1, 4):
+        line = tab._subjects(prompts, text, [str(place)])
+        done = list(page.draw(text, steps=1, subjects=line))[-1]
+        assert done[9].subject_words == (place,) and done[-1]["subjects"] == ["cat"]
+    assert tab._chosen(text)[0].value == ["1", "4", "9"]
+
+
+def test_equal_subjects_keep_their_own_numbers(page):
+    """Nothing is keyed by a text that occurs twice: the second cat is called "cat (2)"."""
+    numbers = list(page.draw("a cat and a cat and a red car", steps=2))[-1][-1]
+    names = ["cat", "cat (2)", "red car"]
+    assert numbers["subjects"] == names
+    for told in ("presence", "faults", "attention_peak"):
+        assert list(numbers[told]) == names
+    assert numbers["presence"] == {"cat": True, "cat (2)": False, "red car": False}
+    assert numbers["faults"]["cat (2)"] == "missing"
+    *_, done = page.count(1, *settings(prompt="a cat and a cat"))
+    assert done[-1]["plain"]["presence"] == {"cat": 1, "cat (2)": 0}
 
 
 def test_a_model_brings_the_settings_that_suit_it():

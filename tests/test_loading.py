@@ -27,6 +27,7 @@ from transformers import (
 from demos import pictures
 from demos import token_removal as token_removal_tab
 from pipelines import hub, loading, reconstruction, storybook, token_removal
+from pipelines.errors import UserError
 from pipelines.hub import ModelUnavailable
 from pipelines.loading import Cache, load
 from pipelines.registry import BUNDLED, MODELS
@@ -358,6 +359,38 @@ def test_known_words_in_any_case_and_article():
     model = load("storybook-clip-b")
     a, b = model.text_features(["A elephant, and a GREY bowl", "an elephant, and a gray bowl"])
     torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("word", ["cat", "!", "naïve🐱"])
+def test_the_longest_text_that_fits_is_read_and_the_next_refused_with_its_number(word):
+    """open_clip 130: start, 75 pieces and end are the 77 that CLIP reads. "!" is number 0, which is padding too."""
+    tokenize = open_clip.get_tokenizer("ViT-B-32")
+
+    class Text(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+        def encode_text(self, ids, normalize):
+            return ids.float()
+
+    model = loading.Model(SimpleNamespace(name="clip"), Text(), None, None, 224, (0,) * 3, (1,) * 3, tokenize, None)
+    each = len(tokenize.encode(word))
+    for pieces in range(1, 90):
+        text = " ".join([word] * (pieces // each) + ["cat"] * (pieces % each))
+        assert len(tokenize.encode(text)) == pieces
+        if pieces <= 75:
+            assert model.text_features(["a cat", text]).shape == (2, 77)
+        else:
+            with pytest.raises(UserError, match=f"at most 75 pieces of words, and this text has {pieces}"):
+                model.text_features(["a cat", text])
+
+
+@pytest.mark.parametrize("name", ["storybook-clip-b", "storybook-detailclip"])
+def test_the_longest_text_of_known_words_is_read(name):
+    assert load(name).text_features([" ".join(["cat"] * 22)]).shape[0] == 1
+    with pytest.raises(UserError, match="at most 22 words and commas, not 23"):
+        load(name).text_features([" ".join(["cat"] * 23)])
 
 
 def test_too_many_words_are_refused():

@@ -1,11 +1,13 @@
 """Verdicts from a detector's scores, by hand, and the interval of a share."""
 
+import itertools
 import types
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from pipelines import storybook
+from pipelines import detection, storybook
 from pipelines.presence import (
     THERE,
     Wanted,
@@ -127,3 +129,132 @@ def test_wilson_against_published_values():
     for successes, trials, low, high in ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611)):
         assert wilson(successes, trials) == pytest.approx((low, high), abs=1e-4)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+# ------------------------------------------------------------------------------------------------- one thing, one box
+
+PLACES = [(60 * n, 0, 60 * n + 50, 50) for n in range(6)]
+RED, BLUE, ANY = Wanted("car", "red"), Wanted("car", "blue"), Wanted("car", None)
+
+
+def car(place: int, colour: str, score: float = 0.9):
+    """A car of that colour in that place, which the detector takes for another colour now and then."""
+    return PLACES[place], {"car": score, f"{colour} car": 0.8, "green car": 0.3}
+
+
+def test_two_things_of_one_noun_have_their_own_colours():
+    """GenEval 18, Attend-and-Excite 27: the best car is one of them, and the other colour is asked of the other."""
+    for found in ([car(0, "red"), car(1, "blue", 0.8)], [car(0, "blue"), car(1, "red", 0.8)]):
+        for wanted in ([RED, BLUE], [BLUE, RED]):
+            said = verdict(wanted, found)
+            assert said.all_present and said.faults == ("", "") and said.boxes[0] != said.boxes[1]
+            assert said.colours == tuple(each.colour for each in wanted)
+
+
+def test_one_thing_does_not_make_two():
+    said = verdict([RED, BLUE], [car(0, "blue")])
+    assert said.present == (False, True) and said.faults == ("missing", "") and said.boxes[0] is None
+    said = verdict([ANY, RED], [car(0, "red")])
+    assert said.present.count(True) == 1 and "missing" in said.faults
+    said = verdict([ANY, RED], [car(0, "blue")])
+    assert said.present == (True, False), "a car of any colour has more right to a blue one"
+
+
+def test_the_right_one_of_several_is_taken():
+    said = verdict([RED], [car(0, "blue", 0.95), car(1, "red", 0.8)])
+    assert said.boxes == (PLACES[1],) and said.colours == ("red",) and said.fault == "duplicated"
+    assert verdict([RED], [car(0, "blue", 0.95), car(1, "red", 0.1)]).fault == "wrong colour"
+    assert verdict([RED, BLUE], [car(0, "red"), car(1, "blue"), car(2, "pink")]).faults == ("duplicated",) * 2
+
+
+@pytest.mark.parametrize("shown", range(6))
+@pytest.mark.parametrize("asked", range(1, 6))
+def test_k_equal_things_satisfy_exactly_k_equal_subjects(asked, shown):
+    """Each is seen twice, in almost the same place: a box more is no thing more."""
+    found = [(PLACES[n], {"cat": 0.9 - n / 10, "frog": 0.05}) for n in range(shown)]
+    found += [
+        ((x + 2, y, right + 2, low), {"cat": 0.85 - n / 10}) for n, (x, y, right, low) in enumerate(PLACES[:shown])
+    ]
+    said = verdict([CAT] * asked, found or [(PLACES[0], {"dog": 0.9})], 0.3)
+    assert sum(said.present) == min(asked, shown) and said.present == tuple(sorted(said.present, reverse=True))
+    boxes = [box for box, there in zip(said.boxes, said.present, strict=True) if there]
+    assert len(set(boxes)) == len(boxes)
+    assert said.fault == ("missing" if asked > shown else "duplicated" if asked < shown else "")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_order_of_the_subjects_changes_nothing(seed):
+    dice = np.random.default_rng(seed)
+    kinds = [CAT, FROG, ANY, RED, BLUE, Wanted("cat", None)]
+    wanted = [kinds[n] for n in dice.integers(len(kinds), size=dice.integers(1, 5))]
+    names = ["cat", "frog", "car", "red car", "blue car", "green car"]
+    found = []
+    for _ in range(dice.integers(1, 9)):
+        x, y = dice.uniform(0, 100, 2)
+        found.append(((x, y, x + 40, y + 40), dict(zip(names, dice.random(len(names)), strict=True))))
+    said = verdict(wanted, found)
+    order = dice.permutation(len(wanted))
+    again = verdict([wanted[n] for n in order], found)
+    rows = [
+        [(v.present[n], v.scores[n], v.boxes[n], v.colours[n], v.faults[n]) for n in range(len(wanted))]
+        for v in (said, again)
+    ]
+    for kind in {each.meaning for each in wanted}:
+        first = [row for row, each in zip(rows[0], wanted, strict=True) if each.meaning == kind]
+        second = [row for row, n in zip(rows[1], order, strict=True) if wanted[n].meaning == kind]
+        assert first == second
+    there = [box for box, present in zip(said.boxes, said.present, strict=True) if present]
+    assert len(set(there)) == len(there), "no box for two"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_other_assignment_is_worth_more(seed):
+    """Against all of them, where the scores alone decide."""
+    dice = np.random.default_rng(seed)
+    nouns = ["cat", "frog", "dog"]
+    scores = dice.random((4, 3))
+    found = [(PLACES[n], dict(zip(nouns, scores[n], strict=True))) for n in range(4)]
+    said = verdict([Wanted(noun) for noun in nouns], found, 0.5)
+    worth = np.where(scores >= 0.5, scores, 0)
+    best = max(sum(worth[thing, n] for n, thing in enumerate(things)) for things in itertools.permutations(range(4), 3))
+    assert sum(s for s, there in zip(said.scores, said.present, strict=True) if there) == pytest.approx(best)
+
+
+def test_a_thing_that_was_lost_to_another_noun_is_mixed_and_to_an_equal_one_missing():
+    chimera = [(LEFT, {"cat": 0.7, "frog": 0.9})]
+    assert verdict([CAT, FROG], chimera).faults == ("mixed", "")
+    assert verdict([FROG, FROG], chimera).faults == ("", "missing")
+    free = verdict([CAT, FROG], [*chimera, (RIGHT, {"frog": 0.6})])
+    assert free.all_present and free.boxes == (LEFT, RIGHT), "both are there where the frog has another place"
+
+
+def test_a_plural_asks_for_several():
+    two = [(LEFT, {"cat": 0.9, "cats": 0.9}), (RIGHT, {"cat": 0.8, "cats": 0.8})]
+    assert verdict([Wanted("cats")], two).faults == ("",) and verdict([CAT], two).fault == "duplicated"
+    assert things_of([CAT, Wanted("cats"), Wanted("Cat")], HUB) == ["cat"]
+
+
+def test_a_thing_of_two_colours_may_be_seen_in_either():
+    wanted = wanted_of("car", ("red", "blue"))
+    assert wanted.colours == wanted_of("car", ("red-and-blue",)).colours == ("red", "blue")
+    assert [verdict([wanted], [car(0, colour)]).fault for colour in ("red", "blue", "pink")] == ["", "", "wrong colour"]
+
+
+@pytest.mark.parametrize(
+    "text, wanted, present",
+    [
+        ("a red car and a blue car", [("car", "red"), ("car", "blue")], (True, True)),
+        ("a blue car", [("car", "red"), ("car", "blue")], (False, True)),
+        ("a cat", [("cat", None), ("cat", None)], (True, False)),
+        ("a cat and a cat", [("cat", None), ("cat", None)], (True, True)),
+        ("a cat and a dog", [("cats", None), ("cats", None), ("dog", None)], (True, False, True)),
+        ("a green apple, a red apple", [("apple", "red"), ("apple", "green")], (True, True)),
+    ],
+)
+def test_scenes_are_judged_as_they_are(text, wanted, present):
+    name = "storybook-grounding-dino"
+    picture = Image.fromarray(storybook.compose_text(text, seed=0).picture)
+    said = examine([Wanted(*each) for each in wanted], name, lambda phrases: detection.encode(picture, phrases, name))
+    assert said.present == present and not set(said.faults) - {"", "missing"}
+    boxes = [box for box, there in zip(said.boxes, said.present, strict=True) if there]
+    assert len(set(boxes)) == len(boxes)

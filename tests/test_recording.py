@@ -71,6 +71,29 @@ def test_what_is_opened_is_what_was_saved(run, saved):
     assert set(again.versions) == {"torch", "diffusers", "transformers"}
 
 
+@pytest.mark.parametrize(
+    "prompt, name",
+    [
+        ("A cat, and a frog!", "a-cat-and-a-frog"),
+        ("猫と 🐱", "猫-と-🐱"),
+        ("cafe\u0301 किताब", "cafe\u0301-किताब"),
+        ("...", "run"),
+        ("word " * 30, "-".join(["word"] * 8)),
+        ("x" * 41, "run"),
+    ],
+)
+def test_a_file_is_named_after_whole_words_of_any_script(run, prompt, name):
+    asked = replace(run, settings=run.settings | {"prompt": prompt, "seed": 7})
+    assert recording.name_of(asked) == f"patchlight-{name}-7.safetensors"
+
+
+def test_long_words_and_equal_subjects_are_opened_again(run, tmp_path):
+    taken = replace(run, words=("w" * 1900, *run.words[1:]), subjects=("cat", "cat"))
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(dump(taken))
+    assert load(path).words == taken.words and load(path).names == ["cat", "cat (2)"]
+
+
 def test_fifty_steps_at_512_pixels_stay_below_three_megabytes():
     taken = recording.record(*result_of(50, (4, 64, 64), 512))
     assert len(dump(taken)) < recording.MOST_BYTES

@@ -79,6 +79,9 @@ def test_composed_sentence_is_drawn_as_said():
     cat, car = scene.objects
     assert (cat.noun, car.noun, car.colour, scene.background) == ("cat", "car", "red", "sand")
     assert cat.box[2] <= car.box[0]
+    plain = storybook.compose_text("a cat and a gray car on sand")
+    for text in ("A CAT, and the grey-car; on sand!", "cats and grey cars on sand", "ｃａｔ and ｇｒｅｙ car on sand"):
+        assert np.array_equal(storybook.compose_text(text).picture, plain.picture)
     frog, bowl = storybook.compose_text("a frog above a white bowl in snow").objects
     assert frog.box[3] <= bowl.box[1]
 
