@@ -22,7 +22,7 @@ from pipelines import storybook
 from pipelines.canvas import CANVASES, Canvas
 from pipelines.errors import UserError
 from pipelines.loading import Model, load
-from pipelines.phrases import same
+from pipelines.phrases import distinct, same
 
 MOST_CHARACTERS, MOST_PROMPTS, MOST_WEIGHT = 2000, 8, 100.0
 DISTRACTORS = 99  # captions of other scenes the prompt is ranked among
@@ -89,7 +89,7 @@ class Step:
     iteration: int  # done so far
     steps: int
     loss: float
-    parts: dict[str, float]  # of the loss, weighted
+    parts: dict[str, float]  # of the loss, weighted; of equal prompts the second is "a cat (2)"
     seconds: float  # since the start
     per_second: float  # iterations, without the looks
     look: Look | None  # at the first, every EVERY and the last iteration
@@ -246,6 +246,7 @@ def run(request: Request) -> Iterator[Step]:
             example = features_of(model, pixels_of(request.example, model.size).to(model.device))
         targets, weights = torch.cat([targets, example]), [*weights, request.example_weight]
         texts.append("the example")
+    *names, variation, saturation = distinct([*texts, "total variation", "saturation"])  # of two prompts alike, too
     rate = request.rate or canvas.rate
     optimizer = torch.optim.Adam(canvas.parameters(), lr=rate, betas=(0.9, 0.99))
     begin, spent = time.perf_counter(), 0.0
@@ -262,13 +263,13 @@ def run(request: Request) -> Iterator[Step]:
             views = picture
         features = features_of(model, views)
         parts = {
-            text: weight * spherical(features, target).mean()
-            for text, weight, target in zip(texts, weights, targets, strict=True)
+            name: weight * spherical(features, target).mean()
+            for name, weight, target in zip(names, weights, targets, strict=True)
         }
         if request.variation:
-            parts["total variation"] = request.variation * total_variation(picture)
+            parts[variation] = request.variation * total_variation(picture)
         if request.saturation:
-            parts["saturation"] = request.saturation * greyness(picture)
+            parts[saturation] = request.saturation * greyness(picture)
         loss = sum(parts.values())
         if not torch.isfinite(loss):
             raise FloatingPointError(f"The loss is {float(loss)} at iteration {iteration}.")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pipelines.errors import UserError
 from pipelines.fast_grounding_dino import Precision, checked
 from pipelines.loading import Detector, load, not_known
-from pipelines.phrases import key, singular, split
+from pipelines.phrases import DETERMINERS, key, parts, singular, split
 
 Backend = Literal["transformers", "groundingdino"]
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture that was given
@@ -68,7 +68,7 @@ def parse(text: str | Sequence[str]) -> list[str]:
 
 def read(phrases: Sequence[str], detector: Detector) -> Prompt:
     """Tokens of parsed phrases, each assigned to its phrase by where its characters stand: no phrase can be taken for
-    the beginning of another. A model with few words reads a plural it does not know as the singular it knows.
+    the beginning of another. A model with few words reads "the red-cars" as "red car".
 
     Raises:
         UserError: for words the model does not know, named beside the known ones; for more tokens than it reads.
@@ -102,9 +102,11 @@ def read(phrases: Sequence[str], detector: Detector) -> Prompt:
 
 
 def _in_known_words(phrase: str, vocabulary: frozenset[str] | None) -> str:
+    """For a model that cannot spell: without articles and hyphens, a plural it does not know in the singular."""
     if vocabulary is None:
         return phrase
-    return " ".join(singular(word) if singular(word) in vocabulary else word for word in phrase.split())
+    known = [singular(word) if singular(word) in vocabulary else word for word in parts(phrase)]
+    return " ".join([word for word in known if word not in DETERMINERS] or known) or phrase
 
 
 # ------------------------------------------------------------------------------------------------------------- encode

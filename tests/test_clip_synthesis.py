@@ -203,6 +203,16 @@ def test_other_losses_are_told():
     assert last.loss == pytest.approx(sum(last.parts.values()), rel=1e-4)
 
 
+@pytest.mark.parametrize("prompt", ["a cat | a cat:-0.5", "a cat:2 | a cat | a cat", "a cat:1 | a cat:1"])
+def test_prompts_that_are_alike_are_all_followed(prompt):
+    """No part of the loss takes the place of another of the same name."""
+    (term, *others), last = parse(prompt), made(prompt=prompt)[-1]
+    assert list(last.parts) == ["a cat", *(f"a cat ({n})" for n in range(2, len(others) + 2))]
+    assert last.loss == pytest.approx(sum(last.parts.values()), rel=1e-4)
+    for (_, part), other in zip(list(last.parts.items())[1:], others, strict=True):
+        assert part / other.weight == pytest.approx(last.parts["a cat"] / term.weight, rel=1e-4)
+
+
 # ---------------------------------------------------------------------------------------------------------- bad input
 
 

@@ -120,8 +120,11 @@ def test_the_longest_line_that_fits_is_read_and_the_next_refused_with_its_number
 
 
 def test_a_plural_is_read_as_the_singular_where_that_alone_is_known(detector):
-    prompt, plain = read(parse("Cats . red CARS . glasses"), detector), read(parse("cat . red car . glasses"), detector)
-    assert prompt.ids.tolist() == plain.ids.tolist() and prompt.phrases == ("cats", "red cars", "glasses")
+    prompt, plain = (
+        read(parse("Cats . my red-CARS . glasses"), detector),
+        read(parse("cat . red car . glasses"), detector),
+    )
+    assert prompt.ids.tolist() == plain.ids.tolist() and prompt.phrases == ("cats", "my red-cars", "glasses")
 
 
 def test_more_tokens_than_the_model_reads_are_refused(detector):
@@ -409,9 +412,8 @@ def test_phrases_are_held_against_the_truth_by_what_they_mean(typed):
     found = [replace(d, phrase=asked[d.phrase]) for d in FOUND]
     assert match(found, TRUTH) == match(FOUND, TRUTH)
     assert curve(found, TRUTH).average_precision == curve(FOUND, TRUTH).average_precision
-    assert false_alarms(found, (*typed, "bird"), TRUTH) == {typed[0]: 0, typed[1]: 0, "bird": 0} | false_alarms(
-        found, ("bird",), TRUTH
-    )
+    assert false_alarms(found, (*typed, "bird"), TRUTH) == {"bird": 0}
+    assert false_alarms(found, typed, TRUTH[:2]) == {typed[1]: 2}
 
 
 def test_boxes_of_phrases_that_mean_the_same_suppress_each_other():

@@ -212,7 +212,7 @@ def test_a_chip_is_a_place_and_not_a_word(page):
         line = tab._subjects(prompts, text, [str(place)])
         done = list(page.draw(text, steps=1, subjects=line))[-1]
         assert done[9].subject_words == (place,) and done[-1]["subjects"] == ["cat"]
-    assert tab._chosen(text)[0].value == ["1", "4", "9"]
+    assert tab._chosen(text)[0].value == ["1", "4", "10"]
 
 
 def test_equal_subjects_keep_their_own_numbers(page):
