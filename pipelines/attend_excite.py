@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines.errors import UserError
+from pipelines.errors import UserError, require_finite
 
 CELLS = 256  # 16x16, the size at which attention carries the most meaning (Hertz et al. 2022, section 3)
 SCALE = 20.0  # of the latent's update; the paper's
@@ -25,6 +25,7 @@ THRESHOLDS = {
     0.4: 0.8,
 }  # share of the steps -> peak every subject must reach; steps 0, 10, 20 of 50
 UPDATED = 0.5  # share of the steps that update the latent; the first 25 of 50
+ADVICE = "Choose smaller nudges, or another number of steps."  # where numbers are no numbers any more
 MOST_TRIES = 20  # updates at one threshold
 SHARPNESS = 100.0  # of the competition between words; made for Stable Diffusion, where the start token takes nearly all
 
@@ -219,6 +220,9 @@ def excite(
         latents: (1, C, H, W).
         maps_of: latents -> (1, rows, columns, T), differentiable.
         stopped: called before every pass; raises to leave.
+
+    Raises:
+        NotFinite: when attention or a nudge holds NaN or infinity.
     """
     size, threshold = schedule.size(step), schedule.threshold(step)
     begin = latents
@@ -228,13 +232,16 @@ def excite(
         with torch.enable_grad():
             at = at.detach().requires_grad_(True)
             found = peaks(maps_of(at)[0], subjects, schedule.sharpness)
+            require_finite(f"how much is attended to in step {step + 1}", ADVICE, found)
             return at, found, loss_of(found)
 
     def update(at: Tensor, loss: Tensor) -> Tensor:
         if loss == 0:
             return at.detach()
         (gradient,) = torch.autograd.grad(loss, at)
-        return at.detach() - size * gradient
+        moved = at.detach() - size * gradient
+        require_finite(f"a nudge of step {step + 1}", ADVICE, moved)
+        return moved
 
     latents, found, loss = look(latents)
     tries, enough = 0, 1 - (threshold or 0.0)

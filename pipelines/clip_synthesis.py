@@ -20,12 +20,13 @@ from torch import Tensor
 
 from pipelines import storybook
 from pipelines.canvas import CANVASES, Canvas
-from pipelines.errors import UserError
+from pipelines.errors import UserError, require_finite
 from pipelines.loading import Model, load
 from pipelines.phrases import distinct, same
 
 MOST_CHARACTERS, MOST_PROMPTS, MOST_WEIGHT = 2000, 8, 100.0
 DISTRACTORS = 99  # captions of other scenes the prompt is ranked among
+ADVICE = "Choose a lower learning rate or other weights."  # where numbers are no numbers any more
 EVERY = 5  # iterations between two looks
 SHOWN = 16  # views kept for a look
 OVERVIEW, INNER = (0.75, 1.0), (0.35, 0.6)  # sides of the two kinds of view, as shares of the picture's
@@ -226,7 +227,7 @@ def run(request: Request) -> Iterator[Step]:
 
     Raises:
         UserError: for prompts or settings that cannot be followed; nothing has been computed then.
-        FloatingPointError: when the loss is no number any more.
+        NotFinite: in the iteration whose loss or gradient holds NaN or infinity.
     """
     terms = parse(request.prompt)
     if request.parametrization not in CANVASES:
@@ -271,10 +272,11 @@ def run(request: Request) -> Iterator[Step]:
         if request.saturation:
             parts[saturation] = request.saturation * greyness(picture)
         loss = sum(parts.values())
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"The loss is {float(loss)} at iteration {iteration}.")
+        require_finite(f"the loss of iteration {iteration + 1}", ADVICE, loss)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        gradients = [each.grad for each in canvas.parameters() if each.grad is not None]
+        require_finite(f"the gradient of iteration {iteration + 1}", ADVICE, *gradients)
         optimizer.step()
         spent += time.perf_counter() - now
         done, look = iteration + 1, None

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pipelines.errors import UserError
+from pipelines.errors import OTHER_MODEL, UserError, require_finite
 from pipelines.fast_grounding_dino import Precision, checked
 from pipelines.loading import Detector, load, not_known
 from pipelines.phrases import DETERMINERS, key, parts, singular, split
@@ -219,6 +219,7 @@ def encode_with(
     Raises:
         UserError: as `parse` and `read`; for an unknown backend or precision; for a backend that cannot run this
             model here, or not in this precision; for a picture that is too elongated.
+        NotFinite: when a score or a box holds NaN or infinity.
     """
     if backend not in BACKENDS:
         raise UserError(f"The backend must be one of {', '.join(BACKENDS)}, not {backend!r}.")
@@ -251,8 +252,8 @@ def encode_with(
     word_scores = logits[:, list(prompt.tokens)].sigmoid().float().cpu().numpy()
     centres, sizes = boxes.float().cpu().numpy().reshape(-1, 2, 2).transpose(1, 0, 2)  # (Q, 2) each, shares of 1
     milliseconds = 1000 * (time.perf_counter() - start)
-
     corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
+    require_finite("the boxes and scores of this picture", OTHER_MODEL, word_scores, corners)
     return Encoded(
         detector.spec.name,
         backend,

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.attend_excite import SCALE, Attention, Excited, Schedule, excite, listen, peaks, watching
-from pipelines.errors import UserError
+from pipelines.errors import UserError, require_finite
 from pipelines.loading import Painter, load
 from pipelines.prompts import Prompt, chosen_subjects, read_with
 
@@ -33,6 +33,8 @@ SAMPLERS = {  # of diffusers
     "euler": "EulerDiscreteScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
 }
+LEAST_SIGNAL = 1e-12
+ADVICE = "Choose another number of steps, another sampler or less guidance."  # where numbers are no numbers any more
 # How much fresh noise a step adds: as much as DDPM's (Ho et al. 2020, https://arxiv.org/abs/2006.11239), which is
 # eta = 1 in equation 16 of DDIM (Song et al. 2021, https://arxiv.org/abs/2010.02502). The others add none.
 ETA = {"ddpm": 1.0}
@@ -46,7 +48,7 @@ class Request:
     prompt: str
     negative_prompt: str = ""
     image: Image.Image | None = None  # to begin from, in place of noise
-    strength: float = 0.6  # share of the way back to noise that the picture goes; (0, 1]
+    strength: float = 0.6  # share of the way back to noise that the picture goes, and of the steps; (0, 1]
     steps: int = 20
     guidance_scale: float = 7.5  # 1 and less: the conditional prediction alone
     method: Method = "none"
@@ -146,22 +148,21 @@ def decode(painter: Painter, latents: np.ndarray | Tensor, preview: bool = False
     latents = torch.as_tensor(latents, device=painter.device)
     latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0)
     pixels = vae.decode(latents.to(memory_format=torch.channels_last)).sample
+    require_finite("the picture that these latents decode to", ADVICE, pixels)
     pixels = ((pixels + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(picture) for picture in pixels]
 
 
-def sampler_of(painter: Painter, name: Sampler, steps: int):
-    import diffusers
+def sampler_of(painter: Painter, name: Sampler, steps: int, strength: float = 1.0):
+    from pipelines.sampling import sampler_of  # it imports diffusers
 
-    kind = getattr(diffusers, SAMPLERS[name])
-    sampler = kind.from_config(painter.pipe.scheduler.config)
-    sampler.set_timesteps(steps)
-    return sampler
+    return sampler_of(painter.pipe.scheduler.config, SAMPLERS[name], steps, strength)
 
 
 def signal(painter: Painter) -> Tensor:
-    """(1000) share of signal left at every time of training: the a of the module's formulas."""
-    return painter.pipe.scheduler.alphas_cumprod.double()
+    """(1000) share of signal left at every time of training: the a of the module's formulas. Above 0, where a schedule
+    ends without any, for sigma and the SNR are told of it."""
+    return painter.pipe.scheduler.alphas_cumprod.double().clamp(min=LEAST_SIGNAL)
 
 
 # --------------------------------------------------------------------------------------------------------------- steps
@@ -190,9 +191,7 @@ def _parts(prediction: Tensor, noisy: Tensor, a: float, kind: str) -> tuple[Tens
     signal, noise = a**0.5, (1 - a) ** 0.5
     if kind == "v_prediction":
         return signal * noisy - noise * prediction, noise * noisy + signal * prediction
-    if kind == "epsilon":
-        return (noisy - noise * prediction) / signal, prediction
-    raise UserError(f"Models that predict {kind!r} are not supported; those that predict epsilon or velocities are.")
+    return (noisy - noise * prediction) / signal, prediction
 
 
 def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
@@ -229,8 +228,11 @@ def denoise(
         subjects: of each picture the tokens of each subject, and
         schedule: to use Attend-and-Excite; None for plain sampling.
         stopped: called before every pass; raises to leave.
-        eta: of `ETA`; above 0 only with diffusers' DDIMScheduler, and with
+        eta: of `ETA`; above 0 only with DDIM, and with
         fresh: of each picture the noise for every step.
+
+    Raises:
+        NotFinite: in the step whose numbers are none any more.
     """
     unet = painter.unet(precision)
     dtype, kind = unet.dtype, painter.pipe.scheduler.config.prediction_type
@@ -258,6 +260,7 @@ def denoise(
             pair = given if negative is None or unet.looks_once else torch.cat([given, given])
             pair = pair.to(dtype, memory_format=torch.channels_last)
             predicted = unet(pair, t, encoder_hidden_states=both).sample.float()
+            require_finite(f"what the model sees in step {index + 1} of {len(times)}", ADVICE, predicted)
             maps = attention.mean()[-len(latents) :]
             without, wanted = predicted.chunk(2) if negative is not None else (predicted, predicted)
             guided = wanted
@@ -269,6 +272,7 @@ def denoise(
             clean, _ = _parts(guided, given, a, kind)
             added = {"eta": eta, "variance_noise": torch.cat([next(n) for n in fresh]).to(latents)} if eta else {}
             latents = sampler.step(guided, t, latents, **added).prev_sample
+            require_finite(f"what step {index + 1} of {len(times)} leads to", ADVICE, latents, clean)
         latents = latents.clone()  # out of inference mode: the next step may want its gradient
         gap = (e_c - e_u).flatten(1).norm(dim=1)
         yield Moment(
@@ -280,21 +284,20 @@ def start_of(request: Request, painter: Painter) -> tuple[Tensor, object, Tensor
     """Latents to begin with as the sampler wants them, the sampler, the times to run, and the noised picture's latents
     (variance preserving) where it begins from one.
 
-    With a picture, `strength` of the steps are run, and it is noised to where they begin (Meng et al. 2022, SDEdit,
+    With a picture, `strength` of the way is run, from the picture noised to there (Meng et al. 2022, SDEdit,
     https://arxiv.org/abs/2108.01073).
     """
-    sampler = sampler_of(painter, request.sampler, request.steps)
+    strength = 1.0 if request.image is None else request.strength
+    if not 0 < strength <= 1:
+        raise UserError(f"The strength must be above 0 and at most 1, not {strength}.")
+    sampler = sampler_of(painter, request.sampler, request.steps, strength)
     side = painter.size // painter.factor
     noise = noise_of(painter, request.seed, (side, side)).to(painter.device)
+    times = sampler.timesteps
     if request.image is None:
-        return noise * sampler.init_noise_sigma, sampler, sampler.timesteps, None
-    if not 0 < request.strength <= 1:
-        raise UserError(f"The strength must be above 0 and at most 1, not {request.strength}.")
-    run = max(1, round(request.steps * request.strength))
-    first = request.steps - run
+        return noise * sampler.init_noise_sigma, sampler, times, None
     if hasattr(sampler, "set_begin_index"):
-        sampler.set_begin_index(first)
-    times = sampler.timesteps[first:]
+        sampler.set_begin_index(0)
     latents = sampler.add_noise(encode(painter, request.image).to(noise), noise, times[:1])
     return latents, sampler, times, sampler.scale_model_input(latents, times[0])
 
@@ -306,6 +309,7 @@ def run(request: Request, previews: bool = True, stop: Callable[[], bool] = lamb
 
     Raises:
         UserError: for a prompt, subjects or settings that cannot be drawn; nothing has been computed then.
+        NotFinite: in the step whose numbers are none any more; nothing is judged or saved then.
         Stopped: when `stop` answered true.
     """
     if request.method not in METHODS or request.sampler not in SAMPLERS:

@@ -25,7 +25,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipelines.detailclip import DetailCLIP, Settings
-from pipelines.errors import UserError
+from pipelines.errors import OTHER_MODEL, UserError, require_finite
 from pipelines.hub import ModelUnavailable, locate
 from pipelines.registry import MODELS, ModelSpec
 from pipelines.vision import Encoder, OpenClipEncoder, TransformersEncoder
@@ -89,7 +89,9 @@ class Model:
             self._refuse_unknown(texts, ids)
         else:
             self._refuse_long(texts, ids.shape[1])
-        return self.module.encode_text(ids.to(self.device), normalize=True).float()
+        found = self.module.encode_text(ids.to(self.device), normalize=True).float()
+        require_finite("the features of this text", OTHER_MODEL, found)
+        return found
 
     def _refuse_long(self, texts: list[str], most: int) -> None:
         """OpenCLIP's tokenizers cut off without a word: asked for more places, they show what would be lost."""

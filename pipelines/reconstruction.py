@@ -16,7 +16,7 @@ from scipy import ndimage
 from skimage.metrics import structural_similarity
 
 from pipelines.detailclip import complement, keep_highest, mean_attention, tokens_kept
-from pipelines.errors import UserError
+from pipelines.errors import OTHER_MODEL, UserError, require_finite
 from pipelines.interpolation import fill_from_neighbours
 from pipelines.loading import Model, load
 from pipelines.painting import lower_resolution, patchify, unpatchify
@@ -188,6 +188,7 @@ def reconstruct(
 
     pixels = encoded.pixels if low_resolution == 1 else lower_resolution(encoded.pixels, low_resolution)
     patches = paint(loaded, pixels, visible).cpu()
+    require_finite("the painted patches", OTHER_MODEL, patches)
     if target == "pixels" and loaded.detail is not None and loaded.detail.settings.normalise_pixels:
         raise UserError(
             f"{encoded.model} was trained to paint standardised patches, which have no colour of their own. "

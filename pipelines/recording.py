@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.errors import UserError
+from pipelines.errors import UserError, require_finite
 from pipelines.phrases import distinct, words_of
 
 FORMAT = 1
@@ -102,6 +102,7 @@ def record(request, result, film) -> Recording:
     latents = np.stack([step.noisy for step in result.steps]).astype(np.float16)
     attention = np.stack([step.attention for step in result.steps]).astype(np.float32)
     picture = _coded(result.picture, MOST_SIDE, 95)
+    require_finite("this run, in the precision it is saved in", "Draw it with less guidance.", latents, attention)
     room = MOST_BYTES - latents.nbytes - attention.size - len(picture) - 60_000
     for side, quality in QUALITIES:
         frames = {name: tuple(_coded(p, side, quality) for p in getattr(film, name)[: len(moments)]) for name in TRACKS}

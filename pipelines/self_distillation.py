@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from pipelines.detailclip import keep_highest, mean_attention
-from pipelines.errors import UserError
+from pipelines.errors import OTHER_MODEL, UserError, require_finite
 from pipelines.hub import locate
 from pipelines.loading import Model, load
 from pipelines.registry import MODELS
@@ -131,7 +131,9 @@ def _encode(loaded: Model, pixels: torch.Tensor, rule: str, seed: int, ratios: t
         score = -score
 
     def features(head, tokens: torch.Tensor) -> np.ndarray:
-        return head.features(tokens).cpu().numpy()
+        found = head.features(tokens).cpu().numpy()
+        require_finite("the features of this picture", OTHER_MODEL, found)
+        return found
 
     def on_grid(array: np.ndarray) -> np.ndarray:
         return array.reshape(grid, grid, -1)

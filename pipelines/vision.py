@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
+from pipelines.errors import OTHER_MODEL, require_finite
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -24,6 +26,12 @@ class Tokens:
     cls: Tensor  # (B, D) class token after the final norm
     patches: Tensor  # (B, M, D) patch tokens after the final norm, in the order of `kept`
     attention: Tensor | None  # (B, L, h, M) softmax row of the class token over the patches; with itself it sums to 1
+
+
+def _finite(tokens: Tokens) -> Tokens:
+    """The same. Raises NotFinite where a token holds NaN or infinity."""
+    require_finite("the features of this picture", OTHER_MODEL, tokens.cls, tokens.patches)
+    return tokens
 
 
 def centre_square(picture: Image.Image) -> Image.Image:
@@ -118,7 +126,7 @@ class OpenClipEncoder:
 
     @torch.no_grad()
     def encode(self, pixels: Tensor, kept: Tensor | None = None) -> Tokens:
-        return openclip_tokens(self.visual, pixels, kept)
+        return _finite(openclip_tokens(self.visual, pixels, kept))
 
 
 # ----------------------------------------------------------------------------------------------------- transformers
@@ -206,7 +214,7 @@ class TransformersEncoder:
             for layer in self._layers:
                 x = layer(x)
         x = self.model.layernorm(x)
-        return Tokens(x[:, 0], x[:, prefix:], torch.stack([row[:, :, prefix:] for row in rows], dim=1))
+        return _finite(Tokens(x[:, 0], x[:, prefix:], torch.stack([row[:, :, prefix:] for row in rows], dim=1)))
 
 
 Encoder = OpenClipEncoder | TransformersEncoder

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "torchvision", "transformers", "diffusers", "open_clip", "timm", "accelerate", "safetensors"}
 # Parts that more than one method may use.
-SHARED = {"errors", "settings", "predictions", "one_core"}
+SHARED = {"errors", "settings", "sampling", "predictions", "one_core"}
 SHARED |= {"registry", "hub", "loading", "vision", "painting", "interpolation", "storybook", "detailclip"}
 SHARED |= {
     "groundingdino_backend",
