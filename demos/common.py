@@ -3,6 +3,8 @@
 Nothing here is about one tab.
 """
 
+import asyncio
+import contextvars
 import functools
 import hashlib
 import importlib
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gradio as gr
+from anyio import to_thread
 from gradio.context import LocalContext
 from gradio.events import Dependency
 from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
@@ -57,9 +60,14 @@ def say(text: str, **values: object) -> str:
 # ------------------------------------------------------------------------------------------------- events and messages
 
 COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}  # one queue slot: models are loaded on one device
-# A cancelled event frees its queue slot while its thread still runs; this holds on until the thread is done.
-_DEVICE = threading.BoundedSemaphore(1)
+# One at a time: a slider whose picture is not `Remembered` computes beside the queue.
+_DEVICE = threading.Lock()
+_MAY_WAIT = contextvars.ContextVar("may wait in this thread", default=True)
 WAIT_SECONDS = 120
+
+
+class _Busy(Exception):
+    """The device, or somebody's turn, is not to be had without waiting."""
 
 
 class lazily:
@@ -72,15 +80,34 @@ class lazily:
         return getattr(importlib.import_module(self._name), attribute)
 
 
+def _is_awaited() -> bool:
+    """Whether the visitor whose event this thread works for is still there."""
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    waiting = blocks._queue.event_ids_to_events.get(event_id) if blocks and event_id else None
+    return waiting is None or waiting.alive
+
+
+def _busy() -> UserError:
+    return UserError(say("The computer is busy with other visitors. Please try again in a minute."))
+
+
 @contextmanager
-def _alone() -> Iterator[None]:
-    """Hold the device until the block is left."""
-    if not _DEVICE.acquire(timeout=WAIT_SECONDS):
-        raise UserError(say("The computer is busy with other visitors. Please try again in a minute."))
+def _held(lock: threading.Lock) -> Iterator[None]:
+    """Hold what only one may have at once until the block is left."""
+    if not lock.acquire(blocking=False):
+        if not _MAY_WAIT.get():
+            raise _Busy
+        for _ in range(WAIT_SECONDS):
+            if lock.acquire(timeout=1):
+                break
+            if not _is_awaited():
+                raise _busy()
+        else:
+            raise _busy()
     try:
         yield
     finally:
-        _DEVICE.release()
+        lock.release()
 
 
 def _lent(function: Callable, seconds: int) -> Callable:
@@ -97,7 +124,7 @@ def heavy(function: Callable, seconds: int = 60) -> Callable:
     function = _lent(function, seconds)
 
     def run(*arguments, **keywords):
-        with _alone():
+        with _held(_DEVICE):
             return function(*arguments, **keywords)
 
     return run
@@ -108,7 +135,7 @@ def heavy_steps(function: Callable, seconds: int = 120) -> Callable:
     function = _lent(function, seconds)
 
     def run(*arguments, **keywords):
-        with _alone():
+        with _held(_DEVICE):
             yield from function(*arguments, **keywords)
 
     return run
@@ -158,12 +185,28 @@ def event(function: Callable, seconds: float = 120) -> Callable:
 
 
 def light(function: Callable) -> Callable:
-    """Wrap a plain handler that needs no model, or only what is `Remembered`: friendly messages, no queue slot."""
+    """Wrap a plain handler that needs no model, or only what is `Remembered`: friendly messages, no queue slot.
+
+    Where it does need the device, it asks again until that is free, and takes no thread from those who compute.
+    """
+
+    def at_once(arguments: tuple, keywords: dict):
+        _MAY_WAIT.set(False)  # in this call's own context
+        return function(*arguments, **keywords)
 
     @functools.wraps(function)
-    def run(*arguments, **keywords):
+    async def run(*arguments, **keywords):
+        blocks, start = LocalContext.blocks.get(None), time.monotonic()
         try:
-            return function(*arguments, **keywords)
+            while True:
+                try:
+                    return await to_thread.run_sync(
+                        at_once, arguments, keywords, limiter=blocks.limiter if blocks else None
+                    )
+                except _Busy:
+                    if time.monotonic() - start > WAIT_SECONDS or not _is_awaited():
+                        raise _busy() from None
+                    await asyncio.sleep(0.2)
         except Exception as error:
             raise _friendly(error) from None
 
@@ -171,15 +214,15 @@ def light(function: Callable) -> Callable:
 
 
 def unless_shown(redraw: Callable) -> Callable:
-    """`redraw` for when a slow run is done, whose answer may be for sliders that have moved since: (numbers shown,
-    *what redraw takes), and nothing happens where the numbers' own `settings` are still those given."""
+    """`redraw`, a `light` handler, for when a slow run is done, whose answer may be for sliders that have moved since:
+    (numbers shown, *what redraw takes), and nothing happens where the numbers' own `settings` are still those given."""
     names = list(inspect.signature(redraw).parameters)
 
-    def run(numbers, *arguments):
+    async def run(numbers, *arguments):
         given = dict(zip(names, arguments, strict=False))
-        if all(given[name] == value for name, value in numbers["settings"].items()):
+        if numbers is None or all(given[name] == value for name, value in numbers["settings"].items()):
             return gr.skip()
-        return redraw(*arguments)
+        return await redraw(*arguments)
 
     return run
 
@@ -204,7 +247,7 @@ class Remembered:
                 self.results.move_to_end(key)
                 return self.results[key]
             turn = self.running.setdefault(key, threading.Lock())
-        with turn:
+        with _held(turn):
             with self.lock:
                 if key in self.results:
                     return self.results[key]
@@ -395,11 +438,20 @@ def model_menu(tab: str, names: Sequence[str]) -> ModelMenu:
 
 
 def stop_button(tab: str, *running: Dependency, status: gr.Markdown | None = None) -> None:
-    """A button that ends what the tab has under way, and says so in place of the last step in `status`."""
+    """A button that ends what the tab has under way, and says so in place of the last step in `status`.
+
+    The browser sends its cancels and asks for the message at the same time, and a step that arrives after the message
+    would write over it: so the message's own handler ends the runs first.
+    """
     stop = gr.Button(t("Stop"), elem_id=f"{tab}-stop", variant="stop", size="sm")
-    told = (lambda: say("Stopped.")) if status is not None else None
+    functions = {dependency["id"] for dependency in running}
+
+    async def stopped(request: gr.Request) -> str:
+        await LocalContext.blocks.get()._queue.stop(request.session_hash, functions)
+        return say("Stopped.")
+
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    stop.click(told, None, status, cancels=list(running), **quiet)
+    stop.click(stopped if status is not None else None, None, status, cancels=list(running), **quiet)
 
 
 def when_open(box: gr.Accordion, function: Callable, inputs: list, output, *changes: Callable) -> list[Dependency]:

@@ -25,6 +25,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demos.common import ASSETS, TEXT, say
+from demos.waiting import listener_of
 
 
 def is_uploaded(path: object) -> bool:
@@ -128,13 +129,17 @@ DIRECTION = """() => { const set = () => { const code = (document.documentElemen
 
 
 class Guard:
-    """Pure ASGI: closed paths, security headers, a limit on posts per address and on the size of a JSON body.
+    """Pure ASGI: closed paths, security headers, a limit on posts per address and on the size of a JSON body, and a
+    count of who listens for answers.
 
     A class sits behind one address, and a slider that is dragged posts ten times a second: the limit is for thirty of
     them.
     """
 
-    def __init__(self, app: ASGIApp, posts: int = 1500, seconds: float = 10.0, most_bytes: int = 256_000):
+    def __init__(
+        self, app: ASGIApp, page: gr.Blocks, posts: int = 1500, seconds: float = 10.0, most_bytes: int = 256_000
+    ):
+        self.page = page
         self.app, self.posts, self.seconds, self.most_bytes = app, posts, seconds, most_bytes
         self.recent: dict[str, collections.deque[float]] = collections.defaultdict(collections.deque)
 
@@ -154,7 +159,17 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        await self.app(scope, receive, send_with_headers)
+        listener = listener_of(scope)
+        if listener is None:
+            return await self.app(scope, receive, send_with_headers)
+        listeners = self.page._queue.listeners
+        listeners[listener] += 1
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            listeners[listener] -= 1
+            if not listeners[listener]:
+                del listeners[listener]
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         address, now = (scope.get("client") or ("?",))[0], time.monotonic()
@@ -198,7 +213,7 @@ def launch_settings(app: gr.Blocks) -> dict:
             "openapi_url": None,
             "docs_url": None,
             "redoc_url": None,
-            "middleware": [Middleware(Guard)],
+            "middleware": [Middleware(Guard, page=app)],
             "routes": [Route("/healthz", health)],
         },
     )

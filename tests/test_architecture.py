@@ -22,7 +22,8 @@ SHARED |= {
     "canvas",
 }
 SHARED |= {"crops", "small_nets", "probes"}
-LEAVES = {"common", "decoding", "lessons", "drawing", "pictures", "answers", "serving", "film", "seeds", "verdicts"}
+LEAVES = {"common", "decoding", "lessons", "drawing", "pictures", "answers", "serving", "waiting", "film"}
+LEAVES |= {"seeds", "verdicts"}
 
 
 def imports(file: Path) -> set[str]:

@@ -1,5 +1,7 @@
 """What a visitor is told: our words alone, values that show whether they are text, and no promise in vain."""
 
+import asyncio
+
 import gradio as gr
 import pytest
 
@@ -59,7 +61,7 @@ def test_a_librarys_words_are_logged_and_never_shown(fault, caplog):
     def handler():
         raise fault("mat1 and mat2 must have the same dtype")
 
-    for wrapped in (lambda: list(common.event(handler)()), common.light(handler)):
+    for wrapped in (lambda: list(common.event(handler)()), lambda: asyncio.run(common.light(handler)())):
         with pytest.raises(gr.Error) as caught:
             wrapped()
         assert "Something went wrong on our side" in str(caught.value) and "mat1" not in str(caught.value)
@@ -72,5 +74,5 @@ def test_braces_of_a_visitor_are_shown_as_they_are():
         raise UserError("{name} is not {value}.", name="The prompt", value="'{0} {name}'")
 
     with pytest.raises(gr.Error) as caught:
-        common.light(handler)()
+        asyncio.run(common.light(handler)())
     assert caught.value.message == "The prompt is not '{0} {name}'."
