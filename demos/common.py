@@ -4,20 +4,15 @@ Nothing here is about one tab.
 """
 
 import asyncio
-import contextvars
 import functools
-import hashlib
 import importlib
 import importlib.util
 import inspect
 import json
 import logging
 import os
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +23,7 @@ from gradio.events import Dependency
 from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
 from PIL import Image
 
+from demos.device import MAY_WAIT, WAIT_SECONDS, Busy, Remembered, heavy, heavy_steps, is_awaited  # noqa: F401
 from pipelines.errors import UserError
 from pipelines.registry import BUNDLED, MODELS, Family
 from pipelines.settings import MOST_TEXT, Setting
@@ -60,14 +56,6 @@ def say(text: str, **values: object) -> str:
 # ------------------------------------------------------------------------------------------------- events and messages
 
 COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}  # one queue slot: models are loaded on one device
-# One at a time: a slider whose picture is not `Remembered` computes beside the queue.
-_DEVICE = threading.Lock()
-_MAY_WAIT = contextvars.ContextVar("may wait in this thread", default=True)
-WAIT_SECONDS = 120
-
-
-class _Busy(Exception):
-    """The device, or somebody's turn, is not to be had without waiting."""
 
 
 class lazily:
@@ -80,73 +68,12 @@ class lazily:
         return getattr(importlib.import_module(self._name), attribute)
 
 
-def _is_awaited() -> bool:
-    """Whether the visitor whose event this thread works for is still there."""
-    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
-    waiting = blocks._queue.event_ids_to_events.get(event_id) if blocks and event_id else None
-    return waiting is None or waiting.alive
-
-
-def _busy() -> UserError:
-    return UserError(say("The computer is busy with other visitors. Please try again in a minute."))
-
-
-@contextmanager
-def _held(lock: threading.Lock) -> Iterator[None]:
-    """Hold what only one may have at once until the block is left."""
-    if not lock.acquire(blocking=False):
-        if not _MAY_WAIT.get():
-            raise _Busy
-        for _ in range(WAIT_SECONDS):
-            if lock.acquire(timeout=1):
-                break
-            if not _is_awaited():
-                raise _busy()
-        else:
-            raise _busy()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _lent(function: Callable, seconds: int) -> Callable:
-    """On a borrowed GPU where the `spaces` package lends one."""
-    if importlib.util.find_spec("spaces"):
-        import spaces
-
-        return spaces.GPU(duration=seconds)(function)
-    return function
-
-
-def heavy(function: Callable, seconds: int = 60) -> Callable:
-    """Run `function` alone on the device, on a borrowed GPU where there is one."""
-    function = _lent(function, seconds)
-
-    def run(*arguments, **keywords):
-        with _held(_DEVICE):
-            return function(*arguments, **keywords)
-
-    return run
-
-
-def heavy_steps(function: Callable, seconds: int = 120) -> Callable:
-    """`heavy` for a generator: alone on the device until it ends or is closed."""
-    function = _lent(function, seconds)
-
-    def run(*arguments, **keywords):
-        with _held(_DEVICE):
-            yield from function(*arguments, **keywords)
-
-    return run
-
-
 def _friendly(error: Exception) -> gr.Error:
     """UserError is meant for the visitor; anything else is ours to mend: logged whole, shown without its insides."""
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, UserError):
-        told = say(error.message, **error.values) if error.values else str(error)
+        told = say(error.message, **error.values) if error.values or isinstance(error, Busy) else str(error)
         return gr.Error(told, print_exception=False)
     log.error("unexpected error in an event", exc_info=error)
     return gr.Error(
@@ -191,7 +118,7 @@ def light(function: Callable) -> Callable:
     """
 
     def at_once(arguments: tuple, keywords: dict):
-        _MAY_WAIT.set(False)  # in this call's own context
+        MAY_WAIT.set(False)  # in this call's own context
         return function(*arguments, **keywords)
 
     @functools.wraps(function)
@@ -203,9 +130,9 @@ def light(function: Callable) -> Callable:
                     return await to_thread.run_sync(
                         at_once, arguments, keywords, limiter=blocks.limiter if blocks else None
                     )
-                except _Busy:
-                    if time.monotonic() - start > WAIT_SECONDS or not _is_awaited():
-                        raise _busy() from None
+                except Busy:
+                    if time.monotonic() - start > WAIT_SECONDS or not is_awaited():
+                        raise
                     await asyncio.sleep(0.2)
         except Exception as error:
             raise _friendly(error) from None
@@ -225,39 +152,6 @@ def unless_shown(redraw: Callable) -> Callable:
         return await redraw(*arguments)
 
     return run
-
-
-class Remembered:
-    """A function of (picture, ...) whose last results are kept, by content; equal requests at once run once.
-
-    This is why a slider costs nothing: it asks again for what was encoded, and gets it back. A result takes up to 4 MB;
-    the size is for a class of thirty with two pictures each.
-    """
-
-    def __init__(self, function: Callable, size: int = 64):
-        self.function, self.size = function, size
-        self.results: OrderedDict[tuple, object] = OrderedDict()
-        self.lock, self.running = threading.Lock(), {}
-
-    def __call__(self, picture: Image.Image, *arguments: object):
-        digest = hashlib.sha256(picture.tobytes()).hexdigest()
-        key = (digest, picture.size, *arguments)
-        with self.lock:
-            if key in self.results:
-                self.results.move_to_end(key)
-                return self.results[key]
-            turn = self.running.setdefault(key, threading.Lock())
-        with _held(turn):
-            with self.lock:
-                if key in self.results:
-                    return self.results[key]
-            result = self.function(picture, *arguments)
-            with self.lock:
-                self.results[key] = result
-                while len(self.results) > self.size:
-                    self.results.popitem(last=False)
-                self.running.pop(key, None)
-            return result
 
 
 # Inputs that pass their value on as it came. Gradio's own checks raise what a visitor never sees; the handlers check

@@ -23,7 +23,7 @@ SHARED |= {
 }
 SHARED |= {"crops", "small_nets", "probes"}
 LEAVES = {"common", "decoding", "lessons", "drawing", "pictures", "answers", "serving", "waiting", "film"}
-LEAVES |= {"seeds", "verdicts"}
+LEAVES |= {"seeds", "verdicts", "device"}
 
 
 def imports(file: Path) -> set[str]:

@@ -12,7 +12,7 @@ import pytest
 from gradio.utils import get_upload_folder
 from gradio_client import Client, handle_file
 
-from demos import common, waiting
+from demos import common, device, waiting
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_sliders_that_wait_take_no_thread(served, endless, scene_file):
 
         def slider():
             if not busy.is_set():
-                with common._held(common._DEVICE):
+                with device.held(device.DEVICE):
                     busy.set()
 
         async def many():
