@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from pipelines.detailclip import DetailCLIP, Settings
 from pipelines.errors import OTHER_MODEL, UserError, require_finite
-from pipelines.hub import ModelUnavailable, locate
+from pipelines.hub import ADVICE, ModelUnavailable, locate, repository
 from pipelines.registry import MODELS, ModelSpec
 from pipelines.vision import Encoder, OpenClipEncoder, TransformersEncoder
 
@@ -434,11 +434,11 @@ def open_model(spec: ModelSpec) -> Loaded:
     folder = locate(spec)
     try:
         return open_folder(spec, folder)
-    except Exception as error:  # damaged files fail in every library's own way; the log has the whole story
+    except Exception as error:  # damaged files fail in every library's own way
         logging.getLogger(__name__).warning("could not open %s", spec.name, exc_info=True)
         raise ModelUnavailable(
-            f"The files of {spec.name} cannot be read ({type(error).__name__}): they are damaged or incomplete. "
-            "Delete them from the cache and load it again; the bundled storybook models work without it."
+            f"The files of {spec.name} cannot be read ({type(error).__name__}): damaged, or another model's. Delete "
+            f"{repository(spec) if spec.tier == 'hub' else folder} and load it again. {ADVICE}"
         ) from error
 
 

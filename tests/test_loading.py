@@ -299,10 +299,117 @@ def test_damaged_weights_give_a_message_and_nothing_is_kept(hub_cache):
     WRITERS["dino-vits16"](folder)
     whole = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ModelUnavailable, match="damaged or incomplete"):
+    with pytest.raises(ModelUnavailable, match="damaged or incomplete .model.safetensors broken.*delete that folder"):
         load("dino-vits16")
     (folder / "model.safetensors").write_bytes(whole)
     assert load("dino-vits16").encoder.grid == 14
+
+
+def cut(file) -> None:
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def beside(file) -> None:
+    """As a download leaves it that breaks off: a blob that is not whole, and a link that leads nowhere."""
+    blobs = file.parents[2] / "blobs"
+    blobs.mkdir()
+    (blobs / "abc.incomplete").write_bytes(file.read_bytes()[:100])
+    file.unlink()
+    file.symlink_to(blobs / "abc")
+
+
+def shards(file) -> None:
+    """Of two files of weights the second has not come yet."""
+    index = {
+        "metadata": {},
+        "weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"},
+    }
+    file.rename(file.with_name("model-00001-of-00002.safetensors"))
+    file.with_name("model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+FAULTS = {
+    "half written": lambda f: f.write_bytes(f.read_bytes()[: f.stat().st_size // 2]),
+    "all but the end": cut,
+    "nothing in it": lambda f: f.write_bytes(b""),
+    "noise": lambda f: f.write_bytes(bytes(range(256)) * 20),
+    "a pointer of git": lambda f: f.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"),
+    "a folder": lambda f: (f.unlink(), f.mkdir()),
+    "interrupted": beside,
+    "a shard missing": shards,
+    "no configuration": lambda f: f.with_name("config.json").unlink(),
+    "half a configuration": lambda f: cut(f.with_name("config.json")),
+    "no snapshot": lambda f: [each.unlink() for each in f.parent.iterdir()],
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_is_not_whole_is_never_called_cached(fault, hub_cache, online):
+    """Offline the folder is named; online the rest is fetched, what is broken by name."""
+    folder = hub_cache("dino-vits16")
+    WRITERS["dino-vits16"](folder)
+    assert hub.availability("dino-vits16") == "cached"
+    spare = folder.parents[2] / "spare"
+    folder.rename(spare)
+    folder.mkdir()
+    for file in spare.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    FAULTS[fault](folder / "model.safetensors")
+    assert hub.availability("dino-vits16") == "download"
+    command = hub._download_command(MODELS["dino-vits16"], "main")
+    assert all((folder / name[1:]).is_file() for name in command if name.startswith("!"))
+    constants.HF_HUB_OFFLINE = True  # put back by `hub_cache`
+    with pytest.raises(ModelUnavailable) as told:
+        load("dino-vits16")
+    assert str(hub.repository(MODELS["dino-vits16"])) in str(told.value) or fault == "no snapshot"
+    constants.HF_HUB_OFFLINE = False
+    online(
+        "import sys, pathlib, shutil; r = pathlib.Path(sys.argv[1]); s = next((r / 'snapshots').iterdir()); "
+        "shutil.rmtree(s); (r.parent / 'spare').rename(s)"
+    )
+    assert load("dino-vits16").encoder.grid == 14 and hub.availability("dino-vits16") == "cached"
+
+
+def test_a_download_that_leaves_something_broken_is_named(hub_cache, online):
+    cut_folder = hub_cache("dino-vits16")
+    WRITERS["dino-vits16"](cut_folder)
+    cut(cut_folder / "model.safetensors")
+    online("pass")
+    with pytest.raises(ModelUnavailable, match="downloaded, but.*model.safetensors broken.*Delete .*dino-vits16"):
+        load("dino-vits16")
+
+
+def test_another_models_folder_is_named(hub_cache):
+    folder = hub_cache("dinov2-small")
+    WRITERS["dino-vits16"](folder)
+    (folder / "config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
+    with pytest.raises(ModelUnavailable, match="another model's. Delete .*models--facebook--dinov2-small"):
+        load("dinov2-small")
+
+
+@pytest.mark.parametrize("foreign", ["file", "empty", "refs"])
+def test_a_foreign_repository_folder_is_no_model(foreign, hub_cache):
+    repository = hub.repository(MODELS["dino-vits16"])
+    if foreign == "file":
+        repository.write_bytes(b"mine")
+    else:
+        repository.mkdir()
+    if foreign == "refs":
+        (repository / "refs").mkdir()
+        (repository / "refs" / "main").write_bytes(b"\xff\xfe")
+    assert hub.availability("dino-vits16") == "download"
+
+
+def test_the_snapshot_that_main_points_to_comes_first(hub_cache):
+    folder = hub_cache("dino-vits16")
+    WRITERS["dino-vits16"](folder)
+    other = folder.with_name("f" * 40)
+    other.mkdir()
+    for file in folder.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    assert hub.folder_of(MODELS["dino-vits16"]) == folder
+    cut(folder / "model.safetensors")
+    assert hub.folder_of(MODELS["dino-vits16"]) == other, "an older one that is whole serves as well"
 
 
 def test_unknown_names_are_refused():
