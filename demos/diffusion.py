@@ -242,9 +242,9 @@ def build(
             first = asked(*settings)
             pairs: list[seeds.Pair] = []
             skip = (gr.skip(),) * 5
-            for place in range(many):
+            for place, each in enumerate(seeds.in_a_row(first.seed, many)):
                 drawn, runs = {}, {}
-                now = replace(first, seed=min(first.seed + place, common.SEED_LIMIT))
+                now = replace(first, seed=each)
                 for kind, way in zip(seeds.NAMES, ("none", "attend-and-excite"), strict=True):
                     request = replace(now, method=way)
                     for step in run(request, True):

@@ -9,11 +9,31 @@ from dataclasses import dataclass
 from PIL import Image
 
 from demos import drawing
-from demos.common import say
+from demos.common import SEED_LIMIT, say
+from pipelines.errors import UserError
 from pipelines.phrases import distinct
 from pipelines.presence import Verdict, wilson
 
 NAMES = ("plain", "excited")
+
+
+def in_a_row(first: int, count: int) -> range:
+    """So many seeds, one after another: each of them another picture.
+
+    Raises:
+        UserError: where there are not that many from the first on; the last would be counted again and again.
+    """
+    if first + count - 1 > SEED_LIMIT:
+        raise UserError(
+            say(
+                "{count} seeds from {first} on go beyond the last, {last}. Choose a seed of at most {most}, or fewer.",
+                count=count,
+                first=first,
+                last=SEED_LIMIT,
+                most=SEED_LIMIT - count + 1,
+            )
+        )
+    return range(first, first + count)
 
 
 @dataclass(frozen=True)

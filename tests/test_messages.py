@@ -6,7 +6,7 @@ import gradio as gr
 import pytest
 
 import app
-from demos import common
+from demos import common, seeds
 from pipelines.errors import UserError
 from pipelines.settings import MOST_TEXT
 
@@ -54,6 +54,14 @@ def test_what_the_api_says_of_a_choice_is_what_its_check_wants(page):
             assert schema.get("enum", values) == values
             assert all(str(value) in schema["description"] for value in values if kind is int)
     assert seen > 15
+
+
+def test_a_list_of_seeds_holds_distinct_ones_or_is_refused():
+    last = common.SEED_LIMIT
+    assert [*seeds.in_a_row(7, 3)] == [7, 8, 9] and [*seeds.in_a_row(last, 1)] == [last]
+    assert len({*seeds.in_a_row(last - 9, 10)}) == 10
+    with pytest.raises(UserError, match=f"10 seeds from {last - 8} on.*at most {last - 9}"):
+        seeds.in_a_row(last - 8, 10)
 
 
 @pytest.mark.parametrize("fault", [ValueError, RuntimeError, KeyError, OSError, FloatingPointError])
