@@ -24,6 +24,8 @@ MOST_STEPS, MOST_VIEWS, MOST_TEXT = 500, 64, 2000
 COMPARED = 80  # most steps of each picture of a comparison
 FOLLOWED = "storybook-clip-b"
 LONGEST = 1800  # seconds
+# Beside the first picture of a comparison: charts, facts, the row, table, note, run, JSON.
+UNJUDGED = (None, None, gr.update(value=None, visible=False), None, None, False, None)
 
 
 def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (a name, nothing is imported)
@@ -108,7 +110,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                     save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
                     files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
         lessons.lesson(TAB)
-        kept = gr.State(None)  # (request, shown steps) of the run on show
+        kept = gr.State(None)  # (request, shown steps) of the run on show; False for a comparison, None before the first
 
         def asked(
             prompt,
@@ -165,7 +167,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                 shown.append(replace(step, iteration=step.iteration + last))
                 told = (
                     _curves(shown, real),
-                    _facts(shown[-1], real),
+                    _facts(shown[-1], real, step.steps + last),
                     gr.Image(visible=False),
                     "",
                     _note(request),
@@ -197,7 +199,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
 
         def continued(kept, *settings):
             """As many steps again, from the picture on show."""
-            if kept is None:
+            if not kept:
                 raise UserError(say("There is no picture yet to go on with. Press Start first."))
             yield from followed(replace(asked(*settings), image=kept[1][-1].look.picture), kept[1])
 
@@ -213,8 +215,8 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                         yield gr.skip(), gr.skip(), told, *(gr.skip(),) * 7
                         continue
                     last = step
-                    sheet = drawing.show(_sheet(step.look.views))[0]
-                    yield drawing.show(step.look.picture)[0], sheet, told, *(gr.skip(),) * 7
+                    drawn = drawing.show(step.look.picture)[0], drawing.show(_sheet(step.look.views))[0]
+                    yield *drawn, told, *((gr.skip(),) * 7 if done else UNJUDGED)
                 done.append((name, last))
                 row = [(name, step.look.picture) for name, step in done]
                 row += [(say("a real picture"), real.example)] if real else []
@@ -224,7 +226,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                     gr.update(value=side_by_side, visible=True),
                     _table(done, real, first.steps),
                     _note(first),
-                    gr.skip(),
+                    False,
                     {name: _numbers(step) for name, step in done},
                 )
 
@@ -259,8 +261,8 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
         changed = menu.fetched.success(main, inputs, outputs, **private)
 
         def exported(kept, numbers):
-            if kept is None:
-                raise UserError(say("There is no run to export yet. Press Start first."))
+            if not kept:
+                raise UserError(say("There is no single run to export on show. Press Start first."))
             request, shown = kept
             chosen = [shown[place] for place in sorted({round(i * (len(shown) - 1) / 5) for i in range(6)})]
             captions = [say("step {n}", n=step.iteration) for step in chosen]
@@ -269,8 +271,12 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
             return common.export_files(files, TAB, figure, settings, numbers or {})
 
         save.click(light(exported), [kept, result], files, **quick)
+        runs = (ran, opening, went_on, all_of_them, two_of_them, again, changed)
+        for each in runs:
+            each.failure(lambda: say("Ended by an error."), None, status, **quick)
+        common.belong_to(result, files)
         with below:
-            common.stop_button(TAB, ran, opening, went_on, all_of_them, two_of_them, again, changed, status=status)
+            common.stop_button(TAB, *runs, status=status)
     return main, inputs, outputs
 
 
@@ -334,7 +340,7 @@ def _curves(shown: list, real) -> str:
     return f'<div class="charts">{chart}</div>'
 
 
-def _facts(step, real) -> str:
+def _facts(step, real, planned: int) -> str:
     look = step.look
 
     def beside(values) -> str:
@@ -363,6 +369,7 @@ def _facts(step, real) -> str:
                 f"{look.high_frequency:.1%}",
                 say("of the energy; real pictures {share}", share=f"{real.high_frequency:.1%}") if real else "",
             ),
+            (say("measured after step"), f"{step.iteration} / {planned}", ""),
             (say("speed"), f"{step.per_second:.1f}", say("steps a second")),
         ]
     )

@@ -394,12 +394,19 @@ def model_menu(tab: str, names: Sequence[str]) -> ModelMenu:
     return ModelMenu(menu, fetched)
 
 
-def stop_button(tab: str, *running: Dependency, status: gr.Markdown | None = None) -> None:
-    """A button that ends what the tab has under way, and says so in place of the last step in `status`."""
+def stop_button(
+    tab: str,
+    *running: Dependency,
+    status: gr.Markdown | None = None,
+    held: Callable[..., str] = lambda: "",
+    holding: Sequence = (),
+) -> None:
+    """A button that ends what the tab has under way, and says so in place of the last step in `status`, with what
+    `held` says of `holding` that the screen holds now."""
     stop = gr.Button(t("Stop"), elem_id=f"{tab}-stop", variant="stop", size="sm")
-    told = (lambda: say("Stopped.")) if status is not None else None
+    told = (lambda *values: say("Stopped.") + held(*values)) if status is not None else None
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
-    stop.click(told, None, status, cancels=list(running), **quiet)
+    stop.click(told, list(holding), status, cancels=list(running), **quiet)
 
 
 def when_open(box: gr.Accordion, function: Callable, inputs: list, output, *changes: Callable) -> list[Dependency]:
@@ -424,6 +431,11 @@ def when_open(box: gr.Accordion, function: Callable, inputs: list, output, *chan
 
 
 LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
+
+
+def belong_to(result: gr.JSON, files: gr.File) -> None:
+    """Exported files go when the numbers on show are those of another run."""
+    result.change(None, None, files, js="() => null")
 
 
 def export_files(component: gr.File, tab: str, figure: Image.Image, settings: dict, numbers: dict) -> list[str]:

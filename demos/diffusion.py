@@ -24,6 +24,8 @@ METHODS = {"none": "plain", "attend-and-excite": "Attend-and-Excite"}
 SAMPLERS = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "dpm++": "DPM++ 2M"}
 MOST_STEPS, MOST_SEEDS, MOST_GUIDANCE, MOST_SCALE = 100, 16, 30, 100
 MOST_TEXT = 2000
+# Beside the picture of a run that is not finished: verdict, strip, film, charts, numbers, note, recording, files, JSON.
+UNJUDGED = (None, None, None, None, None, None, False, [], None)
 USUAL = MODELS["storybook-diffusion"]  # a visitor's first model, and what it is usually asked for
 
 
@@ -151,7 +153,7 @@ def build(
                     )
                     result = gr.JSON(label=t("Numbers"), elem_id=f"{TAB}-json")
         lessons.lesson(TAB)
-        kept = gr.State(None)  # the recording on show
+        kept = gr.State(None)  # the recording on show; False while a run is not finished, None before the first
 
         def asked(
             prompt, negative, image, strength, steps, guidance, method, subjects, seed, model, sampler, scale, refine
@@ -204,10 +206,9 @@ def build(
         ):
             settings = (prompt, negative_prompt, image, strength, steps, guidance_scale, method, subjects)
             request = asked(*settings, seed, model, sampler, scale, refine)
-            skip = (gr.skip(),) * 9
             for step in run(request, True):
                 if isinstance(step, pipeline.Step):
-                    yield drawing.show(step.picture)[0], gr.Image(visible=False), progress(step), *skip
+                    yield drawing.show(step.picture)[0], gr.Image(visible=False), progress(step), *UNJUDGED
             done = step
             taken = recording.record(request, done, film(done, request.model))
             said = judged(done.picture, done.prompt.subjects, request.model)
@@ -241,7 +242,7 @@ def build(
             many = common.whole(say("The number of seeds"), many, 1, MOST_SEEDS)
             first = asked(*settings)
             pairs: list[seeds.Pair] = []
-            skip = (gr.skip(),) * 5
+            before = None  # the excited picture of the last seed
             for place in range(many):
                 drawn, runs = {}, {}
                 now = replace(first, seed=min(first.seed + place, common.SEED_LIMIT))
@@ -250,9 +251,13 @@ def build(
                     for step in run(request, True):
                         if isinstance(step, pipeline.Step):
                             shown = gr.update(value=drawing.show(step.picture)[0], visible=True)
-                            both = (shown, gr.skip()) if kind == "plain" else (gr.skip(), shown)
+                            grey = gr.update(value=before, visible=before is not None)
+                            both = (shown, grey) if kind == "plain" else (gr.skip(), shown)
                             told = say("Seed {n} of {count}, {kind}. ", n=place + 1, count=many, kind=kind)
-                            yield *both, told + progress(step), gr.skip(), gr.skip(), *skip, gr.skip(), gr.skip()
+                            verdict, strip, *rest, numbers = UNJUDGED
+                            if pairs:  # what is counted so far stays: it names its seeds
+                                strip = numbers = gr.skip()
+                            yield *both, told + progress(step), verdict, strip, *rest, numbers
                     if not step.prompt.subjects:
                         pipeline.chosen_subjects(step.prompt)
                     said = judged(step.picture, step.prompt.subjects, request.model)
@@ -264,6 +269,7 @@ def build(
                     runs[kind] = (request, step)
                 pairs.append(seeds.Pair(now.seed, drawn["plain"], drawn["excited"]))
                 names = distinct([subject.phrase for subject in step.prompt.subjects])
+                before = drawing.greyed(drawing.show(drawn["excited"].picture)[0])
                 taken = {
                     kind: recording.record(request, step, film(step, request.model))
                     for kind, (request, step) in runs.items()
@@ -324,14 +330,14 @@ def build(
         )
 
         def saved(run):
-            if run is None:
-                raise UserError(say("There is no run to save yet. Press Draw first."))
+            if not run:
+                raise UserError(say("There is no finished run to save yet. Press Draw first."))
             name = recording.name_of(run)
             return [save_bytes_to_cache(recording.dump(run), name, files.GRADIO_CACHE)]
 
         def exported(run, numbers):
-            if run is None:
-                raise UserError(say("There is no run to export yet. Press Draw first."))
+            if not run:
+                raise UserError(say("There is no finished run to export yet. Press Draw first."))
             frames = [Image.open(io.BytesIO(run.frames["clean"][n])) for n in _spread(len(run.moments), 6)]
             panels = [*frames, Image.open(io.BytesIO(run.picture))]
             captions = [say("step {n}", n=n + 1) for n in _spread(len(run.moments), 6)] + [say("result")]
@@ -361,9 +367,24 @@ def build(
         save.click(light(saved), kept, files, **quick)
         export.click(light(exported), [kept, result], files, **quick)
         opened.upload(light(reopened), opened, outputs, **quick)
+        runs = (drew, opening, counted, again, changed)
+        for each in runs:
+            each.failure(lambda *held: say("Ended by an error.") + _held(*held), [kept, result], status, **quick)
         with below:
-            common.stop_button(TAB, drew, opening, counted, again, changed, status=status)
+            common.stop_button(TAB, *runs, status=status, held=_held, holding=[kept, result])
     return main, inputs, outputs
+
+
+def _held(run, numbers: dict | None) -> str:
+    """What the screen holds when nothing goes on."""
+    if run is None:
+        return " " + say("Nothing is drawn yet.")
+    told = say("What is shown is a finished run.")
+    if run is False:
+        told = say("The picture is as far as this run came: nothing has judged it, and there is nothing to save.")
+    if numbers and "seeds" in numbers:
+        told += " " + say("Counted are the {count} seeds that were finished.", count=len(numbers["seeds"]))
+    return " " + told
 
 
 def _first(diffusion):

@@ -96,6 +96,11 @@ def keep_patches(picture: np.ndarray, kept: np.ndarray, ghost: float = 0.18) -> 
     return to_image((image * np.where(edge, 0.86, 1)).clip(0, 255).astype(np.uint8))
 
 
+def greyed(image: Image.Image) -> Image.Image:
+    """Pale and without colour: what is of another run than the picture beside it."""
+    return Image.blend(image.convert("L").convert("RGB"), Image.new("RGB", image.size, (150, 150, 150)), 0.6)
+
+
 def outline(image: Image.Image, mask: np.ndarray, colour: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
     """Draw the border of an (S, S) bool mask, two pixels wide, with a dark rim so that it shows on any ground."""
     side = image.width
