@@ -127,6 +127,26 @@ def fill(kind: str, given: Given) -> str:
 # --------------------------------------------------------------------------------------------------------------- truth
 
 
+TRUE_BOX = regex.compile(r"\s*(.+?)\s*:\s*" + r"[\s,]+".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*")
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in regex.split(r"[;؛]|\R", unicodedata.normalize("NFKC", text)) if line.strip()]
+
+
+def kept_truth(text: str, phrases: Sequence[str]) -> tuple[str, list[str]]:
+    """The true boxes without those of phrases that are not asked for, and these phrases. What is no true box stays, for
+    whoever typed it to mend."""
+    kept, gone = [], []
+    for line in _lines(text):
+        form = TRUE_BOX.fullmatch(line)
+        if form and place_of(tidy(form[1]), phrases) is None:
+            gone.append(tidy(form[1]))
+        else:
+            kept.append(line.strip())
+    return "; ".join(kept), list(dict.fromkeys(gone))
+
+
 def truth_line(phrase: str, box: Sequence[float]) -> str:
     return f"{phrase}: {' '.join(f'{side:.0f}' for side in box)}"
 
@@ -151,8 +171,8 @@ def truth_of(given: Given, phrases: Sequence[str], text: str) -> list | None:
                 true.append((phrases[place], o.box))
         return true
     true = []
-    for line in filter(str.strip, regex.split(r"[;؛]|\R", unicodedata.normalize("NFKC", text))):
-        form = regex.fullmatch(r"\s*(.+?)\s*:\s*" + r"[\s,]+".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*", line)
+    for line in _lines(text):
+        form = TRUE_BOX.fullmatch(line)
         if not form:
             raise UserError(say("{line} is no true box. Write: cat: 12 30 70 96", line=repr(line.strip()[:60])))
         phrase, (x0, y0, x1, y1) = tidy(form[1]), map(float, form.groups()[1:])

@@ -110,7 +110,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
                     save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
                     files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
         lessons.lesson(TAB)
-        kept = gr.State(None)  # (request, shown steps) of the run on show; False for a comparison, None before the first
+        kept = gr.State(None)  # (request, shown steps) of what is on show; False: a comparison; None: nothing yet
 
         def asked(
             prompt,

@@ -6,7 +6,7 @@ import gradio as gr
 import regex
 
 from demos import common, drawing, lessons, pictures
-from demos.answers import Answer, asked_of, fill, frames_of, judge, truth_line, truth_of
+from demos.answers import Answer, asked_of, fill, frames_of, judge, kept_truth, truth_line, truth_of
 from demos.common import COMPUTE, event, heavy, lazily, light, say, t
 from pipelines import storybook
 from pipelines.errors import UserError
@@ -83,6 +83,7 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
                     )
                 below = gr.Column()
             with gr.Column(scale=8, min_width=320):
+                told = pictures.told(TAB)
                 with gr.Row():
                     with gr.Column(min_width=300):
                         boxes = pictures.panel(TAB, "boxes", "What was found: click a box")
@@ -151,7 +152,7 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
                 "hide": list(hide),
                 "faint": faint,
             }
-            return *shown, numbers | {"settings": settings}
+            return *shown, numbers | {"settings": settings, "picture": pictures.mark_of(image)}
 
         def click(
             image,
@@ -179,19 +180,35 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
                 gr.Info(say("One corner is set. Click the opposite one."))
                 return None, (x, y), truth
             box = min(x, corner[0]), min(y, corner[1]), max(x, corner[0]), max(y, corner[1])
+            if min(box[2] - box[0], box[3] - box[1]) < 1:
+                raise UserError(say("The corners of a true box are apart in both directions. Click the opposite one."))
             phrases = answer.encoded.phrases
             drawn = truth_line(common.choice(say("What the true box holds"), holds or phrases[0], phrases), box)
-            return None, None, "; ".join(filter(None, (truth, drawn)))
+            told = "; ".join(filter(None, (truth.strip(), drawn)))
+            truth_of(answer.given, phrases, common.words(say("The true boxes"), told, MOST_TEXT))  # else it is not kept
+            return None, None, told
+
+        def fit_truth(prompt, truth, holds):
+            """Without the true boxes of phrases that are no longer asked for: nobody has to find out which they are."""
+            phrases = pipeline.parse(common.words(say("The line of words"), prompt, MOST_TEXT))
+            fitting, gone = kept_truth(common.words(say("The true boxes"), truth, MOST_TEXT), phrases)
+            if gone:
+                gr.Info(say("No longer asked for, so their true boxes are gone: {phrases}.", phrases=", ".join(gone)))
+            return fitting if gone else gr.skip(), gr.skip() if holds in phrases else gr.update(value=None)
 
         inputs = [image, prompt, box_threshold, text_threshold, nms_iou, model, backend, truth, hide, faint, compare]
         outputs = [boxes, other, bars, table, numbers, formula, note, charts, hide, holds, result]
         main = event(detection)
         shown = {"show_progress": "minimal", "show_progress_on": boxes, "trigger_mode": "always_last"}
-        triggers = [prompt.submit, backend.input, compare.input, tab.select]
+        triggers = [backend.input, compare.input, tab.select]
         ran = gr.on(triggers, main, inputs, outputs, api_name=TAB, **shown, **COMPUTE)
         private = {"api_visibility": "private", **COMPUTE}
         quick = {"api_visibility": "private", "show_progress": "hidden"}
-        forgotten = image.change(lambda: ("", None, None), None, [truth, picked, corner], **quick)  # of another picture
+        fits = {"fn": light(fit_truth), "inputs": [prompt, truth, holds], "outputs": [truth, holds], **quick}
+        asked = prompt.submit(**fits).success(main, inputs, outputs, **private, **shown)
+        forgotten = image.change(
+            lambda: ("", None, None, None), None, [truth, picked, corner, holds], **quick
+        )  # of another picture
         looked = forgotten.then(main, inputs, outputs, **private, **shown)
         changed = menu.fetched.success(main, inputs, outputs, **private, **shown)
         sliders = [box_threshold.input, text_threshold.input, nms_iou.input, hide.input, faint.input, truth.submit]
@@ -204,9 +221,9 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
             button.click(light(functools.partial(_fill, name)), image, prompt, **quick)
             for name, button in fills.items()
         ]
-        refilled = [done.success(main, inputs, outputs, **private, **shown) for done in filled]
+        refilled = [done.success(**fits).success(main, inputs, outputs, **private, **shown) for done in filled]
         catch_up = common.unless_shown(requery)
-        for run in (ran, looked, changed, *refilled):
+        for run in (ran, asked, looked, changed, *refilled):
             run.success(catch_up, [result, *inputs, picked], outputs, **quick)
         gr.on([prompt.submit, model.input, backend.input], lambda: (None, None), None, [picked, corner], **quick)
 
@@ -220,7 +237,10 @@ def build(pipeline=lazily("pipelines.detection")) -> tuple:  # noqa: B008 (a nam
 
         saved = save.click(event(export), inputs, files, **private)
         with below:
-            common.stop_button(TAB, ran, looked, changed, *refilled, saved)
+            runs = (ran, asked, looked, changed, *refilled)
+            pictures.one_picture(image, told, result, outputs, *runs)
+            common.belong_to(result, files)
+            common.stop_button(TAB, *runs, saved, status=told, held=pictures.held, holding=[image, result])
     return main, inputs, outputs
 
 

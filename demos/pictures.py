@@ -1,6 +1,7 @@
 """Pictures in: whatever file a visitor brings, scenes that carry their truth, photographs, and the controls."""
 
 import contextlib
+import hashlib
 import importlib.util
 import json
 import os
@@ -193,6 +194,47 @@ def picture_controls(
     photo.input(light(photographed), photo, [image, drawn, *told], **private)
     uploaded = image.upload(lambda: (None, "", *([otherwise] * len(told))), None, [photo, drawn, *told], **private)
     return PictureControls(image, drawn, uploaded)
+
+
+# --------------------------------------------------------------------------------------- one screen, one picture
+# Results carry the mark of the picture they are of. As soon as another one is given they are greyed, until a run for it
+# is done; where that fails they go.
+
+STALE = '<i class="stale"></i>'  # assets/style.css greys what stands beside it
+
+
+def mark_of(image: str | None) -> str:
+    """Names an uploaded file without saying where it lies."""
+    return hashlib.sha256((image or "").encode()).hexdigest()[:16]
+
+
+def told(tab: str) -> gr.HTML:
+    """The line above a tab's results. Empty while they are of the picture that was given."""
+    return gr.HTML(elem_id=f"{tab}-told", elem_classes="told-of")
+
+
+def _is_of(image: str | None, numbers: object) -> bool:
+    return isinstance(numbers, dict) and numbers.get("picture") == mark_of(image)
+
+
+def held(image: str | None, numbers: object) -> str:
+    """What the screen holds when nothing goes on."""
+    return "" if _is_of(image, numbers) else " " + say("What is shown is not of this picture.") + STALE
+
+
+def one_picture(image: Picture, told: gr.HTML, result: gr.JSON, outputs: list, *runs: Dependency) -> None:
+    """Grey `outputs` when the picture changes; let the end of any of `runs` say whether they are of it."""
+    empty = [gr.update(value=None)] * len(outputs)
+    quick = {"api_visibility": "private", "show_progress": "hidden"}
+    image.change(None, None, told, js=f"() => '{STALE}'")
+    for run in runs:
+        run.success(lambda image, numbers: "" if _is_of(image, numbers) else STALE, [image, result], told, **quick)
+        run.failure(
+            lambda image, numbers: gr.skip() if _is_of(image, numbers) else ("", *empty),
+            [image, result],
+            [told, *outputs],
+            **quick,
+        )
 
 
 def panel(tab: str, name: str, label: str) -> gr.Image:

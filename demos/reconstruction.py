@@ -78,6 +78,7 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
                     model = menu.choice
                 below = gr.Column()
             with gr.Column(scale=8, min_width=320):
+                told = pictures.told(TAB)
                 with gr.Row():
                     left = pictures.panel(TAB, "left", "What is left")
                     pasted = pictures.panel(TAB, "pasted", "Rebuilt, visible patches pasted")
@@ -146,7 +147,8 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
             model="storybook-detailclip",
             painted=None,
         ):
-            return present(*run(image, mask_ratio, pattern, target, low_resolution, seed, model, painted))
+            *shown, numbers = present(*run(image, mask_ratio, pattern, target, low_resolution, seed, model, painted))
+            return *shown, numbers | {"picture": pictures.mark_of(image)}
 
         def paint(canvas, model, image):
             common.at_hand(model)
@@ -174,12 +176,21 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
         inputs = [image, mask_ratio, pattern, target, low_resolution, seed, model]
         outputs = [original, left, predicted, pasted, error, baseline, compare, numbers, formula, note, result]
         main = event(reconstruction)
-        triggers = [image.change, mask_ratio.input, pattern.input, target.input, low_resolution.input, seed.submit]
+        triggers = [mask_ratio.input, pattern.input, target.input, low_resolution.input, seed.submit]
         quiet = {"show_progress": "minimal", "show_progress_on": pasted, "trigger_mode": "always_last"}
         given = [*inputs, painted]
         private = {"api_visibility": "private", **COMPUTE}
         ran = gr.on([*triggers, tab.select], main, given, outputs, api_name=TAB, **quiet, **COMPUTE)
         changed = menu.fetched.success(main, given, outputs, **private, **quiet)
+        # The pattern that painting has chosen does not outlive its picture.
+        unpainted = image.change(
+            lambda pattern: "attention" if pattern == "painted" else gr.skip(),
+            pattern,
+            pattern,
+            api_visibility="private",
+            show_progress="hidden",
+        )
+        looked = unpainted.then(main, given, outputs, **private, **quiet)
         took_paint = use_paint.click(event(paint), [canvas, model, image], [painted, pattern], **private)
         rebuilt = took_paint.success(main, given, outputs, **private, **quiet)
         paint_box.expand(
@@ -217,7 +228,11 @@ def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (
 
         saved = save.click(event(export), given, files, **private)
         with below:
-            common.stop_button(TAB, ran, changed, took_paint, rebuilt, *shown_row, saved)
+            runs = (ran, looked, changed, rebuilt)
+            pictures.one_picture(image, told, result, [*outputs, row], *runs)
+            common.belong_to(result, files)
+            others = (took_paint, *shown_row, saved)
+            common.stop_button(TAB, *runs, *others, status=told, held=pictures.held, holding=[image, result])
     return main, given, outputs
 
 

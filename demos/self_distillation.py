@@ -71,6 +71,7 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
                     model = menu.choice
                 below = gr.Column()
             with gr.Column(scale=8, min_width=320):
+                told = pictures.told(TAB)
                 with gr.Row():
                     student_sees = pictures.panel(TAB, "seen", "What the student sees")
                     kl_map = pictures.panel(TAB, "kl", "Where the guess is wrong (click a patch)")
@@ -139,7 +140,7 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
                 "student_temperature": student_temperature,
                 "centering": centering,
             }
-            return *shown, numbers | {"settings": settings}
+            return *shown, numbers | {"settings": settings, "picture": pictures.mark_of(image)}
 
         def pick(
             image,
@@ -227,7 +228,9 @@ def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B00
 
         saved = save.click(event(export), inputs, files, api_visibility="private", **COMPUTE)
         with below:
-            common.stop_button(TAB, ran, changed, saved)
+            pictures.one_picture(image, told, result, outputs, ran, changed)
+            common.belong_to(result, files)
+            common.stop_button(TAB, ran, changed, saved, status=told, held=pictures.held, holding=[image, result])
     return main, inputs, outputs
 
 

@@ -59,6 +59,7 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
                     seed = common.Number(42, label=t("Seed of the random rule"), elem_id=f"{TAB}-seed")
                 below = gr.Column()
             with gr.Column(scale=8, min_width=320):
+                told = pictures.told(TAB)
                 with gr.Row():
                     heat = pictures.panel(TAB, "heat", "Where the class token looks")
                     kept = pictures.panel(TAB, "kept", "What is left")
@@ -115,7 +116,8 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
             given, encoded, settings = look(image, prompt, keep_ratio, rule, layer, head, seed, model)
             found = query(encoded, **settings, names=storybook.NOUNS)
             _, points = swept.get((id(encoded), *_curve_of(settings)), (None, None))
-            return present(given, encoded, found, settings, points)
+            *shown, numbers = present(given, encoded, found, settings, points)
+            return *shown, numbers | {"picture": pictures.mark_of(image)}
 
         def compare_rules(image, prompt, keep_ratio, seed, model, layer="mean", head="mean"):
             given, encoded, settings = look(image, prompt, keep_ratio, "attention", layer, head, seed, model)
@@ -196,7 +198,11 @@ def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a
 
         saved = save.click(event(export), inputs, files, **private)
         with below:
-            common.stop_button(TAB, ran, comparing, uploaded, opened, fitted, changed, *shown_heads, saved)
+            runs = (ran, uploaded, opened, changed)
+            pictures.one_picture(image, told, result, [*outputs, heads], *runs)
+            common.belong_to(result, files)
+            others = (comparing, fitted, *shown_heads, saved)
+            common.stop_button(TAB, *runs, *others, status=told, held=pictures.held, holding=[image, result])
     return main, inputs, outputs
 
 
