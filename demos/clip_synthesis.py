@@ -25,7 +25,7 @@ COMPARED = 80  # most steps of each picture of a comparison
 FOLLOWED = "storybook-clip-b"
 LONGEST = 1800  # seconds
 # Beside the first picture of a comparison: charts, facts, the row, table, note, run, JSON.
-UNJUDGED = (None, None, gr.update(value=None, visible=False), None, None, False, None)
+UNJUDGED = (None, None, None, None, None, False, None)
 
 
 def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (a name, nothing is imported)
@@ -273,7 +273,7 @@ def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (
         save.click(light(exported), [kept, result], files, **quick)
         runs = (ran, opening, went_on, all_of_them, two_of_them, again, changed)
         for each in runs:
-            each.failure(lambda: say("Ended by an error."), None, status, **quick)
+            each.failure(lambda: say("Stopped."), None, status, **quick)
         common.belong_to(result, files)
         with below:
             common.stop_button(TAB, *runs, status=status)

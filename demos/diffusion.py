@@ -369,7 +369,7 @@ def build(
         opened.upload(light(reopened), opened, outputs, **quick)
         runs = (drew, opening, counted, again, changed)
         for each in runs:
-            each.failure(lambda *held: say("Ended by an error.") + _held(*held), [kept, result], status, **quick)
+            each.failure(lambda *held: say("Stopped.") + _held(*held), [kept, result], status, **quick)
         with below:
             common.stop_button(TAB, *runs, status=status, held=_held, holding=[kept, result])
     return main, inputs, outputs

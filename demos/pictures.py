@@ -224,7 +224,7 @@ def held(image: str | None, numbers: object) -> str:
 
 def one_picture(image: Picture, told: gr.HTML, result: gr.JSON, outputs: list, *runs: Dependency) -> None:
     """Grey `outputs` when the picture changes; let the end of any of `runs` say whether they are of it."""
-    empty = [gr.update(value=None)] * len(outputs)
+    empty = [None] * len(outputs)
     quick = {"api_visibility": "private", "show_progress": "hidden"}
     image.change(None, None, told, js=f"() => '{STALE}'")
     for run in runs:
