@@ -181,3 +181,15 @@ def test_bad_settings_say_what_is_wrong_and_the_next_request_works(page, changed
     with pytest.raises(gr.Error, match=message):
         list(page.clip_synthesis(*settings(**changed)))
     assert numbers_of(list(page.clip_synthesis(*settings(steps=1))))["steps"] == 1
+
+
+def test_a_comparison_leaves_nothing_of_the_run_before(page):
+    run = page.compare(*settings(steps=2))
+    shown = [next(run) for _ in range(2)][-1]
+    run.close()
+    assert [shown[place] for place in (CHARTS, FACTS, COMPARED, TABLE, NOTE, NUMBERS)] == [None] * 6
+    assert shown[KEPT] is False
+    with pytest.raises(gr.Error, match="no picture yet"):
+        list(page.continued(shown[KEPT], *settings()))
+    with pytest.raises(gr.Error, match="no single run"):
+        page.exported(shown[KEPT], None)

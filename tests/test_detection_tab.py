@@ -2,6 +2,7 @@
 
 import types
 
+import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
@@ -299,3 +300,33 @@ def test_a_click_takes_the_smallest_box_around_it():
 def test_a_drawn_box_is_read_back():
     line = answers.truth_line("red car", (10.2, 20.7, 49.6, 60.4))
     assert answers.truth_of(Given(PICTURE, None), PHRASES, line) == [("red car", (10, 21, 50, 60))]
+
+
+def test_true_boxes_go_with_their_phrases_and_what_is_no_box_stays():
+    text = "cat: 1 2 30 40; dog: 5 5 9 9; Car: 1 1 8 8; nonsense"
+    assert answers.kept_truth(text, ["cat", "car"]) == ("cat: 1 2 30 40; Car: 1 1 8 8; nonsense", ["dog"])
+    assert answers.kept_truth("", ["cat"]) == ("", [])
+
+
+def test_a_true_box_is_checked_before_it_is_kept(picture):
+    """Two clicks on one point, a text too long: refused, and what was there stays."""
+    fake = types.SimpleNamespace(**{n: getattr(pipeline, n) for n in dir(pipeline) if not n.startswith("__")})
+    fake.encode = lambda picture, phrases, model, backend: ENCODED
+    with gr.Blocks() as page:
+        detection.build(fake)
+    click = next(fn.fn for fn in page.fns.values() if getattr(fn.fn, "__name__", "") == "click")
+    given = [picture, "cat . dog", 0.3, 0.25, 0.5, "storybook-grounding-dino", "transformers"]
+
+    def at(x, y, truth="", corner=None):
+        event = types.SimpleNamespace(index=[x, y])
+        return click(*given, truth, [], False, "draw", None, corner, event)
+
+    _, corner, truth = at(40, 40)
+    assert corner is not None and truth == ""
+    for x, y in ((40, 40), (40, 300), (300, 41)):
+        with pytest.raises(gr.Error, match="apart in both directions"):
+            at(x, y, corner=corner)
+    *_, truth = at(200, 240, corner=corner)
+    assert truth == "cat: 10 10 50 60"
+    with pytest.raises(gr.Error, match="too long"):
+        at(200, 240, "; ".join([truth] * 222), corner)

@@ -259,3 +259,27 @@ def test_boxes_are_drawn_where_the_detector_saw_them():
     scale = shown.shape[0] / 128
     solid, faint = (shown[int((y + 20) * scale), int(x * scale)].sum() for x, y in ((10, 10), (70, 70)))
     assert solid > 60 and solid > faint >= 30
+
+
+def test_nothing_of_the_run_before_stands_beside_a_new_picture(page):
+    """From its first step on; what is not finished is neither saved nor exported."""
+    for run, at in ((page.draw(PROMPT, steps=3), 1), (page.count(2, *settings(steps=2)), 1)):
+        shown = [next(run) for _ in range(1 + at)][-1]
+        assert shown[3:9] == (None,) * 6 and shown[9] is False and shown[10] == [] and shown[11] is None
+        run.close()
+        with pytest.raises(gr.Error, match="no finished run to save"):
+            page.saved(shown[9])
+        with pytest.raises(gr.Error, match="no finished run to export"):
+            page.exported(shown[9], shown[11])
+    assert "nothing has judged it" in tab._held(False, None)
+    assert "finished run" in tab._held(object(), {"seed": 1})
+    assert "Counted are the 2 seeds" in tab._held(False, {"seeds": [1, 2]})
+
+
+def test_a_seed_being_drawn_has_no_verdict_of_the_seed_before(page):
+    steps = [step for step in page.count(2, *settings(steps=2)) if isinstance(step, tuple)]
+    ended = next(i for i, step in enumerate(steps) if isinstance(step[4], str))
+    following = steps[ended + 1]
+    assert following[3] is None and following[5] is None and following[9] is False
+    grey = np.asarray(following[1]["value"])
+    assert np.ptp(grey.reshape(-1, 3), axis=1).max() == 0, "the excited picture of the seed before is greyed"
