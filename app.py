@@ -1,6 +1,7 @@
 """Patchlight: see how vision models look, forget, rebuild, find and imagine.
 
-`TABS` lists the tabs in teaching order and `build()` loops over them. Nothing heavy is imported before the page is up.
+`LESSONS` lists the lessons in teaching order; `demos.ui.page` makes a page of them. Nothing heavy is imported before
+the page is up.
 """
 
 import argparse
@@ -11,27 +12,24 @@ import demos  # noqa: F401  # isort: skip (before gradio, whose import it prepar
 import gradio as gr
 
 from demos import clip_synthesis, detection, diffusion, reconstruction, self_distillation, token_removal
-from demos.common import COMPUTE, MODELS, t, warm
-from demos.serving import Page, launch_settings
+from demos.ui import page
+from demos.ui.models import warm
+from demos.ui.serving import launch_settings
+from pipelines.models.registry import MODELS
 
-TABS = [self_distillation, token_removal, reconstruction, detection, diffusion, clip_synthesis]
+LESSONS = [
+    self_distillation.LESSON,
+    token_removal.LESSON,
+    reconstruction.LESSON,
+    detection.LESSON,
+    diffusion.LESSON,
+    clip_synthesis.LESSON,
+]
 
 
 def build() -> gr.Blocks:
-    """The whole page. The first tab runs when the page opens, every other one when it is selected."""
-    with Page(title="Patchlight", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as app:
-        gr.Markdown(
-            t(
-                "# Patchlight\nSee how vision models look, forget, rebuild, find and imagine. "
-                "Every picture comes from a model that ran."
-            ),
-            elem_id="masthead",
-        )
-        with gr.Tabs(overflow_behavior="menu"):
-            handler, inputs, outputs = [tab.build() for tab in TABS][0]
-        app.load(handler, inputs, outputs, api_visibility="private", show_progress="minimal", **COMPUTE)
-    app.queue(max_size=64, default_concurrency_limit=4, api_open=False)
-    return app
+    """The whole page."""
+    return page.build(LESSONS)
 
 
 def arguments() -> argparse.Namespace:

@@ -1,303 +1,238 @@
-"""Tab 6: an image made out of CLIP's opinion. Wraps pipelines/clip_synthesis.py."""
+"""An image made out of CLIP's opinion. Wraps pipelines/clip_synthesis."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos import common, drawing, lessons, pictures
-from demos.common import COMPUTE, event, heavy, heavy_steps, lazily, light, say, t
+from demos.ui import controls, drawing
+from demos.ui.cache import remembered
+from demos.ui.device import on_device
+from demos.ui.events import lazily
+from demos.ui.export import export_files
+from demos.ui.lesson import Lesson
+from demos.ui.models import at_hand, model_names
+from demos.ui.tab import Tab
+from demos.ui.text import say, t
+from demos.ui.words import synthesis_table
+from pipelines.clip_synthesis.settings import PARAMETRIZATIONS, Settings
 from pipelines.errors import UserError
-from pipelines.registry import MODELS
+from pipelines.models.registry import MODELS
 
-TAB = "clip_synthesis"
 EXAMPLES = ("a cat", "a red car", "a frog on grass", "a yellow crown", "a cat:1 | a dog:-0.5", "an elephant in snow")
-WRITINGS = {  # how the picture is written down
-    "latent": "an autoencoder's latents",
-    "pyramid": "coarse to fine (pyramid)",
-    "fourier": "waves (Fourier)",
-    "pixels": "raw pixels",
-}
-MOST_STEPS, MOST_VIEWS, MOST_TEXT = 500, 64, 2000
 COMPARED = 80  # most steps of each picture of a comparison
-FOLLOWED = "storybook-clip-b"
 LONGEST = 1800  # seconds
+SINGLE = {"compared": gr.Image(visible=False), "table": ""}  # what a run of its own leaves empty
+COMPARISON = {  # beside the first picture of a comparison: nothing of the run before
+    "charts": None,
+    "facts": None,
+    "compared": gr.update(value=None, visible=False),
+    "table": None,
+    "note": None,
+    "kept": False,
+    "numbers": None,
+}
+
+pipeline = lazily("pipelines.clip_synthesis.pipeline")
 
 
-def build(pipeline=lazily("pipelines.clip_synthesis")) -> tuple:  # noqa: B008 (a name, nothing is imported)
-    """Lay out the tab. Returns its main event as (handler, inputs, outputs), for the page to run when it opens."""
-    run = heavy_steps(lambda request: pipeline.run(request), LONGEST)
-    models = sorted((n for n in common.model_names("openclip") if MODELS[n].scorer), key=lambda n: n != FOLLOWED)
-    autoencoders = common.model_names("autoencoder")
-    truth_of = common.Remembered(heavy(lambda _, *arguments: pipeline.truth(*arguments)))
-
-    with gr.Tab(t("6 · CLIP synthesis"), id=TAB, elem_id=f"tab-{TAB}") as tab:
-        gr.Markdown(
-            t("**CLIP can be convinced by noise nobody else can read. Views and a good handwriting force a picture.**")
-        )
-        with gr.Row():
-            with gr.Column(scale=4, min_width=300):
-                prompt = common.Textbox(
-                    EXAMPLES[0],
-                    label=t("What CLIP should see"),
-                    max_length=MOST_TEXT,
-                    lines=1,
-                    elem_id=f"{TAB}-prompt",
-                    info=t("Several with weights: a cat:1 | a dog:-0.5; press Enter"),
-                )
-                example = common.Dropdown(
-                    list(EXAMPLES), value=None, label=t("or one of these"), elem_id=f"{TAB}-example"
-                )
-                writing = common.Radio(
-                    [(t(text), name) for name, text in WRITINGS.items()],
-                    value="latent",
-                    label=t("The picture is written in"),
-                    elem_id=f"{TAB}-parametrization",
-                )
-                cutouts = common.Slider(
-                    1, MOST_VIEWS, 8, step=1, label=t("Views at each step"), elem_id=f"{TAB}-cutouts"
-                )
-                augment = common.Checkbox(
-                    True, label=t("Show CLIP varied views, not the plain picture"), elem_id=f"{TAB}-augment"
-                )
-                steps = common.Slider(5, MOST_STEPS, 80, step=5, label=t("Steps"), elem_id=f"{TAB}-steps")
-                seed = common.Number(42, label=t("Seed"), precision=0, elem_id=f"{TAB}-seed")
-                with gr.Row():
-                    start = gr.Button(t("Start"), variant="primary", elem_id=f"{TAB}-start", min_width=110)
-                    on = gr.Button(t("Go on"), elem_id=f"{TAB}-continue", min_width=110)
-                with gr.Row():
-                    all_writings = gr.Button(t("Compare all handwritings"), elem_id=f"{TAB}-compare", min_width=150)
-                    both_views = gr.Button(t("With and without views"), elem_id=f"{TAB}-views-or-not", min_width=150)
-                menu = common.model_menu(TAB, models)
-                model = menu.choice
-                with gr.Accordion(t("Begin from a picture, or come close to one"), open=False):
-                    image = _picture("image", "Begin from")
-                    wanted = _picture("wanted", "Come close to")
-                    wanted_weight = common.Slider(
-                        0, 2, 0.5, step=0.1, label=t("How much it counts"), elem_id=f"{TAB}-wanted-weight"
-                    )
-                with gr.Accordion(t("More settings"), open=False):
-                    variation = common.Slider(
-                        0, 20, 0, step=0.5, label=t("Smoothness (total variation)"), elem_id=f"{TAB}-variation"
-                    )
-                    saturation = common.Slider(0, 2, 0, step=0.1, label=t("Saturation"), elem_id=f"{TAB}-saturation")
-                    noise = common.Slider(0, 0.3, 0.1, step=0.02, label=t("Noise on the views"), elem_id=f"{TAB}-noise")
-                    autoencoder = common.Dropdown(
-                        autoencoders,
-                        value=autoencoders[0],
-                        label=t("Autoencoder whose latents are written"),
-                        elem_id=f"{TAB}-autoencoder",
-                    )
-                below = gr.Column()
-            with gr.Column(scale=8, min_width=320):
-                status = gr.Markdown(elem_id=f"{TAB}-status")
-                with gr.Row():
-                    picture = pictures.panel(TAB, "picture", "The picture so far")
-                    views = pictures.panel(TAB, "views", "What CLIP was shown last")
-                charts = gr.HTML(elem_id=f"{TAB}-charts")
-                numbers = gr.HTML(elem_id=f"{TAB}-facts")
-                compared = gr.Image(
-                    label=t("Side by side"), format="png", interactive=False, visible=False, elem_id=f"{TAB}-compared"
-                )
-                table = gr.HTML(elem_id=f"{TAB}-table")
-                note = gr.Markdown(elem_id=f"{TAB}-note", elem_classes="note")
-                with gr.Accordion(t("Numbers as JSON, and export"), open=False):
-                    result = gr.JSON(label=t("Numbers"), elem_id=f"{TAB}-json")
-                    save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
-                    files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
-        lessons.lesson(TAB)
-        kept = gr.State(None)  # (request, shown steps) of the run on show
-
-        def asked(
-            prompt,
-            writing,
-            steps,
-            cutouts,
-            augment,
-            seed,
-            model,
-            image,
-            wanted,
-            wanted_weight,
-            variation,
-            saturation,
-            noise,
-            autoencoder,
-        ):
-            """The request, every value checked."""
-            name = common.choice(say("The model"), model, models)
-            autoencoder = common.choice(say("The autoencoder"), autoencoder, autoencoders)
-            for each in (name, MODELS[name].scorer, *[autoencoder] * (writing == "latent")):
-                common.at_hand(each)
-            return pipeline.Request(
-                common.words(say("The prompt"), prompt, MOST_TEXT),
-                common.choice(say("The handwriting"), writing, list(WRITINGS)),
-                common.whole(say("Steps"), steps, 1, MOST_STEPS),
-                common.whole(say("The number of views"), cutouts, 1, MOST_VIEWS),
-                common.flag(say("Showing varied views"), augment),
-                common.whole(say("The seed"), seed, 0, common.SEED_LIMIT),
-                name,
-                MODELS[name].scorer,
-                None if image is None else pictures.read_picture(image).picture,
-                None if wanted is None else pictures.read_picture(wanted).picture,
-                common.number(say("The weight of the picture"), wanted_weight, 0, 2),
-                common.number(say("Smoothness"), variation, 0, 20),
-                common.number(say("Saturation"), saturation, 0, 2),
-                None,
-                common.number(say("The noise"), noise, 0, 0.3),
-                autoencoder,
-            )
-
-        def real_ones(request):
-            """What real pictures of the main prompt score; None where the world cannot draw it."""
-            prompt = pipeline.main_prompt(pipeline.parse(request.prompt))
-            return truth_of(Image.new("RGB", (1, 1)), prompt, request.model, request.judge)
-
-        def followed(request, before=()):
-            """One run: what is shown at every step, on top of the steps `before`."""
-            real, shown, last = real_ones(request), list(before), before[-1].iteration if before else 0
-            for step in run(request):
-                if step.look is None:
-                    yield gr.skip(), gr.skip(), _progress(step), *(gr.skip(),) * 7
-                    continue
-                shown.append(replace(step, iteration=step.iteration + last))
-                told = (
-                    _curves(shown, real),
-                    _facts(shown[-1], real),
-                    gr.Image(visible=False),
-                    "",
-                    _note(request),
-                    (request, _without_views(shown)),
-                    numbers_of(request, shown, real),
-                )
-                drawn = drawing.show(step.look.picture)[0], drawing.show(_sheet(step.look.views))[0]
-                yield *drawn, _progress(step), *told
-            yield *drawn, "", *told
-
-        def clip_synthesis(
-            prompt,
-            parametrization="latent",
-            steps=80,
-            cutouts=8,
-            augment=True,
-            seed=42,
-            model=FOLLOWED,
-            image=None,
-            wanted=None,
-            wanted_weight=0.5,
-            variation=0,
-            saturation=0,
-            noise=0.1,
-            autoencoder="storybook-autoencoder",
-        ):
-            settings = (steps, cutouts, augment, seed, model, image, wanted, wanted_weight, variation, saturation)
-            yield from followed(asked(prompt, parametrization, *settings, noise, autoencoder))
-
-        def continued(kept, *settings):
-            """As many steps again, from the picture on show."""
-            if kept is None:
-                raise UserError(say("There is no picture yet to go on with. Press Start first."))
-            yield from followed(replace(asked(*settings), image=kept[1][-1].look.picture), kept[1])
-
-        def side_by_side(vary: Callable, *settings):
-            """The same prompt, seed and budget under several settings, in one row beside a real picture."""
-            first = asked(*settings)
-            first = replace(first, steps=min(first.steps, COMPARED))
-            real, done = real_ones(first), []
-            for name, request in vary(first):
-                for step in run(request):
-                    told = f"**{name}**: {_progress(step)}"
-                    if step.look is None:
-                        yield gr.skip(), gr.skip(), told, *(gr.skip(),) * 7
-                        continue
-                    last = step
-                    sheet = drawing.show(_sheet(step.look.views))[0]
-                    yield drawing.show(step.look.picture)[0], sheet, told, *(gr.skip(),) * 7
-                done.append((name, last))
-                row = [(name, step.look.picture) for name, step in done]
-                row += [(say("a real picture"), real.example)] if real else []
-                side_by_side = drawing.strip([drawn for _, drawn in row], [name for name, _ in row], 220)
-                yield (
-                    *(gr.skip(), gr.skip(), "", "", ""),
-                    gr.update(value=side_by_side, visible=True),
-                    _table(done, real, first.steps),
-                    _note(first),
-                    gr.skip(),
-                    {name: _numbers(step) for name, step in done},
-                )
-
-        def writings(request) -> list:
-            return [(say(text), replace(request, parametrization=name)) for name, text in WRITINGS.items()]
-
-        def views_or_not(request) -> list:
-            ways = ((say("with views"), True), (say("without"), False))
-            return [(name, replace(request, augment=augment)) for name, augment in ways]
-
-        def compare(*settings):
-            yield from side_by_side(writings, *settings)
-
-        def compare_views(*settings):
-            yield from side_by_side(views_or_not, *settings)
-
-        inputs = [prompt, writing, steps, cutouts, augment, seed, model, image, wanted, wanted_weight]
-        inputs += [variation, saturation, noise, autoencoder]
-        outputs = [picture, views, status, charts, numbers, compared, table, note, kept, result]
-        main = event(clip_synthesis, LONGEST)
-        private = {"api_visibility": "private", "show_progress": "hidden", **COMPUTE}
-        quick = {"api_visibility": "private", "show_progress": "hidden"}
-        ran = gr.on(
-            [start.click, prompt.submit], main, inputs, outputs, api_name=TAB, show_progress="hidden", **COMPUTE
-        )
-        opening = tab.select(event(_first(clip_synthesis), LONGEST), [kept, *inputs], outputs, **private)
-        went_on = on.click(event(continued, LONGEST), [kept, *inputs], outputs, **private)
-        all_of_them = all_writings.click(event(compare, LONGEST), inputs, outputs, **private)
-        two_of_them = both_views.click(event(compare_views, LONGEST), inputs, outputs, **private)
-        exampled = example.input(light(_example), example, prompt, **quick)
-        again = exampled.success(main, inputs, outputs, **private)
-        changed = menu.fetched.success(main, inputs, outputs, **private)
-
-        def exported(kept, numbers):
-            if kept is None:
-                raise UserError(say("There is no run to export yet. Press Start first."))
-            request, shown = kept
-            chosen = [shown[place] for place in sorted({round(i * (len(shown) - 1) / 5) for i in range(6)})]
-            captions = [say("step {n}", n=step.iteration) for step in chosen]
-            figure = drawing.strip([step.look.picture for step in chosen], captions, 240)
-            settings = {k: v for k, v in vars(request).items() if not isinstance(v, Image.Image)}
-            return common.export_files(files, TAB, figure, settings, numbers or {})
-
-        save.click(light(exported), [kept, result], files, **quick)
-        with below:
-            common.stop_button(TAB, ran, opening, went_on, all_of_them, two_of_them, again, changed, status=status)
-    return main, inputs, outputs
+@on_device(seconds=LONGEST)
+def run(settings: Settings) -> Iterator:
+    yield from pipeline.run(settings)
 
 
-def _picture(name: str, label: str) -> pictures.Picture:
-    return pictures.Picture(
-        label=t(label),
-        elem_id=f"{TAB}-{name}",
-        type="filepath",
-        image_mode=None,
-        format="png",
-        sources=["upload", "clipboard"],
-        height=200,
+@remembered
+@on_device
+def truth(prompt: str, model: str, judge: str):
+    """What real pictures of a prompt score; None where the world cannot draw it."""
+    return pipeline.truth(prompt, model, judge)
+
+
+# ------------------------------------------------------------------------------------------------------------- layout
+
+
+def layout(tab: Tab) -> None:
+    with gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            _lay_out_controls(tab)
+        with gr.Column(scale=8, min_width=320):
+            tab.markdown("status")
+            with gr.Row():
+                tab.panel("picture", "The picture so far")
+                tab.panel("views", "What CLIP was shown last")
+            tab.html("charts")
+            tab.html("facts")
+            tab.panel("compared", "Side by side", visible=False)
+            tab.html("table")
+            tab.markdown("note", elem_classes="note")
+            tab.numbers_and_export()
+    tab.state("kept")  # (settings, steps) of the run on show; False for a comparison, None before the first
+
+
+def _lay_out_controls(tab: Tab) -> None:
+    tab.control("prompt", lines=1)
+    examples = list(EXAMPLES)
+    tab.add("example", controls.Dropdown(examples, value=None, label=t("or one of these"), elem_id=tab.id("example")))
+    for name in ("parametrization", "cutouts", "augment", "steps", "seed"):
+        tab.control(name)
+    with gr.Row():
+        tab.button("start", "Start", variant="primary", min_width=110)
+        tab.button("continue", "Go on", min_width=110)
+    with gr.Row():
+        tab.button("compare", "Compare all parametrizations", min_width=150)
+        tab.button("views_or_not", "With and without views", min_width=150)
+    tab.model_menu(followed())
+    with gr.Accordion(t("Begin from a picture, or come close to one"), open=False):
+        tab.control("image", height=200)
+        tab.control("wanted", height=200)
+        tab.control("wanted_weight")
+    with gr.Accordion(t("More settings"), open=False):
+        for name in ("variation", "saturation", "noise"):
+            tab.control(name)
+        tab.control("autoencoder", choices=model_names("autoencoder"))
+    tab.stop()
+
+
+def followed() -> list[str]:
+    """The models that can be followed: those with another to judge, the usual one first."""
+    usual = Settings().model
+    return sorted((n for n in model_names("openclip") if MODELS[n].scorer), key=lambda n: n != usual)
+
+
+def wire(tab: Tab) -> None:
+    def compute(listen, handler):
+        return tab.compute(listen, handler, LESSON.shows, seconds=LONGEST)
+
+    tab.main([tab["start"].click, tab["prompt"].submit])
+    compute(tab.chosen, first_run)
+    compute(tab["continue"].click, go_on)
+    compute(tab["compare"].click, compare_parametrizations)
+    compute(tab["views_or_not"].click, compare_views)
+    tab.main(tab.quick(tab["example"].input, take_example, ["prompt"]).success)
+    tab.main(tab.fetched.success)
+    tab.quick(tab["export"].click, export, ["files"])
+
+
+# ----------------------------------------------------------------------------------------------------------- handlers
+
+
+def clip_synthesis(settings: Settings) -> Iterator[dict]:
+    """Follow CLIP's gradient from noise or a picture until it is convinced, and ask another CLIP."""
+    yield from follow(asked(settings))
+
+
+def asked(settings: Settings) -> Settings:
+    """The settings with the CLIP that judges, and all models at hand."""
+    controls.choice(say("The model"), settings.model, followed())
+    controls.choice(say("The autoencoder"), settings.autoencoder, model_names("autoencoder"))
+    judge = MODELS[settings.model].scorer
+    for each in (settings.model, judge, *[settings.autoencoder] * (settings.parametrization == "latent")):
+        at_hand(each)
+    return replace(settings, judge=judge)
+
+
+def follow(settings: Settings, before: Sequence = ()) -> Iterator[dict]:
+    """One run, on top of the steps `before`."""
+    real, shown, last = truth_of(settings), list(before), before[-1].iteration if before else 0
+    now: dict = {}
+    for step in run(settings):
+        if step.look is None:
+            yield {"status": _progress(step)}
+            continue
+        shown.append(replace(step, iteration=step.iteration + last))
+        now = {
+            "picture": drawing.show(step.look.picture)[0],
+            "views": drawing.show(_sheet(step.look.views))[0],
+            "charts": _curves(shown, real),
+            "facts": _facts(shown[-1], real, step.steps + last),
+            "note": _note(settings),
+            "kept": (settings, _without_views(shown)),
+            "numbers": numbers_of(settings, shown, real),
+            **SINGLE,
+        }
+        yield now | {"status": _progress(step)}
+    yield now | {"status": ""}
+
+
+def truth_of(settings: Settings):
+    """What real pictures of the main prompt score; None where the world cannot draw it."""
+    prompt = pipeline.main_prompt(pipeline.parse(settings.prompt))
+    return truth(prompt, settings.model, settings.judge)
+
+
+def first_run(settings: Settings, kept: tuple | bool | None) -> Iterator[dict]:
+    """What runs when the tab is opened: once, then what is on show stays."""
+    if kept is None:
+        yield from clip_synthesis(settings)
+
+
+def go_on(settings: Settings, kept: tuple | bool | None) -> Iterator[dict]:
+    """As many steps again, from the picture on show."""
+    if not isinstance(kept, tuple):
+        raise UserError(say("There is no picture yet to go on with. Press Start first."))
+    yield from follow(replace(asked(settings), image=kept[1][-1].look.picture), kept[1])
+
+
+def compare_parametrizations(settings: Settings) -> Iterator[dict]:
+    """The same prompt, seed and budget, written in every way."""
+    settings = asked(settings)
+    yield from side_by_side(
+        [(say(text), replace(settings, parametrization=name)) for name, text in PARAMETRIZATIONS.items()]
     )
 
 
-def _first(clip_synthesis):
-    """What runs when the tab is selected: once, then what is on show stays."""
-
-    def run(kept, *settings):
-        if kept is None:
-            yield from clip_synthesis(*settings)
-
-    return run
+def compare_views(settings: Settings) -> Iterator[dict]:
+    """The same prompt, seed and budget, with views and without."""
+    settings = asked(settings)
+    yield from side_by_side(
+        [(say("with views"), replace(settings, augment=True)), (say("without"), replace(settings, augment=False))]
+    )
 
 
-def _example(text: object) -> str:
-    return common.choice(say("The example"), text, EXAMPLES)
+def side_by_side(ways: list[tuple[str, Settings]]) -> Iterator[dict]:
+    """Several runs in one row, beside a real picture."""
+    ways = [(name, replace(settings, steps=min(settings.steps, COMPARED))) for name, settings in ways]
+    first = ways[0][1]
+    real, done = truth_of(first), []
+    for name, settings in ways:
+        for step in run(settings):
+            told = {"status": f"**{name}**: {_progress(step)}"}
+            if step.look is not None:
+                last = step
+                told["picture"] = drawing.show(step.look.picture)[0]
+                told["views"] = drawing.show(_sheet(step.look.views))[0]
+            yield told if done else {**COMPARISON, **told}
+        done.append((name, last))
+        row = [(name, step.look.picture) for name, step in done]
+        row += [(say("a real picture"), real.example)] if real else []
+        strip = drawing.strip([drawn for _, drawn in row], [name for name, _ in row], 220)
+        yield {
+            "status": "",
+            "compared": gr.update(value=strip, visible=True),
+            "table": _table(done, real, first.steps),
+            "note": _note(first),
+            "numbers": {name: _numbers(step) for name, step in done},
+        }
+
+
+def take_example(example: str) -> dict:
+    return {"prompt": controls.choice(say("The example"), example, EXAMPLES)}
+
+
+def export(kept: tuple | bool | None, numbers: dict | None) -> dict:
+    """Six moments of the run on show, with all settings inside."""
+    if not isinstance(kept, tuple):
+        raise UserError(say("There is no single run to export on show. Press Start first."))
+    settings, shown = kept
+    chosen = [shown[place] for place in sorted({round(i * (len(shown) - 1) / 5) for i in range(6)})]
+    captions = [say("step {n}", n=step.iteration) for step in chosen]
+    figure = drawing.strip([step.look.picture for step in chosen], captions, 240)
+    return {"files": export_files(LESSON.slug, figure, settings, numbers or {})}
+
+
+# ------------------------------------------------------------------------------------------------------ what is shown
 
 
 def _sheet(views: np.ndarray) -> Image.Image:
@@ -334,7 +269,7 @@ def _curves(shown: list, real) -> str:
     return f'<div class="charts">{chart}</div>'
 
 
-def _facts(step, real) -> str:
+def _facts(step, real, planned: int) -> str:
     look = step.look
 
     def beside(values) -> str:
@@ -363,6 +298,7 @@ def _facts(step, real) -> str:
                 f"{look.high_frequency:.1%}",
                 say("of the energy; real pictures {share}", share=f"{real.high_frequency:.1%}") if real else "",
             ),
+            (say("measured after step"), f"{step.iteration} / {planned}", ""),
             (say("speed"), f"{step.per_second:.1f}", say("steps a second")),
         ]
     )
@@ -392,12 +328,12 @@ def _table(done: list, real, budget: int) -> str:
     return drawing.grid_table(head, rows)
 
 
-def _note(request) -> str:
+def _note(settings: Settings) -> str:
     return say(
         "{model} is followed, {judge} judges. They were trained on {seen}.",
-        model=request.model,
-        judge=request.judge,
-        seen=MODELS[request.model].seen,
+        model=settings.model,
+        judge=settings.judge,
+        seen=MODELS[settings.model].seen,
     )
 
 
@@ -414,14 +350,14 @@ def _numbers(step) -> dict:
     }
 
 
-def numbers_of(request, shown: list, real) -> dict:
+def numbers_of(settings: Settings, shown: list, real) -> dict:
     """Everything measured, as JSON."""
     return {
         **_numbers(shown[-1]),
         "steps": shown[-1].iteration,
-        "parametrization": request.parametrization,
-        "model": request.model,
-        "judge": request.judge,
+        "parametrization": settings.parametrization,
+        "model": settings.model,
+        "judge": settings.judge,
         "captions": shown[-1].look.captions,
         "iterations": [step.iteration for step in shown],
         "loss": [step.loss for step in shown],
@@ -430,3 +366,18 @@ def numbers_of(request, shown: list, real) -> dict:
         "parts": shown[-1].parts,
         "real": None if real is None else {"similarity": real.similarity, "held_out": real.similarity_held_out},
     }
+
+
+LESSON = Lesson(
+    slug="clip_synthesis",
+    title="CLIP synthesis",
+    chapter="make",
+    claim="CLIP can be convinced by noise nobody else can read. Views and a good parametrization force a picture.",
+    settings=Settings,
+    layout=layout,
+    main=clip_synthesis,
+    shows=("picture", "views", "status", "charts", "facts", "compared", "table", "note", "kept", "numbers"),
+    wire=wire,
+    seconds=LONGEST,
+    tables={"What breaks if it is removed": synthesis_table},
+)

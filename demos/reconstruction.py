@@ -1,239 +1,206 @@
-"""Tab 3: pixels from the patches that are left. Wraps pipelines/reconstruction.py."""
+"""Pixels from the patches that are left. Wraps pipelines/reconstruction."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos import common, drawing, lessons, pictures
-from demos.common import COMPUTE, event, heavy, lazily, say, t
-from demos.pictures import Given
+from demos.ui import drawing, pictures, scenes
+from demos.ui.cache import remembered
+from demos.ui.device import on_device
+from demos.ui.events import lazily
+from demos.ui.export import export_files
+from demos.ui.lesson import Lesson, Measure
+from demos.ui.models import at_hand, model_names, teacher_models
+from demos.ui.pictures import Given
+from demos.ui.tab import Tab
+from demos.ui.text import say, t
+from demos.ui.words import ablation_table
 from pipelines.errors import UserError
+from pipelines.reconstruction.settings import PATTERNS, Settings
 
-TAB = "reconstruction"
-PATTERNS = {
-    "attention": "lowest attention (DetailCLIP)",
-    "random": "random patches (MAE)",
-    "block": "one block in the middle",
-    "grid": "evenly spread",
-    "painted": "painted by hand",
-}
 ROW_RATIOS = (0.25, 0.5, 0.75, 0.9)
-BETTER = ("mae-base",)
+BETTER = ("mae-base",)  # on photographs
+CANVAS = 448  # pixels of a side of what is painted on
+
+pipeline = lazily("pipelines.reconstruction.pipeline")
 
 
-def build(pipeline=lazily("pipelines.reconstruction")) -> tuple:  # noqa: B008 (a name, nothing is imported)
-    """Lay out the tab. Returns its main event as (handler, inputs, outputs), for the page to run when it opens."""
-    encode = common.Remembered(heavy(lambda picture, model: pipeline.encode(picture, model)))
-    reconstruct = heavy(lambda *arguments: pipeline.reconstruct(*arguments))
+@remembered
+@on_device
+def encode(picture, model: str):
+    return pipeline.encode(picture, model)
 
-    with gr.Tab(t("3 · Reconstruction"), id=TAB, elem_id=f"tab-{TAB}") as tab:
-        gr.Markdown(
-            t(
-                "**From half of the patches it gets shape and colour back and loses the texture: "
-                "least squares paints the average.**"
-            )
+
+@on_device
+def reconstruct(encoded, settings: Settings, painted: np.ndarray | None):
+    return pipeline.reconstruct(encoded, settings, painted)
+
+
+# ------------------------------------------------------------------------------------------------------------- layout
+
+
+def layout(tab: Tab) -> None:
+    with gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            scenes.picture_controls(tab, seed=10)
+            tab.control("pattern")
+            with tab.accordion("paint_box", "Paint what to hide"):
+                tab.add("canvas", _canvas(tab))
+                tab.button("use_paint", "Hide what is painted")
+            tab.control("low_resolution")
+            with gr.Accordion(t("Advanced"), open=False):
+                tab.control("target")
+                tab.control("seed")
+                tab.model_menu([*teacher_models(), *model_names("mae")])
+            tab.stop()
+        with gr.Column(scale=8, min_width=320):
+            _lay_out_figures(tab)
+    tab.state("painted")  # (picture, (g, g) bool): the patches that were painted over, and in which picture
+
+
+def _canvas(tab: Tab) -> pictures.Canvas:
+    return pictures.Canvas(
+        format="png",
+        layers=False,
+        transforms=[],
+        sources=[],
+        image_mode="RGBA",
+        brush=gr.Brush(colors=["#ef4444"], default_size=24, color_mode="fixed"),
+        label=t("Paint over the picture"),
+        canvas_size=(CANVAS, CANVAS),
+        elem_id=tab.id("canvas"),
+    )
+
+
+def _lay_out_figures(tab: Tab) -> None:
+    tab.told()
+    with gr.Row():
+        tab.panel("left", "What is left")
+        tab.panel("pasted", "Rebuilt, visible patches pasted")
+    tab.control("mask_ratio")
+    tab.html("facts")
+    tab.markdown("formula")
+    tab.markdown("note", elem_classes="note")
+    with gr.Row():
+        compare = gr.ImageSlider(
+            label=t("Drag: original against rebuilt"),
+            format="png",
+            interactive=False,
+            elem_id=tab.id("slider"),
+            slider_position=50,
         )
-        with gr.Row():
-            with gr.Column(scale=4, min_width=300):
-                controls = pictures.picture_controls(TAB, seed=10)
-                image = controls.image
-                pattern = common.Radio(
-                    [(t(text), name) for name, text in PATTERNS.items()],
-                    value="attention",
-                    label=t("Which patches to hide"),
-                    elem_id=f"{TAB}-pattern",
-                )
-                with gr.Accordion(t("Paint what to hide"), open=False) as paint_box:
-                    canvas = pictures.Canvas(
-                        format="png",
-                        layers=False,
-                        transforms=[],
-                        sources=[],
-                        image_mode="RGBA",
-                        brush=gr.Brush(colors=["#ef4444"], default_size=24, color_mode="fixed"),
-                        label=t("Paint over the picture"),
-                        canvas_size=(448, 448),
-                        elem_id=f"{TAB}-canvas",
-                    )
-                    use_paint = gr.Button(t("Hide what is painted"), elem_id=f"{TAB}-use-paint")
-                low_resolution = common.Radio(
-                    [(t("full"), 1), (t("1/2"), 2), (t("1/3"), 3), (t("1/4"), 4)],
-                    value=1,
-                    label=t("Resolution of the input"),
-                    elem_id=f"{TAB}-low",
-                    info=t("Set the mask ratio to 0 to see detail come back by itself"),
-                )
-                with gr.Accordion(t("Advanced"), open=False):
-                    target = common.Radio(
-                        [
-                            (t("the decoder's own pixels"), "pixels"),
-                            (t("lend each patch its true mean and contrast"), "normalised"),
-                        ],
-                        value="pixels",
-                        label=t("What to show"),
-                        elem_id=f"{TAB}-target",
-                    )
-                    seed = common.Number(42, label=t("Seed of the random pattern"), elem_id=f"{TAB}-seed")
-                    menu = common.model_menu(TAB, [*common.teacher_models(), *common.model_names("mae")])
-                    model = menu.choice
-                below = gr.Column()
-            with gr.Column(scale=8, min_width=320):
-                with gr.Row():
-                    left = pictures.panel(TAB, "left", "What is left")
-                    pasted = pictures.panel(TAB, "pasted", "Rebuilt, visible patches pasted")
-                mask_ratio = common.Slider(
-                    0,
-                    0.95,
-                    0.5,
-                    step=0.05,
-                    label=t("Mask ratio"),
-                    elem_id=f"{TAB}-mask-ratio",
-                    info=t("Share of the patches to hide"),
-                )
-                numbers = gr.HTML(elem_id=f"{TAB}-facts")
-                formula = gr.Markdown(latex_delimiters=common.LATEX, elem_id=f"{TAB}-formula")
-                note = gr.Markdown(elem_id=f"{TAB}-note", elem_classes="note")
-                with gr.Row():
-                    compare = gr.ImageSlider(
-                        label=t("Drag: original against rebuilt"),
-                        format="png",
-                        interactive=False,
-                        elem_id=f"{TAB}-slider",
-                        slider_position=50,
-                    )
-                    error = pictures.panel(TAB, "error", "Error of each hidden patch")
-                with gr.Row():
-                    original = pictures.panel(TAB, "original", "Original")
-                    predicted = pictures.panel(TAB, "predicted", "The decoder's raw output")
-                    baseline = pictures.panel(TAB, "baseline", "Interpolated")
-                with gr.Accordion(t("The same picture at four mask ratios"), open=False) as row_box:
-                    row = gr.Gallery(
-                        label=t("Mask ratios"),
-                        format="png",
-                        columns=4,
-                        object_fit="contain",
-                        height="auto",
-                        elem_id=f"{TAB}-row",
-                        buttons=["fullscreen"],
-                    )
-                with gr.Accordion(t("Numbers as JSON, and export"), open=False):
-                    result = gr.JSON(label=t("Numbers"), elem_id=f"{TAB}-json")
-                    save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
-                    files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
-        lessons.lesson(TAB)
-        painted = gr.State(None)  # (picture, (g, g) bool): the patches that were painted over, and in which picture
+        tab.add("slider", compare)
+        tab.panel("error", "Error of each hidden patch")
+    with gr.Row():
+        tab.panel("original", "Original")
+        tab.panel("predicted", "The decoder's raw output")
+        tab.panel("baseline", "Interpolated")
+    with tab.accordion("row_box", "The same picture at four mask ratios"):
+        tab.gallery("row", "Mask ratios", columns=4)
+    tab.numbers_and_export()
 
-        def run(image, mask_ratio, pattern, target, low_resolution, seed, model, painted) -> tuple:
-            common.at_hand(model)
-            given = pictures.read_picture(image)
-            mask_ratio = common.number(say("The mask ratio"), mask_ratio, 0, 0.98)
-            common.choice(say("The pattern"), pattern, list(PATTERNS))
-            common.choice(say("What to show"), target, ["pixels", "normalised"])
-            common.choice(say("The resolution"), low_resolution, [1, 2, 3, 4])
-            seed = common.whole(say("The seed"), seed, 0, common.SEED_LIMIT)
-            encoded = encode(given.picture, model)
-            where, mask = painted or (None, None)
-            mask = _fit(mask, len(encoded.attention)) if pattern == "painted" and where == image else None
-            return given, encoded, reconstruct(encoded, mask_ratio, pattern, target, int(low_resolution), seed, mask)
 
-        def reconstruction(
-            image,
-            mask_ratio=0.5,
-            pattern="attention",
-            target="pixels",
-            low_resolution=1,
-            seed=42,
-            model="storybook-detailclip",
-            painted=None,
-        ):
-            return present(*run(image, mask_ratio, pattern, target, low_resolution, seed, model, painted))
+def wire(tab: Tab) -> None:
+    image = tab["image"]
+    inputs = [tab[name].input for name in ("pattern", "target", "low_resolution")]
+    latest = {"progress": "pasted", "trigger_mode": "always_last"}
+    changes = [*inputs, tab["seed"].submit]
+    tab.main([*changes, tab["mask_ratio"].input, *tab.chosen], **latest)
+    tab.main(tab.quick(image.change, forget_paint, ["pattern"]).then, **latest)
+    changed = tab.main(tab.fetched.success, **latest)
+    took_paint = tab.compute(tab["use_paint"].click, take_paint, ["painted", "pattern"])
+    tab.main(took_paint.success, **latest)
+    tab.quick([tab["paint_box"].expand, image.change], show_canvas, ["canvas"])
+    tab.when_open("row_box", show_row, ["row"], image.change, *changes, changed.success)
+    tab.compute(tab["export"].click, export, ["files"])
+    tab.of_picture = ("row",)
 
-        def paint(canvas, model, image):
-            common.at_hand(model)
-            encoded = encode(pictures.read_picture(image).picture, model)
-            layers = [pictures.read_layer(layer) for layer in (canvas or {}).get("layers") or []]
-            return (image, painted_patches({"layers": layers}, len(encoded.attention))), "painted"
 
-        def ratios(image, pattern, target, low_resolution, seed, model):
-            pattern = pattern if pattern != "painted" else "random"  # paint has no ratio
-            shown = []
-            for ratio in ROW_RATIOS:
-                _, encoded, found = run(image, ratio, pattern, target, low_resolution, seed, model, None)
-                told = say(
-                    "{ratio} hidden, {pattern}: {psnr} dB",
-                    ratio=f"{ratio:.0%}",
-                    pattern=say(PATTERNS[pattern]),
-                    psnr=f"{found.scores.psnr:.1f}",
-                )
-                shown += [
-                    (drawing.keep_patches(found.given, found.visible, ghost=0), told),
-                    (drawing.enlarge(found.pasted), told),
-                ]
-                yield shown
+# ----------------------------------------------------------------------------------------------------------- handlers
 
-        inputs = [image, mask_ratio, pattern, target, low_resolution, seed, model]
-        outputs = [original, left, predicted, pasted, error, baseline, compare, numbers, formula, note, result]
-        main = event(reconstruction)
-        triggers = [image.change, mask_ratio.input, pattern.input, target.input, low_resolution.input, seed.submit]
-        quiet = {"show_progress": "minimal", "show_progress_on": pasted, "trigger_mode": "always_last"}
-        given = [*inputs, painted]
-        private = {"api_visibility": "private", **COMPUTE}
-        ran = gr.on([*triggers, tab.select], main, given, outputs, api_name=TAB, **quiet, **COMPUTE)
-        changed = menu.fetched.success(main, given, outputs, **private, **quiet)
-        took_paint = use_paint.click(event(paint), [canvas, model, image], [painted, pattern], **private)
-        rebuilt = took_paint.success(main, given, outputs, **private, **quiet)
-        paint_box.expand(
-            event(lambda image: _for_canvas(pictures.read_picture(image).picture)),
-            image,
-            canvas,
-            api_visibility="private",
-            show_progress="hidden",
+
+def reconstruction(image: str, settings: Settings, painted: tuple | None = None) -> dict:
+    """Hide patches of a picture, let the model paint them, and measure the painting."""
+    return present(*look(image, settings, painted))
+
+
+def look(image: str, settings: Settings, painted: tuple | None = None) -> tuple:
+    """The picture, as the model sees it, and what it made of the rest."""
+    at_hand(settings.model)
+    given = pictures.read_picture(image)
+    encoded = encode(given.picture, settings.model)
+    where, mask = painted or (None, None)
+    mask = _fit(mask, len(encoded.attention)) if settings.pattern == "painted" and where == image else None
+    return given, encoded, reconstruct(encoded, settings, mask)
+
+
+def take_paint(canvas: dict, model: str, image: str) -> dict:
+    """Remember the patches that are painted over, and hide those."""
+    at_hand(model)
+    encoded = encode(pictures.read_picture(image).picture, model)
+    layers = [pictures.read_layer(layer) for layer in (canvas or {}).get("layers") or []]
+    return {"painted": (image, painted_patches(layers, len(encoded.attention))), "pattern": "painted"}
+
+
+def forget_paint(pattern: str) -> dict | None:
+    """The pattern that painting has chosen does not outlive its picture."""
+    return {"pattern": "attention"} if pattern == "painted" else None
+
+
+def show_canvas(image: str | None) -> dict | None:
+    """The picture to paint on; an empty one is left alone."""
+    return {"canvas": _for_canvas(pictures.read_picture(image).picture)} if image else None
+
+
+def show_row(image: str, settings: Settings) -> Iterator[dict]:
+    """The same picture at several mask ratios, one after another."""
+    if settings.pattern == "painted":  # paint has no ratio
+        settings = replace(settings, pattern="random")
+    shown: list = []
+    for ratio in ROW_RATIOS:
+        _, _, found = look(image, replace(settings, mask_ratio=ratio))
+        told = say(
+            "{ratio} hidden, {pattern}: {psnr} dB",
+            ratio=f"{ratio:.0%}",
+            pattern=say(PATTERNS[settings.pattern]),
+            psnr=f"{found.scores.psnr:.1f}",
         )
-        image.change(
-            event(lambda image: _for_canvas(pictures.read_picture(image).picture) if image else gr.skip()),
-            image,
-            canvas,
-            api_visibility="private",
-            show_progress="hidden",
-        )
-        settings = [image, pattern, target, low_resolution, seed, model]
-        changes = [image.change, pattern.input, target.input, low_resolution.input, seed.submit, changed.success]
-        shown_row = common.when_open(row_box, ratios, settings, row, *changes)
+        left = drawing.keep_patches(found.given, found.visible, ghost=0)
+        shown += [(left, told), (drawing.enlarge(found.pasted), told)]
+        yield {"row": list(shown)}
 
-        def export(image, *settings):
-            given, encoded, found = run(image, *settings)
-            panels = present(given, encoded, found)
-            captions = [
-                say("original"),
-                say("what is left"),
-                say("decoder's output"),
-                say("rebuilt"),
-                say("error per patch"),
-                say("interpolated from the neighbours"),
-            ]
-            names = ("mask_ratio", "pattern", "target", "low_resolution", "seed", "model")
-            record = dict(zip(names, settings, strict=False))
-            return common.export_files(files, TAB, drawing.strip(panels[:6], captions), record, panels[-1])
 
-        saved = save.click(event(export), given, files, **private)
-        with below:
-            common.stop_button(TAB, ran, changed, took_paint, rebuilt, *shown_row, saved)
-    return main, given, outputs
+def export(image: str, settings: Settings, painted: tuple | None) -> dict:
+    """The figure as shown, with all settings inside."""
+    shown = reconstruction(image, settings, painted)
+    captions = {
+        "original": say("original"),
+        "left": say("what is left"),
+        "predicted": say("decoder's output"),
+        "pasted": say("rebuilt"),
+        "error": say("error per patch"),
+        "baseline": say("interpolated from the neighbours"),
+    }
+    figure = drawing.strip([shown[name] for name in captions], list(captions.values()))
+    return {"files": export_files(LESSON.slug, figure, settings, shown["numbers"])}
 
 
 def _for_canvas(picture: Image.Image) -> np.ndarray:
     side = min(picture.size)
     left, top = (picture.width - side) // 2, (picture.height - side) // 2
-    return np.asarray(picture.crop((left, top, left + side, top + side)).resize((448, 448)))
+    return np.asarray(picture.crop((left, top, left + side, top + side)).resize((CANVAS, CANVAS)))
 
 
-def painted_patches(canvas: dict | None, grid: int) -> np.ndarray:
+def painted_patches(layers: Sequence[np.ndarray], grid: int) -> np.ndarray:
     """(g, g) bool: the patches of which paint covers at least a tenth. Layers are (H, W, 4) uint8, of any size.
 
     Raises:
         UserError: when nothing is painted.
     """
-    painted = [np.asarray(layer)[..., 3] > 0 for layer in (canvas or {}).get("layers") or []]
+    painted = [np.asarray(layer)[..., 3] > 0 for layer in layers]
     if not any(layer.any() for layer in painted):
         raise UserError(say("Nothing is painted yet. Paint over what the model shall not see, then apply."))
     whole = [Image.fromarray(layer.astype(np.uint8) * 255) for layer in painted]
@@ -247,19 +214,32 @@ def _fit(painted: np.ndarray | None, grid: int) -> np.ndarray | None:
     return np.asarray(Image.fromarray(painted).resize((grid, grid), Image.Resampling.NEAREST))
 
 
-def present(given: Given, encoded, found) -> tuple:
-    """(original, left, predicted, pasted, error, baseline, slider, facts, formula, note, numbers)."""
-    hidden = ~found.visible
-    worst = np.nanmax(found.error)
-    panels = (
-        drawing.enlarge(encoded.picture),
-        drawing.keep_patches(found.given, found.visible, ghost=0),
-        drawing.enlarge(found.predicted),
-        drawing.enlarge(found.pasted),
-        drawing.heat_over(encoded.picture, found.error / max(float(worst), 1e-9), 0.85),
-        drawing.enlarge(found.interpolated),
-    )
-    numbers = {
+# ------------------------------------------------------------------------------------------------------ what is shown
+
+
+def present(given: Given, encoded, found) -> dict:
+    """What each part shows for one result."""
+    original, predicted, pasted = (drawing.enlarge(p) for p in (encoded.picture, found.predicted, found.pasted))
+    numbers = numbers_of(encoded, found)
+    worst = float(np.nanmax(found.error))
+    return {
+        "original": original,
+        "left": drawing.keep_patches(found.given, found.visible, ghost=0),
+        "predicted": predicted,
+        "pasted": pasted,
+        "error": drawing.heat_over(encoded.picture, found.error / max(worst, 1e-9), 0.85),
+        "baseline": drawing.enlarge(found.interpolated),
+        "slider": (original, predicted if found.visible.all() else pasted),
+        "facts": _facts(numbers),
+        "formula": _formula(numbers),
+        "note": pictures.honest_note(given, encoded.model, BETTER),
+        "numbers": numbers,
+    }
+
+
+def numbers_of(encoded, found) -> dict:
+    """Everything measured, as JSON. Of neighbours it is None when nothing is hidden."""
+    return {
         "mse_masked": found.scores.mse,
         "psnr_masked": found.scores.psnr,
         "ssim_masked": found.scores.ssim,
@@ -275,11 +255,8 @@ def present(given: Given, encoded, found) -> tuple:
         "psnr_bicubic": found.bicubic and found.bicubic.psnr,
         "ssim_bicubic": found.bicubic and found.bicubic.ssim,
         "model": encoded.model,
-        "mask": hidden.astype(int).tolist(),
+        "mask": (~found.visible).astype(int).tolist(),
     }
-    slider = (panels[0], panels[2] if found.visible.all() else panels[3])
-    note = pictures.honest_note(given, encoded.model, BETTER)
-    return (*panels, slider, _facts(numbers), _formula(numbers), note, numbers)
 
 
 def _formula(n: dict) -> str:
@@ -331,9 +308,29 @@ def _facts(n: dict) -> str:
     return drawing.facts(rows)
 
 
-if __name__ == "__main__":
-    from demos.serving import launch_settings
-
-    with gr.Blocks(title="Patchlight · reconstruction") as page:
-        build()
-    page.launch(**launch_settings(page))
+LESSON = Lesson(
+    slug="reconstruction",
+    title="Reconstruction",
+    chapter="see",
+    claim="From half of the patches it gets shape and colour back and loses the texture: least squares paints the "
+    "average.",
+    settings=Settings,
+    layout=layout,
+    main=reconstruction,
+    shows=(
+        "original",
+        "left",
+        "predicted",
+        "pasted",
+        "error",
+        "baseline",
+        "slider",
+        "facts",
+        "formula",
+        "note",
+        "numbers",
+    ),
+    wire=wire,
+    tables={"What breaks if it is removed": ablation_table},
+    measure=Measure(slider="mask_ratio", through=(0.3, 0.7, 0.4, 0.5), follows="left"),
+)

@@ -1,263 +1,215 @@
-"""Tab 1: the student guesses the teacher's word for every patch it cannot see. Wraps pipelines/self_distillation.py."""
+"""The student guesses the teacher's prototype for every patch it cannot see. Wraps pipelines/self_distillation."""
 
+import functools
 import math
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
 
-from demos import common, drawing, lessons, pictures
-from demos.common import COMPUTE, RULES, event, heavy, lazily, light, say, t
-from demos.pictures import Given
+from demos.ui import drawing, pictures, scenes
+from demos.ui.cache import remembered
+from demos.ui.device import on_device
+from demos.ui.events import lazily
+from demos.ui.export import export_files, settings_as_json
+from demos.ui.lesson import Lesson, Measure
+from demos.ui.models import at_hand, teacher_models
+from demos.ui.pictures import Given
+from demos.ui.tab import Tab
+from demos.ui.text import say, t
+from demos.ui.words import ablation_table
+from pipelines.self_distillation.settings import Settings
 
-TAB = "self_distillation"
-BREAKS = {  # what each button sets: (teacher temperature, student temperature, centring)
+BREAKS = {  # what each button sets: teacher temperature, student temperature, centring
     "Healthy": (0.07, 0.1, True),
     "No centring": (0.07, 0.1, False),
     "Too sharp": (0.01, 0.1, True),
     "Equal temperatures": (0.5, 0.5, True),
 }
 
+pipeline = lazily("pipelines.self_distillation.pipeline")
 
-def build(pipeline=lazily("pipelines.self_distillation")) -> tuple:  # noqa: B008 (a name, nothing is imported)
-    """Lay out the tab. Returns its main event as (handler, inputs, outputs), for the page to run when it opens."""
-    encode = common.Remembered(heavy(lambda picture, *settings: pipeline.encode(picture, *settings)))
 
-    with gr.Tab(t("1 · Self-distillation"), id=TAB, elem_id=f"tab-{TAB}") as tab:
-        gr.Markdown(
-            t(
-                "**The teacher sees everything, the student half; "
-                "it must guess the teacher's word for each hidden patch.**"
-            )
-        )
+@remembered
+@on_device
+def encode(picture, model: str, rule: str, seed: int, ratios: tuple[float, ...]):
+    return pipeline.encode(picture, model, rule, seed, ratios)
+
+
+# ------------------------------------------------------------------------------------------------------------- layout
+
+
+def layout(tab: Tab) -> None:
+    with gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            _lay_out_controls(tab)
+        with gr.Column(scale=8, min_width=320):
+            _lay_out_figures(tab)
+    tab.state("picked")  # (row, column) of the patch whose distributions are shown; None picks the worst guess
+
+
+def _lay_out_controls(tab: Tab) -> None:
+    scenes.picture_controls(tab, seed=8)
+    tab.control("teacher_temperature")
+    tab.control("student_temperature")
+    tab.control("centering")
+    gr.Markdown(t("Break it"))
+    with gr.Row():
+        for place, name in enumerate(BREAKS):
+            tab.button(f"break_{place}", name, size="sm", min_width=100)
+    with gr.Accordion(t("Advanced"), open=False):
+        tab.control("rule")
+        tab.control("seed")
+        tab.model_menu(teacher_models())
+    tab.stop()
+
+
+def _lay_out_figures(tab: Tab) -> None:
+    tab.told()
+    with gr.Row():
+        tab.panel("seen", "What the student sees")
+        tab.panel("kl", "Where the guess is wrong (click a patch)")
+    tab.control("keep_ratio")
+    tab.html("verdict")
+    with gr.Row():
+        tab.panel("ids_teacher", "Teacher's first choice")
+        tab.panel("ids_student", "Student's first choice")
+    tab.html("bars")
+    tab.html("facts")
+    tab.markdown("formula")
+    tab.markdown("note", elem_classes="note")
+    with gr.Accordion(t("Features in colour: equal colours, equal features"), open=False), gr.Row():
+        tab.panel("pca_teacher", "Teacher")
+        tab.panel("pca_student", "Student")
+    with gr.Accordion(t("The other view, and the class token"), open=False):
         with gr.Row():
-            with gr.Column(scale=4, min_width=300):
-                controls = pictures.picture_controls(TAB, seed=8)
-                image = controls.image
-                teacher_temperature = common.Slider(
-                    0.01,
-                    0.5,
-                    0.07,
-                    step=0.01,
-                    label=t("Teacher temperature"),
-                    elem_id=f"{TAB}-teacher",
-                    info=t("Lower is sharper"),
-                )
-                student_temperature = common.Slider(
-                    0.05, 0.5, 0.1, step=0.01, label=t("Student temperature"), elem_id=f"{TAB}-student"
-                )
-                centering = common.Checkbox(
-                    True,
-                    label=t("Centring"),
-                    elem_id=f"{TAB}-centering",
-                    info=t("Subtract the running mean from the teacher's logits"),
-                )
-                gr.Markdown(t("Break it"))
-                with gr.Row():
-                    breaks = {
-                        name: gr.Button(t(name), size="sm", elem_id=f"{TAB}-break-{i}", min_width=100)
-                        for i, name in enumerate(BREAKS)
-                    }
-                with gr.Accordion(t("Advanced"), open=False):
-                    rule = common.Radio(
-                        [(t(text), name) for name, text in RULES.items()],
-                        value="attention",
-                        label=t("Who decides what the student sees"),
-                        elem_id=f"{TAB}-rule",
-                    )
-                    seed = common.Number(
-                        42, label=t("Seed of the second view and the random rule"), elem_id=f"{TAB}-seed"
-                    )
-                    menu = common.model_menu(TAB, common.teacher_models())
-                    model = menu.choice
-                below = gr.Column()
-            with gr.Column(scale=8, min_width=320):
-                with gr.Row():
-                    student_sees = pictures.panel(TAB, "seen", "What the student sees")
-                    kl_map = pictures.panel(TAB, "kl", "Where the guess is wrong (click a patch)")
-                keep_ratio = common.Slider(
-                    0.1, 1, 0.5, step=0.1, label=t("Keep ratio of the student"), elem_id=f"{TAB}-keep"
-                )
-                verdict = gr.HTML(elem_id=f"{TAB}-verdict")
-                with gr.Row():
-                    teacher_ids = pictures.panel(TAB, "ids-teacher", "Teacher's first choice")
-                    student_ids = pictures.panel(TAB, "ids-student", "Student's first choice")
-                bars = gr.HTML(elem_id=f"{TAB}-bars")
-                numbers = gr.HTML(elem_id=f"{TAB}-facts")
-                formula = gr.Markdown(latex_delimiters=common.LATEX, elem_id=f"{TAB}-formula")
-                note = gr.Markdown(elem_id=f"{TAB}-note", elem_classes="note")
-                with gr.Accordion(t("Features in colour: equal colours, equal features"), open=False):
-                    with gr.Row():
-                        teacher_pca = pictures.panel(TAB, "pca-teacher", "Teacher")
-                        student_pca = pictures.panel(TAB, "pca-student", "Student")
-                with gr.Accordion(t("The other view, and the class token"), open=False):
-                    with gr.Row():
-                        teacher_other = pictures.panel(TAB, "other-teacher", "Second view, a crop: the teacher's")
-                        other_view = pictures.panel(TAB, "other", "The student's")
-                    cls_bars = gr.HTML(elem_id=f"{TAB}-cls-bars")
-                with gr.Accordion(t("How this model was trained"), open=False) as curves_box:
-                    training = gr.HTML(elem_id=f"{TAB}-training")
-                with gr.Accordion(t("Numbers as JSON, and export"), open=False):
-                    result = gr.JSON(label=t("Numbers"), elem_id=f"{TAB}-json")
-                    save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
-                    files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
-        lessons.lesson(TAB)
-        picked = gr.State(None)  # (row, column) of the patch whose distributions are shown; None picks the worst guess
-
-        def look(image, keep_ratio, rule, seed, model):
-            common.at_hand(model)
-            given = pictures.read_picture(image)
-            keep_ratio = round(common.number(say("The keep ratio"), keep_ratio, 0.01, 1), 2)
-            common.choice(say("The rule"), rule, list(RULES))
-            seed = common.whole(say("The seed"), seed, 0, common.SEED_LIMIT)
-            ratios = tuple(sorted({*pipeline.RATIOS, keep_ratio}))
-            return given, keep_ratio, encode(given.picture, model, rule, seed, ratios)
-
-        def self_distillation(
-            image,
-            keep_ratio=0.5,
-            rule="attention",
-            teacher_temperature=0.07,
-            student_temperature=0.1,
-            centering=True,
-            seed=42,
-            model="storybook-detailclip",
-            picked=None,
-        ):
-            given, keep_ratio, encoded = look(image, keep_ratio, rule, seed, model)
-            found = pipeline.query(
-                encoded,
-                keep_ratio,
-                *_temperatures(teacher_temperature, student_temperature),
-                common.flag(say("Centring"), centering),
-            )
-            colours = pipeline.principal_colours(encoded, keep_ratio)
-            temperatures = (teacher_temperature, student_temperature, centering)
-            *shown, numbers = present(given, encoded, found, colours, keep_ratio, temperatures, picked)
-            settings = {
-                "keep_ratio": keep_ratio,
-                "teacher_temperature": teacher_temperature,
-                "student_temperature": student_temperature,
-                "centering": centering,
-            }
-            return *shown, numbers | {"settings": settings}
-
-        def pick(
-            image,
-            keep_ratio,
-            rule,
-            teacher_temperature,
-            student_temperature,
-            centering,
-            seed,
-            model,
-            click: gr.SelectData,
-        ):
-            given, keep_ratio, encoded = look(image, keep_ratio, rule, seed, model)
-            found = pipeline.query(
-                encoded,
-                keep_ratio,
-                *_temperatures(teacher_temperature, student_temperature),
-                common.flag(say("Centring"), centering),
-            )
-            grid = len(found.removed)
-            cell = drawing.enlarge(encoded.pictures[0]).width // grid  # every panel is as large
-            column, row = (min(grid - 1, max(0, int(v) // cell)) for v in click.index)
-            return (row, column), patch_bars(found, row, column), kl_picture(encoded, found, row, column)
-
-        inputs = [image, keep_ratio, rule, teacher_temperature, student_temperature, centering, seed, model]
-        outputs = [
-            student_sees,
-            kl_map,
-            teacher_ids,
-            student_ids,
-            teacher_pca,
-            student_pca,
-            teacher_other,
-            other_view,
-            verdict,
-            bars,
-            cls_bars,
-            numbers,
-            formula,
-            note,
-            result,
-        ]
-        main = event(self_distillation)
-        shown = {"show_progress": "minimal", "show_progress_on": kl_map, "trigger_mode": "always_last"}
-        triggers = [image.change, rule.input, seed.submit, tab.select]
-        ran = gr.on(triggers, main, inputs, outputs, api_name=TAB, **shown, **COMPUTE)
-        changed = menu.fetched.success(main, inputs, outputs, api_visibility="private", **shown, **COMPUTE)
-        quick = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
-        sliders = [keep_ratio.input, teacher_temperature.input, student_temperature.input, centering.input]
-        requery = light(self_distillation)
-        gr.on(sliders, requery, [*inputs, picked], outputs, **quick)
-        catch_up = common.unless_shown(requery)
-        for run in (ran, changed):
-            run.success(catch_up, [result, *inputs, picked], outputs, **quick)
-        for name, button in breaks.items():
-            button.click(
-                lambda settings=BREAKS[name]: settings,
-                None,
-                [teacher_temperature, student_temperature, centering],
-                api_visibility="private",
-                show_progress="hidden",
-            ).then(requery, [*inputs, picked], outputs, **quick)
-        for panel in (kl_map, teacher_ids, student_ids):
-            panel.select(light(pick), inputs, [picked, bars, kl_map], api_visibility="private", show_progress="hidden")
-        image.change(lambda: None, None, picked, api_visibility="private", show_progress="hidden")
-        curves_box.expand(
-            light(lambda model: training_curves(pipeline.training_log(model))),
-            model,
-            training,
-            api_visibility="private",
-            show_progress="hidden",
-        )
-
-        def export(*settings):
-            *pictures, numbers = self_distillation(*settings)
-            captions = [
-                say("what the student sees"),
-                say("KL of student from teacher, per patch"),
-                say("teacher's first choice"),
-                say("student's first choice"),
-            ]
-            names = ("keep_ratio", "rule", "teacher_temperature", "student_temperature", "centering", "seed", "model")
-            record = dict(zip(names, settings[1:], strict=True))
-            return common.export_files(files, TAB, drawing.strip(pictures[:4], captions), record, numbers)
-
-        saved = save.click(event(export), inputs, files, api_visibility="private", **COMPUTE)
-        with below:
-            common.stop_button(TAB, ran, changed, saved)
-    return main, inputs, outputs
+            tab.panel("other_teacher", "Second view, a crop: the teacher's")
+            tab.panel("other", "The student's")
+        tab.html("cls_bars")
+    with tab.accordion("training_box", "How this model was trained"):
+        tab.html("training")
+    tab.numbers_and_export()
 
 
-def _temperatures(teacher: object, student: object) -> tuple[float, float]:
-    return (
-        common.number(say("The teacher temperature"), teacher, 0.001, 10),
-        common.number(say("The student temperature"), student, 0.001, 10),
-    )
+def wire(tab: Tab) -> None:
+    image, latest = tab["image"], {"trigger_mode": "always_last"}
+    ran = tab.main([image.change, tab["rule"].input, tab["seed"].submit, *tab.chosen], progress="kl", **latest)
+    changed = tab.main(tab.fetched.success, progress="kl", **latest)
+    sliders = ["keep_ratio", "teacher_temperature", "student_temperature", "centering"]
+    tab.quick([tab[name].input for name in sliders], self_distillation, LESSON.shows, **latest)
+    for run in (ran, changed):
+        tab.catch_up(run)
+    for place, name in enumerate(BREAKS):
+        broken = tab.quick(tab[f"break_{place}"].click, functools.partial(break_it, name), sliders[1:])
+        tab.quick(broken.then, self_distillation, LESSON.shows, **latest)
+    for panel in ("kl", "ids_teacher", "ids_student"):
+        tab.quick(tab[panel].select, pick, ["picked", "bars", "kl"])
+    tab.quick(image.change, forget_patch, ["picked"])
+    tab.quick(tab["training_box"].expand, show_training, ["training"])
+    tab.compute(tab["export"].click, export, ["files"])
 
 
-def present(given: Given, encoded, found, colours, keep_ratio: float, settings: tuple, picked: tuple | None) -> tuple:
-    """Everything the tab shows for one result, in the order of its outputs."""
-    grid, limit = len(found.removed), math.log(found.prototypes)
-    if not picked or max(picked) >= grid:  # nothing picked, or on a model with more patches
+# ----------------------------------------------------------------------------------------------------------- handlers
+
+
+def self_distillation(image: str, settings: Settings, picked: tuple[int, int] | None = None) -> dict:
+    """What the student guesses of the teacher's prototypes, patch by patch."""
+    given, encoded, settings = look(image, settings)
+    found = pipeline.query(encoded, settings)
+    colours = pipeline.principal_colours(encoded, settings.keep_ratio)
+    return present(given, encoded, found, colours, settings, picked)
+
+
+def look(image: str, settings: Settings) -> tuple:
+    """The picture, what teacher and student make of it, and the settings with the keep ratio that was encoded."""
+    at_hand(settings.model)
+    given = pictures.read_picture(image)
+    settings = replace(settings, keep_ratio=round(settings.keep_ratio, 2))
+    ratios = tuple(sorted({*pipeline.RATIOS, settings.keep_ratio}))
+    return given, encode(given.picture, settings.model, settings.rule, settings.seed, ratios), settings
+
+
+def pick(image: str, settings: Settings, click: gr.SelectData) -> dict:
+    """The distributions of the patch that was clicked, in any of the panels: all are equally large."""
+    _, encoded, settings = look(image, settings)
+    found = pipeline.query(encoded, settings)
+    grid = len(found.removed)
+    cell = drawing.enlarge(encoded.pictures[0]).width // grid
+    column, row = (min(grid - 1, max(0, int(v) // cell)) for v in click.index)
+    return {
+        "picked": (row, column),
+        "bars": patch_bars(found, row, column),
+        "kl": kl_picture(encoded, found, row, column),
+    }
+
+
+def forget_patch() -> dict:
+    return {"picked": None}
+
+
+def break_it(name: str) -> dict:
+    """What one of the buttons sets."""
+    return dict(zip(("teacher_temperature", "student_temperature", "centering"), BREAKS[name], strict=True))
+
+
+def show_training(model: str) -> dict:
+    return {"training": training_curves(pipeline.training_log(model))}
+
+
+def export(image: str, settings: Settings) -> dict:
+    """The figure as shown, with all settings inside."""
+    shown = self_distillation(image, settings)
+    captions = {
+        "seen": say("what the student sees"),
+        "kl": say("KL of student from teacher, per patch"),
+        "ids_teacher": say("teacher's first choice"),
+        "ids_student": say("student's first choice"),
+    }
+    figure = drawing.strip([shown[name] for name in captions], list(captions.values()))
+    return {"files": export_files(LESSON.slug, figure, settings, shown["numbers"])}
+
+
+# ------------------------------------------------------------------------------------------------------ what is shown
+
+
+def present(given: Given, encoded, found, colours, settings: Settings, picked: tuple[int, int] | None) -> dict:
+    """What each part shows for one result."""
+    if not picked or max(picked) >= len(found.removed):  # nothing picked, or on a model with more patches
         picked = np.unravel_index(np.argmax(np.where(found.learnt_from, found.kl, -1)), found.kl.shape)
     row, column = picked
     palette = drawing.palette(np.concatenate([found.teacher.argmax(-1), found.student.argmax(-1)]))
-    pages = [drawing.keep_patches(encoded.pictures[0], ~found.removed), kl_picture(encoded, found, row, column)]
-    side = pages[0].width  # a click falls on the same patch in every panel
-    pages += [drawing.paint_ids(p.argmax(-1), palette, side) for p in (found.teacher, found.student)]
-    pages += [drawing.enlarge(c) for c in colours]
-    pages.append(drawing.enlarge(encoded.pictures[1]))
-    pages.append(drawing.keep_patches(encoded.pictures[1], encoded.students[keep_ratio].kept[1]))
+    seen = drawing.keep_patches(encoded.pictures[0], ~found.removed)
+    teacher_ids, student_ids = (
+        drawing.paint_ids(p.argmax(-1), palette, seen.width) for p in (found.teacher, found.student)
+    )
+    numbers = numbers_of(encoded, found)
+    return {
+        "seen": seen,
+        "kl": kl_picture(encoded, found, row, column),
+        "ids_teacher": teacher_ids,
+        "ids_student": student_ids,
+        "pca_teacher": drawing.enlarge(colours[0]),
+        "pca_student": drawing.enlarge(colours[1]),
+        "other_teacher": drawing.enlarge(encoded.pictures[1]),
+        "other": drawing.keep_patches(encoded.pictures[1], encoded.students[settings.keep_ratio].kept[1]),
+        "verdict": _verdict(numbers),
+        "bars": patch_bars(found, row, column),
+        "cls_bars": _class_bars(found),
+        "facts": _facts(numbers),
+        "formula": _formula(found, settings),
+        "note": pictures.honest_note(given, encoded.model, ()),
+        "numbers": numbers | {"settings": settings_as_json(settings)},
+    }
 
+
+def numbers_of(encoded, found) -> dict:
+    """Everything measured, as JSON."""
     learnt = found.learnt_from
-    numbers = {
+    return {
         "patch_kl_mean": float(found.kl[learnt].mean()),
         "patch_cross_entropy_mean": float(found.cross_entropy[learnt].mean()),
         "teacher_entropy": float(found.teacher_entropy.mean()),
-        "teacher_entropy_max": limit,
+        "teacher_entropy_max": math.log(found.prototypes),
         "teacher_entropy_of_mean": found.mean_entropy,
         "agreement": found.agreement,
         "prototypes_used": found.prototypes_used,
@@ -265,25 +217,18 @@ def present(given: Given, encoded, found, colours, keep_ratio: float, settings: 
         "loss_cls": found.loss_cls,
         "collapse": collapse_of(found),
         "removed": int(found.removed.sum()),
-        "patches": grid * grid,
+        "patches": found.removed.size,
         "model": encoded.model,
         "patch_kl_map": np.round(found.kl, 4).tolist(),
     }
+
+
+def _class_bars(found) -> str:
     order = np.argsort(-np.maximum(*found.cls_pair))[:6]
-    cls_bars = drawing.pair_bars(
+    return drawing.pair_bars(
         [f"#{k}" for k in order],
         *(p[order] for p in found.cls_pair),
         (say("teacher, whole picture"), say("student, other view")),
-    )
-    return (
-        *pages,
-        _verdict(numbers),
-        patch_bars(found, row, column),
-        cls_bars,
-        _facts(numbers),
-        _formula(found, settings),
-        pictures.honest_note(given, encoded.model, ()),
-        numbers,
     )
 
 
@@ -386,13 +331,12 @@ def _facts(n: dict) -> str:
     )
 
 
-def _formula(found, settings: tuple) -> str:
-    teacher, student, centred = settings
-    center = "c" if centred else "0"
+def _formula(found, settings: Settings) -> str:
+    center = "c" if settings.centering else "0"
     loss = float(found.cross_entropy[found.learnt_from].mean())
     return (
-        rf"$$P_t = \mathrm{{softmax}}\frac{{z_t - {center}}}{{{teacher:g}}},\quad "
-        rf"P_s = \mathrm{{softmax}}\frac{{z_s}}{{{student:g}}},\quad "
+        rf"$$P_t = \mathrm{{softmax}}\frac{{z_t - {center}}}{{{settings.teacher_temperature:g}}},\quad "
+        rf"P_s = \mathrm{{softmax}}\frac{{z_s}}{{{settings.student_temperature:g}}},\quad "
         rf"L_{{Patch}} = -\frac1{{|R|}}\sum_{{i \in R}} P_t^i \cdot \log P_s^i = {loss:.3f},\quad "
         rf"|R| = {int(found.learnt_from.sum())}$$"
     )
@@ -431,9 +375,32 @@ def training_curves(log: dict | None) -> str:
     return f'<div class="charts">{losses}{health}</div>'
 
 
-if __name__ == "__main__":
-    from demos.serving import launch_settings
-
-    with gr.Blocks(title="Patchlight · self-distillation") as page:
-        build()
-    page.launch(**launch_settings(page))
+LESSON = Lesson(
+    slug="self_distillation",
+    title="Self-distillation",
+    chapter="see",
+    claim="The teacher sees everything, the student half; it must guess the teacher's word for each hidden patch.",
+    settings=Settings,
+    layout=layout,
+    main=self_distillation,
+    shows=(
+        "seen",
+        "kl",
+        "ids_teacher",
+        "ids_student",
+        "pca_teacher",
+        "pca_student",
+        "other_teacher",
+        "other",
+        "verdict",
+        "bars",
+        "cls_bars",
+        "facts",
+        "formula",
+        "note",
+        "numbers",
+    ),
+    wire=wire,
+    tables={"What breaks if it is removed": ablation_table},
+    measure=Measure(slider="teacher_temperature", through=(0.05, 0.09, 0.2, 0.07), follows="seen"),
+)

@@ -1,247 +1,184 @@
-"""Tab 2: which patches can a vision transformer do without? Wraps pipelines/token_removal.py."""
+"""Which patches can a vision transformer do without? Wraps pipelines/token_removal."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 
 import gradio as gr
 import numpy as np
 
-from demos import common, drawing, lessons, pictures
-from demos.common import COMPUTE, RULES, event, heavy, lazily, light, say, t
-from demos.pictures import Given
-from pipelines import storybook
+from demos.ui import controls, drawing, pictures, scenes
+from demos.ui.cache import remembered
+from demos.ui.device import on_device
+from demos.ui.events import lazily
+from demos.ui.export import export_files
+from demos.ui.lesson import Lesson, Measure
+from demos.ui.models import at_hand, model_names
+from demos.ui.pictures import Given
+from demos.ui.tab import Tab
+from demos.ui.text import say, t
+from demos.ui.words import ablation_table
 from pipelines.errors import UserError
-from pipelines.registry import MODELS
+from pipelines.models.registry import MODELS
+from pipelines.token_removal.settings import PLACES, RULES, Settings
+from pipelines.world import storybook
 
-TAB = "token_removal"
-BETTER = ("openclip-vit-b-16", "dinov2-small")
+BETTER = ("openclip-vit-b-16", "dinov2-small")  # on photographs
 LAYERS = HEADS = 6  # of the model that is chosen first
-MOST_LAYERS = 12  # of any model in the registry
+
+pipeline = lazily("pipelines.token_removal.pipeline")
 
 
-def build(pipeline=lazily("pipelines.token_removal")) -> tuple:  # noqa: B008 (a name, nothing is imported)
-    """Lay out the tab. Returns its main event as (handler, inputs, outputs), for the page to run when it opens."""
-    encode = common.Remembered(heavy(lambda picture, model: pipeline.encode(picture, model)))
-    query = heavy(lambda *arguments, **keywords: pipeline.query(*arguments, **keywords))
-    sweep = heavy(lambda *arguments: pipeline.sweep(*arguments))
-    swept: dict[tuple, tuple] = {}  # finished figures of all rules, so that a slider can redraw its mark on them
+@remembered
+@on_device
+def encode(picture, model):
+    return pipeline.encode(picture, model)
 
-    with gr.Tab(t("2 · Token removal"), id=TAB, elem_id=f"tab-{TAB}") as tab:
-        gr.Markdown(
-            t("**Remove half of the patches by attention and the meaning stays; remove the best half and it goes.**")
-        )
-        with gr.Row():
-            with gr.Column(scale=4, min_width=300):
-                prompt = common.Textbox(
-                    "",
-                    label=t("Description to compare with"),
-                    max_length=300,
-                    elem_id=f"{TAB}-prompt",
-                    info=t("Image-text models only; press Enter"),
-                    render=False,
-                )
-                controls = pictures.picture_controls(TAB, seed=16, caption=prompt)
-                image = controls.image
-                rule = common.Radio(
-                    [(t(text), name) for name, text in RULES.items()],
-                    value="attention",
-                    label=t("Who decides"),
-                    elem_id=f"{TAB}-rule",
-                )
-                prompt.render()
-                menu = common.model_menu(TAB, common.model_names("openclip", "vit"))
-                model = menu.choice
-                with gr.Accordion(t("Advanced"), open=False):
-                    with gr.Row():
-                        layer = common.Dropdown(
-                            _numbers(LAYERS), value="mean", label=t("Layer"), elem_id=f"{TAB}-layer"
-                        )
-                        head = common.Dropdown(_numbers(HEADS), value="mean", label=t("Head"), elem_id=f"{TAB}-head")
-                    seed = common.Number(42, label=t("Seed of the random rule"), elem_id=f"{TAB}-seed")
-                below = gr.Column()
-            with gr.Column(scale=8, min_width=320):
+
+@on_device
+def query(encoded, settings: Settings):
+    return pipeline.query(encoded, settings, names=storybook.NOUNS)
+
+
+@on_device
+def sweep(encoded, ratio: float, settings: Settings):
+    return pipeline.sweep(encoded, ratio, settings)
+
+
+# ------------------------------------------------------------------------------------------------------------- layout
+
+
+def layout(tab: Tab) -> None:
+    with gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            tab.control("prompt", render=False)
+            scenes.picture_controls(tab, seed=16, caption="prompt")
+            tab.control("rule")
+            tab["prompt"].render()
+            tab.model_menu(model_names("openclip", "vit"))
+            with gr.Accordion(t("Advanced"), open=False):
                 with gr.Row():
-                    heat = pictures.panel(TAB, "heat", "Where the class token looks")
-                    kept = pictures.panel(TAB, "kept", "What is left")
-                keep_ratio = common.Slider(
-                    0.05,
-                    1,
-                    0.5,
-                    step=0.05,
-                    label=t("Keep ratio"),
-                    elem_id=f"{TAB}-keep",
-                    info=t("Share of the 2×2-patch blocks that stay, plus one block"),
-                )
-                numbers = gr.HTML(elem_id=f"{TAB}-facts")
-                formula = gr.Markdown(latex_delimiters=common.LATEX, elem_id=f"{TAB}-formula")
-                note = gr.Markdown(elem_id=f"{TAB}-note", elem_classes="note")
-                chart = gr.HTML(elem_id=f"{TAB}-chart")
-                compare = gr.Button(
-                    t("Compare all rules at all ratios"), elem_id=f"{TAB}-compare", variant="primary", size="md"
-                )
-                with gr.Accordion(t("Every layer and head"), open=False) as heads_box:
-                    heads = gr.Gallery(
-                        label=t("Attention of each layer (rows) and head"),
-                        format="png",
-                        columns=6,
-                        object_fit="contain",
-                        height="auto",
-                        elem_id=f"{TAB}-heads",
-                        buttons=["fullscreen"],
-                    )
-                with gr.Accordion(t("Numbers as JSON, and export"), open=False):
-                    result = gr.JSON(label=t("Numbers"), elem_id=f"{TAB}-json")
-                    save = gr.Button(t("Export figure and numbers"), elem_id=f"{TAB}-export")
-                    files = gr.File(label=t("Files"), file_count="multiple", interactive=False, elem_id=f"{TAB}-files")
-        lessons.lesson(TAB)
-
-        def look(image, prompt, keep_ratio, rule, layer, head, seed, model):
-            common.at_hand(model)
-            given = pictures.read_picture(image)
-            settings = _checked(prompt, keep_ratio, rule, layer, head, seed, model)
-            encoded = encode(given.picture, model)
-            _check_layer_and_head(encoded, settings)
-            return given, encoded, settings
-
-        def token_removal(
-            image,
-            prompt="",
-            keep_ratio=0.5,
-            rule="attention",
-            layer="mean",
-            head="mean",
-            seed=42,
-            model="storybook-detailclip",
-        ):
-            given, encoded, settings = look(image, prompt, keep_ratio, rule, layer, head, seed, model)
-            found = query(encoded, **settings, names=storybook.NOUNS)
-            _, points = swept.get((id(encoded), *_curve_of(settings)), (None, None))
-            return present(given, encoded, found, settings, points)
-
-        def compare_rules(image, prompt, keep_ratio, seed, model, layer="mean", head="mean"):
-            given, encoded, settings = look(image, prompt, keep_ratio, "attention", layer, head, seed, model)
-            key, points = (id(encoded), *_curve_of(settings)), []
-            for ratio in pipeline.SWEEP_RATIOS:
-                points += sweep(encoded, ratio, *_curve_of(settings))
-                yield _chart(points, keep_ratio), [vars(p) for p in points]
-            swept[key] = encoded, points  # holding `encoded` keeps its id its own
-            while len(swept) > 64:
-                swept.pop(next(iter(swept)))
-
-        inputs = [image, prompt, keep_ratio, rule, layer, head, seed, model]
-        outputs = [heat, kept, numbers, formula, note, chart, result]
-        main = event(token_removal)
-        shown = {"show_progress": "minimal", "show_progress_on": kept}
-        ran = gr.on(
-            [
-                image.change,
-                prompt.submit,
-                rule.input,
-                layer.input,
-                head.input,
-                seed.submit,
-                keep_ratio.input,
-            ],
-            main,
-            inputs,
-            outputs,
-            api_name=TAB,
-            trigger_mode="always_last",
-            **COMPUTE,
-            **shown,
-        )
-        points_json = gr.JSON(visible=False)
-        comparing = compare.click(
-            event(compare_rules),
-            [image, prompt, keep_ratio, seed, model, layer, head],
-            [chart, points_json],
-            api_name=f"{TAB}_sweep",
-            show_progress="minimal",
-            show_progress_on=chart,
-            **COMPUTE,
-        )
-        private = {"api_visibility": "private", **COMPUTE}
-        uploaded = controls.uploaded.then(main, inputs, outputs, **private, **shown)  # without the old description
-        opened = tab.select(
-            light(lambda prompt, drawn: prompt or drawn),
-            [prompt, controls.drawn],
-            prompt,
-            api_visibility="private",
-            show_progress="hidden",
-        ).then(main, inputs, outputs, **private, **shown)
-
-        def fit_menus(model):
-            sizes = pipeline.layers_and_heads(model)
-            return tuple(common.Dropdown(_numbers(size), value="mean") for size in sizes)
-
-        fitted = menu.fetched.success(event(fit_menus), model, [layer, head], show_progress="hidden", **private)
-        changed = fitted.success(main, inputs, outputs, **private, **shown)
-
-        def show_heads(image, model):
-            common.at_hand(model)
-            yield head_pictures(encode(pictures.read_picture(image).picture, model))
-
-        shown_heads = common.when_open(heads_box, show_heads, [image, model], heads, image.change, changed.success)
-
-        def export(image, prompt, keep_ratio, rule, layer, head, seed, model):
-            given, encoded, settings = look(image, prompt, keep_ratio, rule, layer, head, seed, model)
-            found = query(encoded, **settings, names=storybook.NOUNS)
-            heat, kept, *_, numbers = present(given, encoded, found, settings, None)
-            captions = [
-                say("picture"),
-                say("attention of the class token"),
-                say("{kept} of {total} patches kept", kept=numbers["tokens_kept"], total=numbers["tokens_total"]),
-            ]
-            figure = drawing.strip([drawing.enlarge(encoded.picture), heat, kept], captions)
-            return common.export_files(files, TAB, figure, {**settings, "model": model}, numbers)
-
-        saved = save.click(event(export), inputs, files, **private)
-        with below:
-            common.stop_button(TAB, ran, comparing, uploaded, opened, fitted, changed, *shown_heads, saved)
-    return main, inputs, outputs
+                    tab.control("layer", menu=True, choices=_places(LAYERS))
+                    tab.control("head", menu=True, choices=_places(HEADS))
+                tab.control("seed")
+            tab.stop()
+        with gr.Column(scale=8, min_width=320):
+            tab.told()
+            with gr.Row():
+                tab.panel("heat", "Where the class token looks")
+                tab.panel("kept", "What is left")
+            tab.control("keep_ratio")
+            tab.html("facts")
+            tab.markdown("formula")
+            tab.markdown("note", elem_classes="note")
+            tab.html("chart")
+            tab.button("compare", "Compare all rules at all ratios", variant="primary")
+            with tab.accordion("heads_box", "Every layer and head"):
+                tab.gallery("heads", "Attention of each layer (rows) and head", columns=6)
+            tab.numbers_and_export()
+            tab.add("points", gr.JSON(visible=False))
+            tab.state("curves")  # (picture and settings, points) of the finished figure of all rules
 
 
-def _numbers(count: int) -> list[str]:
-    return ["mean", *(str(i + 1) for i in range(count))]
+def _places(count: int) -> list[str]:
+    return list(PLACES)[: count + 1]
 
 
-def _reads(model: str) -> bool:
-    return model in MODELS and MODELS[model].family == "openclip"
+def wire(tab: Tab) -> None:
+    image = tab["image"]
+    changes = [image.change, tab["prompt"].submit, tab["rule"].input, tab["layer"].input, tab["head"].input]
+    tab.main([*changes, tab["seed"].submit, tab["keep_ratio"].input], progress="kept", trigger_mode="always_last")
+    tab.main(tab.uploaded.then, progress="kept")  # without the old description
+    tab.main(tab.quick(tab.chosen, describe, ["prompt"]).then, progress="kept")
+    fitted = tab.compute(tab.fetched.success, fit_menus, ["layer", "head"])
+    changed = tab.main(fitted.success, progress="kept")
+    sweep = f"{tab.slug}_sweep"
+    tab.compute(tab["compare"].click, compare, ["chart", "points", "curves"], progress="chart", api_name=sweep)
+    tab.when_open("heads_box", show_heads, ["heads"], image.change, changed.success)
+    tab.compute(tab["export"].click, export, ["files"])
+    tab.of_picture = ("heads",)
 
 
-def _checked(prompt, keep_ratio, rule, layer, head, seed, model) -> dict:
-    """The settings as the pipeline takes them: layers and heads count from 0 there, from 1 on the page.
+# ----------------------------------------------------------------------------------------------------------- handlers
 
-    A description is left out for a model that reads no text; the facts say so.
-    """
-    allowed = _numbers(MOST_LAYERS)
+
+def token_removal(image: str, settings: Settings, curves: tuple | None = None) -> dict:
+    """Remove patches of a picture by a rule, and compare what is left with the whole."""
+    given, encoded, settings = look(image, settings)
+    of, points = curves or (None, ())
+    return present(given, encoded, query(encoded, settings), settings, points if of == (image, settings.curves) else ())
+
+
+def compare(
+    image: str, prompt: str, keep_ratio: float, seed: int, model: str, layer: str = "mean", head: str = "mean"
+) -> Iterator[dict]:
+    """Every rule at every ratio, one ratio at a time."""
+    asked = Settings(prompt=prompt, keep_ratio=keep_ratio, seed=seed, model=model, layer=layer, head=head)
+    _, encoded, settings = look(image, asked)
+    points: list = []
+    for ratio in pipeline.SWEEP_RATIOS:
+        points += sweep(encoded, ratio, settings)
+        yield {"chart": _chart(points, keep_ratio), "points": [asdict(p) for p in points]}
+    yield {"curves": ((image, settings.curves), points)}
+
+
+def describe(prompt: str, drawn: str) -> dict:
+    """A tab that is opened without a description gets its scene's."""
+    return {"prompt": prompt or drawn}
+
+
+def fit_menus(model: str) -> dict:
+    layers, heads = pipeline.layers_and_heads(model)
     return {
-        "prompt": common.words(say("The description"), prompt) if _reads(model) else "",
-        "keep_ratio": common.number(say("The keep ratio"), keep_ratio, 0, 1),
-        "rule": common.choice(say("The rule"), rule, list(RULES)),
-        "layer": None if common.choice(say("The layer"), layer, allowed) == "mean" else int(layer) - 1,
-        "head": None if common.choice(say("The head"), head, allowed) == "mean" else int(head) - 1,
-        "seed": common.whole(say("The seed"), seed, 0, common.SEED_LIMIT),
+        "layer": controls.Dropdown(_places(layers), value="mean"),
+        "head": controls.Dropdown(_places(heads), value="mean"),
     }
 
 
-def _curve_of(settings: dict) -> tuple:
-    """What the curves of all rules depend on, as the pipeline's `sweep` takes it."""
-    return settings["prompt"], settings["layer"], settings["head"], settings["seed"]
+def show_heads(image: str, model: str) -> dict:
+    at_hand(model)
+    return {"heads": head_pictures(encode(pictures.read_picture(image).picture, model))}
 
 
-def _check_layer_and_head(encoded, settings: dict) -> None:
-    for name, size in zip(("layer", "head"), encoded.attention.shape[:2], strict=True):
-        if settings[name] is not None and settings[name] >= size:
-            raise UserError(
-                say("This model has {size} {name}s, not {wanted}.", size=size, name=name, wanted=settings[name] + 1)
-            )
+def export(image: str, settings: Settings) -> dict:
+    """The figure as shown, with all settings inside."""
+    given, encoded, settings = look(image, settings)
+    shown = present(given, encoded, query(encoded, settings), settings)
+    numbers = shown["numbers"]
+    captions = [
+        say("picture"),
+        say("attention of the class token"),
+        say("{kept} of {total} patches kept", kept=numbers["tokens_kept"], total=numbers["tokens_total"]),
+    ]
+    figure = drawing.strip([drawing.enlarge(encoded.picture), shown["heat"], shown["kept"]], captions)
+    return {"files": export_files(LESSON.slug, figure, settings, numbers)}
 
 
-def present(given: Given, encoded, found, settings: dict, points: Sequence | None) -> tuple:
-    """(heat map, kept patches, facts, formula, note, chart, numbers)."""
+def look(image: str, settings: Settings) -> tuple:
+    """The picture, what the model sees in it, and the settings as this model can take them."""
+    at_hand(settings.model)
+    given = pictures.read_picture(image)
+    encoded = encode(given.picture, settings.model)
+    layers, heads = encoded.attention.shape[:2]
+    for name, size, wanted in (("layer", layers, settings.layer_index), ("head", heads, settings.head_index)):
+        if wanted is not None and wanted >= size:
+            raise UserError("This model has {size} {name}s, not {wanted}.", size=size, name=name, wanted=wanted + 1)
+    if not _reads(settings.model):  # the facts say so
+        settings = replace(settings, prompt="")
+    return given, encoded, settings
+
+
+def _reads(model: str) -> bool:
+    """Whether this model reads text."""
+    return model in MODELS and MODELS[model].family == "openclip"
+
+
+# ------------------------------------------------------------------------------------------------------ what is shown
+
+
+def present(given: Given, encoded, found, settings: Settings, points: Sequence = ()) -> dict:
+    """What each part shows, and all numbers."""
     heat = drawing.heat_over(encoded.picture, drawing.normalised(found.heat))
     kept = drawing.keep_patches(encoded.picture, found.kept)
-    total, left = found.kept.size, int(found.kept.sum())
     on_objects = None
     if given.scene is not None:
         objects = storybook.object_share(given.scene, len(found.kept)) >= 0.5
@@ -249,8 +186,8 @@ def present(given: Given, encoded, found, settings: dict, points: Sequence | Non
         mask = np.any([o.mask for o in given.scene.objects], axis=0)
         heat, kept = drawing.outline(heat, mask), drawing.outline(kept, mask)
     numbers = {
-        "tokens_total": total,
-        "tokens_kept": left,
+        "tokens_total": found.kept.size,
+        "tokens_kept": int(found.kept.sum()),
         "attention_mass_kept": found.attention_mass_kept,
         "cosine_to_full": found.cosine_to_full,
         "similarity_full": found.similarity_full,
@@ -264,9 +201,15 @@ def present(given: Given, encoded, found, settings: dict, points: Sequence | Non
         "model": encoded.model,
         "keep_mask": found.kept.astype(int).tolist(),
     }
-    note = pictures.honest_note(given, encoded.model, BETTER)
-    formula, chart = _formula(numbers, settings["keep_ratio"]), _chart(points or [], settings["keep_ratio"])
-    return heat, kept, _facts(numbers), formula, note, chart, numbers
+    return {
+        "heat": heat,
+        "kept": kept,
+        "facts": _facts(numbers),
+        "formula": _formula(numbers, settings.keep_ratio),
+        "note": pictures.honest_note(given, encoded.model, BETTER),
+        "chart": _chart(points, settings.keep_ratio),
+        "numbers": numbers,
+    }
 
 
 def _formula(n: dict, keep_ratio: float) -> str:
@@ -361,9 +304,16 @@ def head_pictures(encoded) -> list[tuple]:
     return shown
 
 
-if __name__ == "__main__":
-    from demos.serving import launch_settings
-
-    with gr.Blocks(title="Patchlight · token removal") as page:
-        build()
-    page.launch(**launch_settings(page))
+LESSON = Lesson(
+    slug="token_removal",
+    title="Token removal",
+    chapter="see",
+    claim="Remove half of the patches by attention and the meaning stays; remove the best half and it goes.",
+    settings=Settings,
+    layout=layout,
+    main=token_removal,
+    shows=("heat", "kept", "facts", "formula", "note", "chart", "numbers"),
+    wire=wire,
+    tables={"What breaks if it is removed": ablation_table},
+    measure=Measure(slider="keep_ratio", through=(0.3, 0.7, 0.4, 0.5), follows="kept"),
+)

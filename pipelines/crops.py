@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from pipelines import storybook
 from pipelines.errors import UserError
+from pipelines.world import storybook
 
 Kind = Literal["crop", "scene"]
 KINDS: tuple[Kind, ...] = ("crop", "scene")

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pipelines.errors import UserError
 
+SEED_LIMIT = 2**31 - 1
 MOST_TEXT = 300  # characters of a line of text, where its setting says nothing else
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ class Setting:
     """What is known about one field of a settings class."""
 
     name: str
-    kind: type  # bool, int, float or str: what a value must be
+    kind: type  # of a value: bool, int, float, str, tuple (of texts), or another, such as a picture, that may be None
     default: Any
     label: str  # as the page calls it
     help: str = ""  # one line
@@ -52,7 +53,13 @@ class Setting:
             return value
         if self.kind is str:
             return self._text(value)
-        return self._number(value)
+        if self.kind in (int, float):
+            return self._number(value)
+        if self.kind is tuple:
+            return self._texts(value)
+        if value is not None and not isinstance(value, self.kind):
+            raise UserError("{name} cannot be {value}.", name=self.name_in_messages, value=shown(value))
+        return value
 
     def _chosen(self, value: object) -> Any:
         assert self.choices is not None
@@ -79,6 +86,13 @@ class Setting:
                 most=self.most,
             )
         return text
+
+    def _texts(self, value: object) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
+            raise UserError(
+                "{name} must be a list of texts, not {value}.", name=self.name_in_messages, value=shown(value)
+            )
+        return tuple(value)
 
     def _number(self, value: object) -> Any:
         low, high = self.low, self.high
@@ -111,13 +125,22 @@ def setting(default: Any, label: str, help: str = "", **known: Any) -> Any:
     return field(default=default, metadata={"label": label, "help": help, **known})
 
 
+class Checked:
+    """A settings class whose values are held against their settings wherever it is made."""
+
+    def __post_init__(self) -> None:
+        for name, known in settings_of(type(self)).items():
+            object.__setattr__(self, name, known.check(getattr(self, name)))
+
+
 def settings_of(kind: type) -> dict[str, Setting]:
     """Every setting of a settings class, by name, in order."""
     found = {}
     for each in fields(kind):
         if "label" in each.metadata:
             assert each.default is not MISSING, f"{each.name} has no default"
-            found[each.name] = Setting(name=each.name, kind=type(each.default), default=each.default, **each.metadata)
+            known = {"kind": type(each.default), **each.metadata}
+            found[each.name] = Setting(name=each.name, default=each.default, **known)
     return found
 
 

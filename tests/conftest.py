@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines import storybook
-from pipelines.detailclip import DetailCLIP, Settings
+from pipelines.models.detailclip import DetailCLIP, Settings
+from pipelines.world import storybook
 
 TINY = {
     "embed_dim": 16,
@@ -48,7 +48,7 @@ def detector_folder(tmp_path_factory):
 @pytest.fixture
 def detector(detector_folder, monkeypatch):
     """The same, loaded as the hub's small one would be."""
-    from pipelines import loading
+    from pipelines.models import loading
     from tests import tiny_detector
 
     cache = loading.Cache(1000, lambda spec: loading.open_folder(spec, detector_folder))
@@ -85,7 +85,7 @@ def connections_elsewhere() -> list[str]:
 def app_url():
     """The whole app, served on a free port of this computer."""
     import app
-    from demos.serving import launch_settings
+    from demos.ui.serving import launch_settings
 
     page = app.build()
     _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_settings(page))
@@ -98,7 +98,7 @@ def scene_file(tmp_path_factory) -> str:
     """A scene's picture file, as the page makes it: with its recipe inside."""
     from gradio.processing_utils import get_pil_metadata
 
-    from demos import pictures
+    from demos.ui import pictures
 
     image, _ = pictures.scene_picture({"seed": storybook.TEST[3]})
     path = tmp_path_factory.mktemp("scene") / "scene.png"

@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 import app
-from demos import lessons
-from pipelines.registry import BUNDLED, MODELS
+from demos.ui import words as lessons
+from pipelines.evaluation.clip import ROWS, table
+from pipelines.evaluation.clip_synthesis import table as synthesis_table
+from pipelines.evaluation.detection import ROWS as DETECTION_ROWS
+from pipelines.evaluation.detection import class_table
+from pipelines.evaluation.diffusion import card as diffusion_card
+from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.training import ablation
 from pipelines.training.autoencoder import ROWS as AUTOENCODER_ROWS
 from pipelines.training.detailclip import ABLATIONS
-from pipelines.training.detection_quality import ROWS as DETECTION_ROWS
-from pipelines.training.detection_quality import class_table
-from pipelines.training.diffusion_quality import card as diffusion_card
 from pipelines.training.loop import write_json
-from pipelines.training.quality import ROWS, table
-from pipelines.training.synthesis_quality import table as synthesis_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,7 +103,7 @@ def test_every_model_has_its_card_with_measured_figures():
         )
         family = MODELS[name].family
         shown = diffusion_card(figures) if family == "stable_diffusion" else table(figures, rows_of(name))
-        assert shown in card, "python -m pipelines.training.quality --write"
+        assert shown in card, "python -m pipelines.evaluation.clip --write"
         for word in ("python -m pipelines.training", "seed", "Apache"):
             assert word in card, (name, word)
 

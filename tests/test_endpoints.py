@@ -9,8 +9,8 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from demos import common, pictures
-from pipelines.registry import MODELS
+from demos.ui import pictures, text
+from pipelines.models.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = {  # endpoint: (optional arguments with their defaults, keys of the JSON)
@@ -346,7 +346,7 @@ def test_files_of_the_server_are_not_read(client):
 
 
 def test_messages_come_in_the_visitors_language(app_url, monkeypatch):
-    monkeypatch.setitem(common.LANGUAGES, "fa", {"Choose or upload a picture first.": "نخست تصویری برگزینید."})
+    monkeypatch.setitem(text.LANGUAGES, "fa", {"Choose or upload a picture first.": "نخست تصویری برگزینید."})
     persian = Client(app_url, verbose=False, headers={"Accept-Language": "fa-IR,fa;q=0.9"})
     with pytest.raises(AppError, match="نخست تصویری"):
         persian.predict(None, api_name="/token_removal")

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from pipelines import storybook
 from pipelines.errors import UserError
+from pipelines.world import storybook
 
 MOST_CHARACTERS = 20_000  # of your own text
 MOST_WORDS = 300  # the most frequent ones are learned, the others left out

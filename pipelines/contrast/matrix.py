@@ -21,13 +21,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pipelines import storybook
 from pipelines.errors import UserError
-from pipelines.loading import Model, load
+from pipelines.models.loading import Model, load
+from pipelines.models.registry import MODELS
+from pipelines.models.vision import OpenClipEncoder, centre_square
 from pipelines.predictions import Verdict, judge
-from pipelines.registry import MODELS
 from pipelines.settings import MOST_TEXT, checked, setting
-from pipelines.vision import OpenClipEncoder, centre_square
+from pipelines.world import storybook
 
 LEAST, MOST = 2, 8  # pairs
 CLIPS = {name: spec.title for name, spec in MODELS.items() if spec.family == "openclip"}

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines import crops, probes, storybook
+from pipelines import crops, probes
 from pipelines.contrast.matrix import Encoded
 from pipelines.contrast.planes import two_axes
 from pipelines.errors import UserError
@@ -30,6 +30,7 @@ from pipelines.one_core import one_core, side_by_side
 from pipelines.predictions import Verdict, judge
 from pipelines.settings import checked, setting
 from pipelines.small_nets import PatchCNN, initialised
+from pipelines.world import storybook
 
 NOUNS = ("cat", "dog", "lion", "car", "apple", "chair")  # six, so that one negative in six is a friend
 LOSSES = {

@@ -15,11 +15,11 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
-from pipelines.loading import open_folder
-from pipelines.registry import BUNDLED, MODELS
+from pipelines.evaluation.clip import evaluate, write_between
+from pipelines.models.loading import open_folder
+from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.training import detailclip
 from pipelines.training.loop import load_checkpoint, write_json
-from pipelines.training.quality import evaluate, write_between
 
 CONFIGURATION = {
     **detailclip.STORYBOOK_MODEL,

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines import storybook
+from pipelines.evaluation.clip import write_card
 from pipelines.training.loop import (
     Muon,
     add_arguments,
@@ -32,7 +32,7 @@ from pipelines.training.loop import (
     steps_done,
 )
 from pipelines.training.pairs import DEVIATION, MEAN, Storybook, loader
-from pipelines.training.quality import write_card
+from pipelines.world import storybook
 
 MODEL = {
     "latent_channels": 6,

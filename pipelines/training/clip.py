@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 
-from pipelines import storybook
+from pipelines.models.vision import openclip_tokens
 from pipelines.training import tokenizer as words
 from pipelines.training.detailclip import STORYBOOK_MODEL, export_openclip, storybook_clip
 from pipelines.training.loop import (
@@ -30,7 +30,7 @@ from pipelines.training.loop import (
     precision,
     seed_everything,
 )
-from pipelines.vision import openclip_tokens
+from pipelines.world import storybook
 
 MODEL = {  # storybook-clip-b
     "embed_dim": 128,

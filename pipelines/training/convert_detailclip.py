@@ -16,9 +16,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipelines.detailclip import Settings
-from pipelines.painting import sincos_positions
-from pipelines.registry import BUNDLED
+from pipelines.models.decoder import sincos_positions
+from pipelines.models.detailclip import Settings
+from pipelines.models.registry import BUNDLED
 from pipelines.training.detailclip import save_rest
 from pipelines.training.loop import write_json
 

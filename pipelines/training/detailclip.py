@@ -18,10 +18,9 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipelines import storybook
-from pipelines.detailclip import DetailCLIP, Settings
-from pipelines.loading import beside_student
-from pipelines.painting import sincos_positions
+from pipelines.models.decoder import sincos_positions
+from pipelines.models.detailclip import DetailCLIP, Settings
+from pipelines.models.loading import beside_student
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
     add_arguments,
@@ -36,6 +35,7 @@ from pipelines.training.loop import (
     write_json,
 )
 from pipelines.training.pairs import DEVIATION, MEAN
+from pipelines.world import storybook
 
 STORYBOOK_MODEL = {
     "embed_dim": 128,

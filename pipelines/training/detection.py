@@ -26,8 +26,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from pipelines import storybook
-from pipelines.loading import mend_word_positions
+from pipelines.models.loading import mend_word_positions
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
     AdamW,
@@ -40,6 +39,7 @@ from pipelines.training.loop import (
     write_json,
 )
 from pipelines.training.pairs import DEVIATION, MEAN, SEEDS_PER_RUN, to_pixels
+from pipelines.world import storybook
 
 VISION = {
     "image_size": storybook.SIZE,

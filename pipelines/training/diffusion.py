@@ -24,8 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pipelines import storybook
-from pipelines.registry import BUNDLED
+from pipelines.models.registry import BUNDLED
 from pipelines.training import autoencoder
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
@@ -40,6 +39,7 @@ from pipelines.training.loop import (
     write_json,
 )
 from pipelines.training.pairs import SEEDS_PER_RUN
+from pipelines.world import storybook
 
 UNET = {
     "sample_size": storybook.SIZE // 8,

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from pipelines import storybook
+from pipelines.world import storybook
 
 MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the storybook models' pixels, in [0, 1]
 LESSON = 512  # pictures in a stretch

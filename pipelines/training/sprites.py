@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pipelines import storybook
+from pipelines.world import storybook
 
 EMOJI = {
     "cat": "\U0001f408",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from pipelines import storybook
+from pipelines.world import storybook
 
 CONTEXT_LENGTH = 24  # the longest caption has 22 tokens with its start and end
 

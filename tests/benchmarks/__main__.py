@@ -29,8 +29,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import app
-from demos import pictures
-from pipelines import storybook
+from demos.ui import pictures
+from pipelines.world import storybook
 from tests.benchmarks import clip_synthesis, detection, diffusion
 
 ROOT = Path(__file__).parents[2]

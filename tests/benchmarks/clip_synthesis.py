@@ -14,10 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipelines import clip_synthesis as ours
-from pipelines.canvas import CANVASES, Canvas
-from pipelines.clip_synthesis import Request
-from pipelines.loading import load
+from pipelines.clip_synthesis import pipeline as ours
+from pipelines.clip_synthesis.parametrizations import CANVASES, Canvas
+from pipelines.clip_synthesis.settings import Settings
+from pipelines.models.loading import load
 
 PROMPT, VIEWS = "a cat", 32
 VQGAN = {  # https://github.com/CompVis/taming-transformers, imagenet f16 16384
@@ -71,7 +71,7 @@ def an_iteration(canvas: Canvas, clip: nn.Module, size: int, views: int, rounds:
     return statistics.median(times)
 
 
-def until(request: Request, similarity: float) -> tuple[float, float]:
+def until(request: Settings, similarity: float) -> tuple[float, float]:
     """Seconds until the CLIP that is not followed is that much convinced, and how much it is then."""
     for step in ours.run(request):
         if step.look and step.look.similarity_held_out >= similarity:
@@ -95,10 +95,10 @@ def measure(rounds: int = 3, steps: int = 40) -> list[tuple[str, ...]]:
         )
     storybook = load("storybook-clip-b")
     reference = an_iteration(Vqgan(storybook.size, dice), storybook.module, storybook.size, VIEWS, rounds)
-    looked = [step for step in ours.run(Request(PROMPT, steps=steps, cutouts=VIEWS)) if step.look]
+    looked = [step for step in ours.run(Settings(prompt=PROMPT, steps=steps, cutouts=VIEWS)) if step.look]
     best = max(looked, key=lambda step: step.look.similarity_held_out)
     score, theirs = best.look.similarity_held_out, best.iteration * reference
-    seconds, reached = until(Request(PROMPT, steps=300), score)
+    seconds, reached = until(Settings(prompt=PROMPT, steps=300), score)
     rows.append(("VQGAN-CLIP's recipe", f"{theirs:.0f}", "", f"{best.iteration} iterations, other CLIP {score:.3f}"))
     rows.append(("ours, default", f"{seconds:.1f}", f"{seconds / theirs:.2f}", f"other CLIP {reached:.3f}"))
     return rows

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.detection import encode_with, iou, read
-from pipelines.loading import Detector
-from pipelines.registry import MODELS
+from pipelines.detection.pipeline import encode_with, iou, read
+from pipelines.models.loading import Detector
+from pipelines.models.registry import MODELS
 from pipelines.training import detection as training
 from pipelines.training import tokenizer
 

@@ -17,11 +17,12 @@ import torch
 from diffusers import StableDiffusionPipeline
 from torch import nn
 
-from pipelines import diffusion
-from pipelines.attend_excite import Schedule
-from pipelines.diffusion import Request, states_of
-from pipelines.loading import Painter, load
-from pipelines.registry import BUNDLED, MODELS
+from pipelines.diffusion import pipeline as diffusion
+from pipelines.diffusion.attend_excite import Schedule
+from pipelines.diffusion.pipeline import states_of
+from pipelines.diffusion.settings import Settings
+from pipelines.models.loading import Painter, load
+from pipelines.models.registry import BUNDLED, MODELS
 from tests import tiny_diffusion
 
 PROMPT = "a cat and a frog"
@@ -35,6 +36,11 @@ QUARTER = {  # of Stable Diffusion 1.5's UNet
     "attention_head_dim": 8,
     "norm_num_groups": 16,
 }
+
+
+def asked(**settings) -> Settings:
+    """As plain diffusers is asked."""
+    return Settings(**{"prompt": PROMPT, "guidance_scale": 7.5, "sampler": "ddim", **settings})
 
 
 def seconds(call: Callable[[], object]) -> tuple[float, object]:
@@ -59,7 +65,7 @@ def take_turns(contenders: dict[str, Callable[[], object]], rounds: int, warm: b
 
 
 def drawn(**settings) -> diffusion.Result:
-    return list(diffusion.run(Request(PROMPT, **settings), previews=False))[-1]
+    return list(diffusion.run(asked(**settings), previews=False))[-1]
 
 
 @torch.inference_mode()
@@ -102,7 +108,7 @@ def bundled(rounds: int) -> list[tuple[str, ...]]:
         },
         rounds,
     )
-    first = statistics.median(seconds(lambda: next(diffusion.run(Request(PROMPT))))[0] for _ in range(rounds))
+    first = statistics.median(seconds(lambda: next(diffusion.run(asked())))[0] for _ in range(rounds))
     told = f"20 steps, guidance {guidance:g}, float32"
     rows = [("diffusers' StableDiffusionPipeline", f"{middle['diffusers']:.2f}", "", told)]
     for name in ("ours, float32", "ours, bfloat16"):
@@ -161,7 +167,7 @@ def excited(steps: int) -> list[tuple[str, ...]]:
                 ).images[0]
 
             def ours(refine=refine):
-                request = Request(PROMPT, steps=steps, method="attend-and-excite", refine=refine)
+                request = asked(steps=steps, method="attend-and-excite", refine=refine)
                 return list(diffusion.run(request, previews=False))[-1].latents
 
             middle, found = take_turns({"theirs": theirs, "ours": ours}, 1, warm=refine)  # minutes a turn

@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Error, Page, expect, sync_playwright
 
 import app
-from demos import pictures
+from demos.ui import pictures
 
 expect.set_options(timeout=30_000)
 
@@ -292,7 +292,7 @@ def test_prompt_drawn_scrubbed_and_excited(watched, connections_elsewhere):
     page = watched.page
     watched.open("diffusion")
     expect(page.locator("#diffusion-chips label", has_text="frog").locator("input")).to_be_checked()
-    film = page.locator("#diffusion-film .film")
+    film = page.locator("#diffusion-player .player")
     expect(film.locator(".numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
     prompt = page.locator("#diffusion-prompt textarea, #diffusion-prompt input").first
     prompt.fill("a red car and a turtle")
@@ -333,7 +333,7 @@ def test_prompt_drawn_scrubbed_and_excited(watched, connections_elsewhere):
 def test_missing_objects_are_counted_and_the_count_can_be_stopped(watched):
     page = watched.page
     watched.open("diffusion")
-    expect(page.locator("#diffusion-film .numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
+    expect(page.locator("#diffusion-player .numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
     watched.set_slider("#diffusion-steps", 4)
     watched.set_slider("#diffusion-many", 12)
     page.locator("#diffusion-count").click()
@@ -348,18 +348,18 @@ def test_missing_objects_are_counted_and_the_count_can_be_stopped(watched):
     page.wait_for_timeout(3000)
     assert strip.locator("figure").count() == stood < 12
     page.locator("#diffusion-draw").click()
-    expect(page.locator("#diffusion-film .numbers")).to_contain_text("Step 4 of 4", timeout=90_000)
+    expect(page.locator("#diffusion-player .numbers")).to_contain_text("Step 4 of 4", timeout=90_000)
     assert watched.errors == []
 
 
 def test_a_run_saved_here_opens_there(browser, watched, tmp_path):
     """Another server, which has no diffusion model at hand, shows the same film."""
-    from demos.serving import launch_settings
+    from demos.ui.serving import launch_settings
 
     page = watched.page
     watched.open("diffusion")
-    expect(page.locator("#diffusion-film .numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
-    told = page.locator("#diffusion-film .numbers").inner_text()
+    expect(page.locator("#diffusion-player .numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
+    told = page.locator("#diffusion-player .numbers").inner_text()
     page.get_by_role("button", name="Recorded runs, numbers as JSON, export").click()
     page.locator("#diffusion-save").click()
     link = page.locator("#diffusion-files a[href]").first
@@ -383,7 +383,7 @@ def test_a_run_saved_here_opens_there(browser, watched, tmp_path):
     other.page.locator("#diffusion-open").get_by_label("Clear").click()
     other.page.locator("#diffusion-open input[type=file]").set_input_files(str(saved))
     expect(other.page.locator("#diffusion-note")).to_contain_text("without a model", timeout=90_000)
-    expect(other.page.locator("#diffusion-film .numbers")).to_have_text(told)
+    expect(other.page.locator("#diffusion-player .numbers")).to_have_text(told)
     context.close()
     elsewhere.close()
 

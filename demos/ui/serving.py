@@ -1,0 +1,219 @@
+"""How the app is served: closed by default, offline, with limits that hold on the server.
+
+Facts behind every line are in Gradio's own sources and guides; the settings work with plain `launch()`, so also on
+Spaces.
+"""
+
+import collections
+import os
+import stat
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import gradio as gr
+from gradio import processing_utils
+from gradio.context import LocalContext
+from gradio.utils import get_upload_folder
+from PIL import Image
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from demos.ui.text import ASSETS, TEXT, say
+from demos.ui.waiting import listener_of
+
+
+def is_uploaded(path: object) -> bool:
+    """Whether this is a regular file in Gradio's upload folder, where all uploads and all pictures of the page lie.
+
+    Text is compared first, so that nothing outside is even asked for; a link inside may still lead out.
+    """
+    if not isinstance(path, str):
+        return False
+    folder, real = os.path.abspath(get_upload_folder()), os.path.realpath(get_upload_folder())
+    try:
+        plain = os.path.abspath(path)
+        if not plain.startswith((folder + os.sep, real + os.sep)):
+            return False
+        resolved = os.path.realpath(plain)
+        return resolved.startswith(real + os.sep) and stat.S_ISREG(os.stat(resolved).st_mode)
+    except (OSError, ValueError):  # too long, a zero byte, no Unicode
+        return False
+
+
+def _paths(payload: object) -> Iterator[object]:
+    """Everything in a payload that Gradio or a component could take for a file, however deep it lies."""
+    waiting = [payload]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if value.get("path") is not None:
+                yield value["path"]
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+
+
+class Page(gr.Blocks):
+    """Blocks that take files only from the upload folder.
+
+    Whatever a browser or a program sends to an event comes through `process_api`, before any component sees it. Gradio
+    itself asks where a file lies only if the payload says that it is one ("meta"), and components open it in any case.
+    """
+
+    async def process_api(self, block_fn, inputs, *, request=None, iterator=None, event_data=None, **others):
+        started = iterator is not None  # a generator's next step: its inputs were looked at before the first
+        if not started and not all(map(is_uploaded, _paths([inputs, getattr(event_data, "_data", None)]))):
+            LocalContext.request.set(request)  # for the language
+            told = say("This file was not uploaded here, or it is no longer kept. Please upload it again.")
+            raise gr.Error(told, print_exception=False)
+        return await super().process_api(
+            block_fn, inputs, request=request, iterator=iterator, event_data=event_data, **others
+        )
+
+
+async def _refuse_remote(url: str, cache_dir: str) -> None:
+    raise gr.Error("Pictures are taken from this page only, not from other addresses.", print_exception=False)
+
+
+def _save_picture_once(img: Image.Image, cache_dir: str, name: str = "image", format: str = "webp") -> str:
+    """Gradio's own, but a file that is there already is left alone, and a new one appears whole.
+
+    Gradio writes the file again each time an event returns the same picture; a visitor who is just fetching it gets a
+    part. A class that looks at the same scene is such a case.
+    """
+    content = processing_utils.encode_pil_to_bytes(img, format)
+    path = Path(cache_dir).resolve() / processing_utils.hash_bytes(content) / f"{name}.{format}"
+    if path.exists():
+        os.utime(path)  # in use: not yet to be cleaned away
+        return str(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{threading.get_ident()}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, path)
+    return str(path)
+
+
+processing_utils.save_pil_to_cache = _save_picture_once
+
+# Gradio downloads {"path": "https://..."} given to a file input, without a limit on size.
+processing_utils.async_ssrf_protected_download = _refuse_remote
+
+THEME = gr.themes.Default(
+    primary_hue="indigo",
+    neutral_hue="slate",
+    font=["ui-sans-serif", "system-ui", "sans-serif"],
+    font_mono=["ui-monospace", "monospace"],
+)
+
+CLOSED = ("/gradio_api/file=http", "/gradio_api/file/http", "/gradio_api/proxy=", "/pwa_icon/", "/monitoring")
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": (
+        "default-src 'self'; style-src 'self' 'unsafe-inline'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
+        "img-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; worker-src 'self' blob:; "
+        "media-src 'self' data: blob:; object-src 'none'; base-uri 'self'; "
+        "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
+    ),
+}
+# Gradio sets the page's language but not its direction.
+DIRECTION = """() => { const set = () => { const code = (document.documentElement.lang || 'en').split('-')[0];
+  document.documentElement.dir = ['ar', 'fa', 'he', 'ur'].includes(code) ? 'rtl' : 'ltr'; }; set();
+  new MutationObserver(set).observe(document.documentElement, {attributes: true, attributeFilter: ['lang']}); }"""
+
+
+class Guard:
+    """Pure ASGI: closed paths, security headers, a limit on posts per address and on the size of a JSON body, and a
+    count of who listens for answers.
+
+    A class sits behind one address, and a slider that is dragged posts ten times a second: the limit is for thirty of
+    them.
+    """
+
+    def __init__(
+        self, app: ASGIApp, page: gr.Blocks, posts: int = 1500, seconds: float = 10.0, most_bytes: int = 256_000
+    ):
+        self.page = page
+        self.app, self.posts, self.seconds, self.most_bytes = app, posts, seconds, most_bytes
+        self.recent: dict[str, collections.deque[float]] = collections.defaultdict(collections.deque)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        path = scope["path"]
+        if any(part in path for part in CLOSED):
+            return await JSONResponse({"detail": "not found"}, 404)(scope, receive, send)
+        if scope["method"] == "POST":
+            refusal = self._refusal(scope)
+            if refusal:
+                return await refusal(scope, receive, send)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(HEADERS)
+            await send(message)
+
+        listener = listener_of(scope)
+        if listener is None:
+            return await self.app(scope, receive, send_with_headers)
+        listeners = self.page._queue.listeners
+        listeners[listener] += 1
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            listeners[listener] -= 1
+            if not listeners[listener]:
+                del listeners[listener]
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        address, now = (scope.get("client") or ("?",))[0], time.monotonic()
+        times = self.recent[address]
+        while times and now - times[0] > self.seconds:
+            times.popleft()
+        if len(times) >= self.posts:
+            return JSONResponse({"detail": "Too many requests. Please wait a few seconds."}, 429)
+        times.append(now)
+        if len(self.recent) > 10_000:
+            self.recent.clear()
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if "/upload" not in scope["path"] and (not length.isdigit() or int(length) > self.most_bytes):
+            return JSONResponse({"detail": "Request too large."}, 413)
+        return None
+
+
+def launch_settings(app: gr.Blocks) -> dict:
+    """Everything `launch()` needs besides an address."""
+
+    async def health(_: Request) -> JSONResponse:
+        return JSONResponse({"ok": True, "queued": len(app._queue)})
+
+    return dict(
+        theme=THEME,
+        css_paths=[ASSETS / "style.css"],
+        i18n=TEXT,
+        js=DIRECTION,
+        show_error=False,
+        max_file_size="12mb",
+        max_threads=16,
+        state_session_capacity=300,
+        run_history=False,
+        enable_monitoring=False,
+        ssr_mode=False,
+        pwa=False,
+        mcp_server=False,
+        strict_cors=True,
+        footer_links=["api", "settings"],
+        app_kwargs={
+            "openapi_url": None,
+            "docs_url": None,
+            "redoc_url": None,
+            "middleware": [Middleware(Guard, page=app)],
+            "routes": [Route("/healthz", health)],
+        },
+    )

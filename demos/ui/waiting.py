@@ -1,0 +1,161 @@
+"""Who may wait for the device, and for how long: Gradio's queue, in which nobody waits behind work nobody will read.
+
+Gradio ends a run when its answer stream breaks. But it does not miss a page that posts and is gone before it opens that
+stream, or a program that never fetches its answer; and a cancel gives the slot away while its thread still computes.
+"""
+
+import asyncio
+import collections
+import time
+import weakref
+from collections.abc import Iterator
+
+from gradio import queueing, routes
+from gradio.context import LocalContext
+from gradio.server_messages import ProcessCompletedMessage
+from gradio.utils import run_coro_in_background
+from starlette.requests import Request
+from starlette.types import Scope
+
+from demos.ui.text import say
+
+SHARE = 12  # requests of one visitor that wait or run at once: a fifth of the queue
+PATIENCE = 6.0  # seconds without a listener after which a request ends; a busy browser opens its stream within two
+# An answer that refuses no input at all: to the page the event is over, with neither an error nor what follows success.
+QUIETLY = {"error": []}
+
+_lines: "weakref.WeakSet[Line]" = weakref.WeakSet()
+
+
+class Line(queueing.Queue):
+    """Gradio's queue with a share for each visitor, in which those who listen go first and runs end between steps.
+
+    A visitor is a page, or an address for those who come without one.
+    """
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.listeners: collections.Counter[str] = collections.Counter()  # open answer streams, by session or event
+        self.runs: dict[asyncio.Task, list[queueing.Event]] = {}
+        _lines.add(self)
+
+    def events(self) -> Iterator[queueing.Event]:
+        """All that wait or run."""
+        for waiting in self.event_queue_per_concurrency_id.values():
+            yield from tuple(waiting.queue)
+        for events in tuple(self.runs.values()):
+            yield from events
+
+    def is_awaited(self, event: queueing.Event) -> bool:
+        return bool(self.listeners[event.session_hash] or self.listeners[event._id])
+
+    def send_message(self, event, event_message):
+        if event.session_hash in self.pending_messages_per_session:  # forgotten with a stream that broke
+            super().send_message(event, event_message)
+
+    async def push(self, body, request, username):
+        visitor = body.session_hash or (request.client.host if request.client else "?")
+        if sum(event.alive and event.visitor == visitor for event in self.events()) >= SHARE:
+            LocalContext.request.set(request)
+            told = say("You have {count} requests under way. Please wait for an answer first.", count=SHARE)
+            return False, told, "error"
+        if self.max_size is not None and len(self) >= self.max_size:
+            self._make_room()
+        success, told, state = await super().push(body, request, username)
+        if success:
+            self.event_ids_to_events[told].visitor = visitor
+        return success, told, state
+
+    def _make_room(self) -> None:
+        """The one that has waited longest without a listener gives way to the newcomer."""
+        queues = self.event_queue_per_concurrency_id.values()
+        unread = [event for waiting in queues for event in waiting.queue if not self.is_awaited(event)]
+        if unread:
+            self._end_unread(min(unread, key=lambda event: event.enqueue_time))
+
+    def get_events(self):
+        for waiting in self.event_queue_per_concurrency_id.values():
+            waiting.queue.sort(key=lambda event: not self.is_awaited(event))
+        return super().get_events()
+
+    async def process_events(self, events, *arguments):
+        task = asyncio.current_task()
+        self.runs[task] = events
+        try:
+            await super().process_events(events, *arguments)
+        finally:
+            del self.runs[task]
+
+    def start(self):
+        super().start()
+        run_coro_in_background(self._end_what_nobody_awaits)
+
+    async def _end_what_nobody_awaits(self) -> None:
+        while not self.stopped:
+            now = time.monotonic()
+            for event in list(self.events()):
+                if self.is_awaited(event):
+                    event.heard = now
+                elif event.alive and now - event.heard > PATIENCE:
+                    self._end_unread(event)
+            await asyncio.sleep(PATIENCE / 20)
+
+    def _end_unread(self, event: queueing.Event) -> None:
+        LocalContext.request.set(event.request)
+        self.end(event, {"error": say("Nobody was listening, so this request has ended. Please ask again.")})
+
+    def end(self, event: queueing.Event, told: dict) -> None:
+        """Take a waiting event out of the queue; a running one ends, and gives its slot back, after its present step.
+
+        `told` is the last thing its listener hears.
+        """
+        self.send_message(event, ProcessCompletedMessage(output=told, success=False))
+        event.alive = False
+        self.pending_event_ids_session.get(event.session_hash, set()).discard(event._id)
+        waiting = self.event_queue_per_concurrency_id[event.concurrency_id].queue
+        if event in waiting:
+            waiting.remove(event)
+            self.event_ids_to_events.pop(event._id, None)
+
+    async def stop(self, session: str, functions: set[int], wait: bool = False) -> None:
+        """End what a visitor has under way of these functions; `wait` until the slot is free."""
+        ours = [event for event in self.events() if event.session_hash == session and event.fn._id in functions]
+        tasks = [task for task, events in self.runs.items() if any(event in ours for event in events)]
+        for event in ours:
+            if event.alive:
+                self.end(event, QUIETLY)
+        if wait:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def compute_analytics_summary(self, records):
+        return {}  # nobody reads it, and Gradio makes a data frame of the last ten thousand requests at every one
+
+
+class Event(queueing.Event):
+    """With who it is for, and when somebody was last there to hear the answer."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.visitor, self.heard = self.session_hash, self.enqueue_time
+
+
+async def _cancel_tasks(task_ids: set[str]) -> list[str]:
+    """For Gradio's own, which throws into the run and frees its slot at once."""
+    for task_id in task_ids:
+        session, _, function = task_id.rpartition("_")
+        for line in _lines:
+            await line.stop(session, {int(function)}, wait=True)
+    return []
+
+
+queueing.Queue, queueing.Event, routes.cancel_tasks = Line, Event, _cancel_tasks
+
+
+def listener_of(scope: Scope) -> str | None:
+    """The session or event whose answers a request asks for; None for any other request."""
+    parts = scope["path"].rstrip("/").split("/")
+    if scope["method"] != "GET":
+        return None
+    if parts[-2:] == ["queue", "data"]:
+        return Request(scope).query_params.get("session_hash")
+    return parts[-1] if "call" in parts[:-2] else None

@@ -1,0 +1,1 @@
+"""An image made out of CLIP's opinion."""

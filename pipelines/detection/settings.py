@@ -1,0 +1,55 @@
+"""What can be set in detection."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.settings import Checked, setting
+
+MOST_CHARACTERS = 4000  # of words, and of true boxes
+Backend = Literal["transformers", "groundingdino"]
+BACKENDS: dict[Backend, str] = {
+    "transformers": "transformers",
+    "groundingdino": "groundingdino-py, by its authors",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Checked):
+    """What to look for, which boxes stay, and what they are held against."""
+
+    prompt: str = setting(
+        "", "Words to look for", "Dots in between; press Enter", noun="The line of words", most=MOST_CHARACTERS
+    )
+    box_threshold: float = setting(
+        0.3, "Box threshold", "Keeps boxes from this score on", noun="The box threshold", low=0, high=1, step=0.01
+    )
+    text_threshold: float = setting(
+        0.25,
+        "Text threshold",
+        "Names a box by words from this score on",
+        noun="The text threshold",
+        low=0,
+        high=1,
+        step=0.01,
+    )
+    nms_iou: float = setting(
+        0.5,
+        "Overlap limit (NMS)",
+        "A box that overlaps a better one more, goes",
+        noun="The overlap limit",
+        low=0,
+        high=1,
+        step=0.01,
+    )
+    model: str = setting("storybook-grounding-dino", "Model", noun="The model")
+    backend: Backend = setting("transformers", "Whose code runs the weights", noun="The backend", choices=BACKENDS)
+    truth: str = setting(
+        "",
+        "True boxes",
+        "phrase: x0 y0 x1 y1 in pixels; a semicolon between boxes. Empty: the scene's own",
+        noun="The true boxes",
+        most=MOST_CHARACTERS,
+    )
+    hide: tuple[str, ...] = setting((), "Hide", noun="The phrases to hide")
+    faint: bool = setting(False, "Show boxes below the threshold", noun="Showing boxes below the threshold")
+    compare: str = setting("", "Compare with", noun="The model beside it")  # "model/backend", or nothing

@@ -1,0 +1,1 @@
+"""Removed patches, rebuilt from the others (DetailCLIP, section 3.3)."""

@@ -1,0 +1,1 @@
+"""Which patches a vision transformer can do without (DetailCLIP, section 3.1)."""

@@ -1,0 +1,1 @@
+"""The drawn world whose boxes, masks and captions are known."""

@@ -1,0 +1,195 @@
+"""The CLIP synthesis tab: what arrives while a picture grows, going on, comparing, exporting, and every bad setting."""
+
+import html
+import json
+import types
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from demos import clip_synthesis as tab
+from demos.ui import pictures
+from pipelines.clip_synthesis import parametrizations as canvas
+from tests import tiny_diffusion
+
+GIVEN = {
+    "prompt": "a cat",
+    "parametrization": "fourier",
+    "steps": 6,
+    "cutouts": 2,
+    "augment": True,
+    "seed": 1,
+    "model": "storybook-clip-b",
+    "image": None,
+    "wanted": None,
+    "wanted_weight": 0.5,
+    "variation": 0,
+    "saturation": 0,
+    "noise": 0.1,
+    "autoencoder": "storybook-autoencoder",
+}
+PICTURE, VIEWS, STATUS, CHARTS, FACTS, COMPARED, TABLE, NOTE, KEPT, NUMBERS = range(10)
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The tab's handlers by name."""
+    with gr.Blocks() as blocks:
+        tab.build()
+    handlers = {fn.api_name or fn.fn.__name__: fn.fn for fn in blocks.fns.values() if fn.fn}
+    names = ("clip_synthesis", "continued", "compare", "compare_views", "exported")
+    return types.SimpleNamespace(**{name: handlers[name] for name in names})
+
+
+@pytest.fixture(autouse=True)
+def small_autoencoder(monkeypatch):
+    """In place of the diffusion model's: random weights."""
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(0)
+    vae = AutoencoderTiny(**tiny_diffusion.DECODER).eval().requires_grad_(False)
+    monkeypatch.setattr(canvas, "load", lambda name: types.SimpleNamespace(module=vae))
+
+
+def settings(**changed) -> list:
+    return list((GIVEN | changed).values())
+
+
+def last_of(steps: list, place: int):
+    """The newest value of this output: a skip leaves what was there."""
+    return [step[place] for step in steps if isinstance(step, tuple) and not isinstance(step[place], dict)][-1]
+
+
+def numbers_of(steps: list) -> dict:
+    return [s[NUMBERS] for s in steps if isinstance(s, tuple) and "similarity" in s[NUMBERS]][-1]
+
+
+def test_every_step_is_told_and_pictures_arrive_on_the_way(page):
+    _, *steps = page.clip_synthesis(*settings(steps=11))
+    told = [step[STATUS] for step in steps]
+    assert [text.split(",")[0] for text in told] == [f"Step {n} of 11" for n in range(1, 12)] + [""]
+    drawn = [step[PICTURE] for step in steps if isinstance(step[PICTURE], Image.Image)]
+    assert len(drawn) == 5, "after 1, 5, 10 and 11 steps, and the last answer is whole"
+    assert len({picture.tobytes() for picture in drawn}) == 4
+    numbers = numbers_of(steps)
+    assert numbers["iterations"] == [1, 5, 10, 11] and numbers["gap"] == pytest.approx(
+        numbers["similarity"] - numbers["similarity_held_out"]
+    )
+    assert 1 <= numbers["rank_held_out"] <= 100 and numbers["iterations_per_second"] > 0
+    assert "real pictures" in last_of(steps, FACTS) and last_of(steps, CHARTS).count("<polyline") >= 2
+    assert "storybook-clip-b is followed, storybook-detailclip judges" in last_of(steps, NOTE)
+    json.dumps(numbers, allow_nan=False)
+
+
+def test_the_prompt_alone_is_enough(page):
+    run = page.clip_synthesis("a cat")
+    assert [next(run) for _ in range(2)][1][STATUS].startswith("Step 1 of 80")
+    run.close()
+    assert numbers_of(list(page.clip_synthesis(*settings(steps=1))))["steps"] == 1, "the device is free again"
+
+
+def test_going_on_continues_the_curve_even_after_a_stop(page):
+    run = page.clip_synthesis(*settings(steps=100))
+    steps = [next(run) for _ in range(1 + 7)]
+    run.close()
+    kept = last_of(steps, KEPT)
+    assert [step.iteration for step in kept[1]] == [1, 5]
+    more = list(page.continued(kept, *settings(steps=5)))
+    numbers = numbers_of(more)
+    assert numbers["iterations"] == [1, 5, 6, 10] and numbers["similarities"][:2] == [
+        step.look.similarity for step in kept[1]
+    ]
+    assert numbers["similarities"][2] > numbers["similarities"][0], "not from noise again"
+    with pytest.raises(gr.Error, match="no picture yet"):
+        list(page.continued(None, *settings()))
+
+
+def test_handwritings_are_compared_in_one_row_beside_a_real_picture(page):
+    *_, done = page.compare(*settings(steps=2))
+    assert set(done[NUMBERS]) == set(tab.WRITINGS.values())
+    for name in tab.WRITINGS.values():
+        assert html.escape(name) in done[TABLE]
+    assert "real pictures, mean" in done[TABLE]
+    row = done[COMPARED]["value"]
+    assert row.width > 4 * row.height, "five pictures side by side"
+    *_, two = page.compare_views(*settings(steps=2))
+    assert set(two[NUMBERS]) == {"with views", "without"}
+    assert two[NUMBERS]["with views"]["similarity"] != two[NUMBERS]["without"]["similarity"]
+
+
+def test_a_caption_the_world_cannot_draw_has_no_yardstick(page):
+    steps = list(page.clip_synthesis(*settings(prompt="grass", steps=1)))
+    assert numbers_of(steps)["real"] is None and "real pictures" not in last_of(steps, FACTS)
+
+
+def test_begins_from_a_picture_and_comes_close_to_another(page, tmp_path):
+    path = tmp_path / "cat.png"
+    pictures.photograph("cat (fur)").save(path)
+    steps = list(page.clip_synthesis(*settings(steps=1, image=str(path), wanted=str(path), augment=False)))
+    assert "the example" in numbers_of(steps)["parts"]
+    cat = np.asarray(pictures.photograph("cat (fur)").convert("L").resize((8, 8)), float)
+    drawn = np.asarray(last_of(steps, PICTURE).convert("L").resize((8, 8)), float)
+    assert np.abs(drawn - np.asarray(Image.new("L", (8, 8), 128))).mean() > 10 and cat.shape == drawn.shape
+    with pytest.raises(gr.Error, match="picture"):
+        bad = tmp_path / "bad.png"
+        bad.write_bytes(b"nonsense")
+        list(page.clip_synthesis(*settings(wanted=str(bad))))
+
+
+def test_export_has_the_growing_picture_and_its_settings(page):
+    steps = list(page.clip_synthesis(*settings()))
+    picture, data = page.exported(last_of(steps, KEPT), numbers_of(steps))
+    record = json.loads(open(data).read())
+    assert record["settings"]["prompt"] == "a cat" and record["numbers"]["steps"] == 6
+    assert json.loads(Image.open(picture).info["patchlight"]) == record
+    with pytest.raises(gr.Error, match="Press Start first"):
+        page.exported(None, None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"prompt": ""}, "no prompt yet"),
+        ({"prompt": "a cat:-1"}, "All prompts are negative"),
+        ({"prompt": "a cat:nan"}, "is no weight"),
+        ({"prompt": "a cat:1e38"}, "Weights are from"),
+        ({"prompt": "a zebra"}, "does not know 'zebra'"),
+        ({"prompt": "cat " * 5000}, "too long"),
+        ({"prompt": 7}, "must be text"),
+        ({"parametrization": "oil"}, "handwriting must be one of latent"),
+        ({"steps": 0}, "Steps must be a number from 1 to 500"),
+        ({"steps": 10**9}, "Steps must be a number from 1 to 500"),
+        ({"steps": float("nan")}, "Steps must be a number"),
+        ({"cutouts": 10**6}, "number of views must be a number from 1 to 64"),
+        ({"cutouts": 2.5}, "whole number"),
+        ({"augment": "yes"}, "true or false"),
+        ({"seed": -1}, "seed must be a number"),
+        ({"model": "gpt"}, "model must be one of"),
+        ({"model": "openclip-vit-b-32"}, "not on this computer yet"),
+        ({"wanted_weight": float("inf")}, "weight of the picture must be a number"),
+        ({"variation": 1e308}, "Smoothness must be a number"),
+        ({"saturation": None}, "Saturation must be a number"),
+        ({"noise": -1}, "noise must be a number"),
+        ({"autoencoder": "../../etc"}, "autoencoder must be one of"),
+        ({"autoencoder": "taesd", "parametrization": "latent"}, "not on this computer yet"),
+    ],
+)
+def test_bad_settings_say_what_is_wrong_and_the_next_request_works(page, changed, message):
+    with pytest.raises(gr.Error, match=message):
+        list(page.clip_synthesis(*settings(**changed)))
+    assert numbers_of(list(page.clip_synthesis(*settings(steps=1))))["steps"] == 1
+
+
+def test_a_comparison_leaves_nothing_of_the_run_before(page):
+    run = page.compare(*settings(steps=2))
+    shown = [next(run) for _ in range(2)][-1]
+    run.close()
+    assert [shown[place] for place in (CHARTS, FACTS, COMPARED, TABLE, NOTE, NUMBERS)] == [None] * 6
+    assert shown[KEPT] is False
+    with pytest.raises(gr.Error, match="no picture yet"):
+        list(page.continued(shown[KEPT], *settings()))
+    with pytest.raises(gr.Error, match="no single run"):
+        page.exported(shown[KEPT], None)

@@ -1,0 +1,272 @@
+"""The device belongs to those who wait for it: whoever leaves, or never listens, frees it within one step."""
+
+import asyncio
+import inspect
+import json
+import threading
+import time
+import uuid
+
+import gradio as gr
+import httpx
+import pytest
+from gradio.utils import get_upload_folder
+from gradio_client import Client, handle_file
+
+from demos.ui import device, events, waiting
+
+
+@pytest.fixture(scope="module")
+def served():
+    """A page of its own, so that its queue can be looked at, and its address."""
+    import app
+    from demos.ui.serving import launch_settings
+
+    page = app.build()
+    _, url, _ = page.launch(prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **launch_settings(page))
+    yield page, url + "gradio_api/"
+    page.close()
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    monkeypatch.setattr(waiting, "PATIENCE", 0.5)
+
+
+def slot(page) -> list:
+    """What runs in the compute slot or waits for it."""
+    return [event for event in page._queue.events() if event.concurrency_id == "compute"]
+
+
+def until(condition, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def post(url: str, page, fn, session: str, **changed) -> str:
+    """Send an event what stands on the page, or what `changed` says of its parameters; its id."""
+    state = {component["id"]: component["props"].get("value") for component in page.config["components"]}
+    data = [state[block._id] for block in fn.inputs]
+    names = [name for name in inspect.signature(fn.fn).parameters]
+    for name, value in changed.items():
+        data[names.index(name)] = value
+    body = {"fn_index": fn._id, "data": data, "session_hash": session}
+    answer = httpx.post(url + "queue/join", json=body, timeout=30)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["event_id"]
+
+
+def listening(url: str, session: str):
+    return httpx.stream("GET", url + "queue/data", params={"session_hash": session}, timeout=60)
+
+
+def computing(page) -> list:
+    """Every event of the compute slot that yields steps; the others are one step."""
+    fns = [fn for fn in page.fns.values() if fn.concurrency_id == "compute"]
+    return [fn for fn in fns if inspect.isgeneratorfunction(inspect.unwrap(fn.fn))]
+
+
+class Endless:
+    """A handler's stand-in whose steps never come to an end; counts them, and knows when it was closed."""
+
+    def __init__(self):
+        self.steps, self.closed, self.at_once, self.most = 0, 0, 0, 0
+
+    def __call__(self, *_):
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            while True:
+                time.sleep(0.05)
+                self.steps += 1
+                yield
+        finally:
+            self.at_once -= 1
+            self.closed += 1
+
+
+@pytest.fixture
+def endless(served, monkeypatch):
+    """Every event of the compute slot goes on for ever, in steps, as its wrapper lets it."""
+    page, _ = served
+    work = Endless()
+    for fn in page.fns.values():
+        if fn.concurrency_id == "compute":
+            count = len(fn.outputs)
+
+            def steps(*_, count=count):
+                for _ in device.on_device(lambda: (yield from work()))():
+                    yield (gr.skip(),) * count if count > 1 else gr.skip()
+
+            monkeypatch.setattr(fn, "fn", events.event(steps))
+    return work
+
+
+LEAVING = ("never listens", "breaks the stream", "cancels")
+
+
+@pytest.mark.parametrize("way", LEAVING)
+def test_whatever_runs_ends_within_one_step_of_the_leaving(served, endless, hasty, way):
+    """Every event that may compute, one after another."""
+    page, url = served
+    for fn in [fn for fn in page.fns.values() if fn.concurrency_id == "compute"]:
+        session, before = uuid.uuid4().hex, endless.closed
+        event = post(url, page, fn, session)
+        if way != "never listens":
+            with listening(url, session) as stream:
+                lines = stream.iter_lines()  # the stream is closed with it
+                steps = sum(1 for line, _ in zip(lines, range(8), strict=False) if "generating" in line)
+                assert steps, fn.api_name
+                if way == "cancels":
+                    body = {"session_hash": session, "fn_index": fn._id, "event_id": event}
+                    httpx.post(url + "cancel", json=body, timeout=30)
+                    assert endless.closed > before, "the cancel answers when the slot is free"
+            left = endless.steps
+            until(lambda before=before: endless.closed > before)
+            assert endless.steps <= left + 2, "the step it was in, and one that had begun"
+        until(lambda: not slot(page))
+    assert endless.most == 1
+
+
+@pytest.mark.parametrize("way", ["never listens", "breaks the stream"])
+def test_real_work_that_is_abandoned_leaves_the_slot(served, hasty, way):
+    """With the models themselves, every handler that works in steps: others are one step."""
+    page, url = served
+    for fn in computing(page):
+        session = uuid.uuid4().hex
+        post(url, page, fn, session)
+        if way == "breaks the stream":
+            with listening(url, session) as stream:
+                next(line for line in stream.iter_lines() if "process_generating" in line)
+        until(lambda: not slot(page), 60)
+
+
+def test_nobody_waits_behind_requests_that_nobody_reads(served, endless, monkeypatch):
+    page, url = served
+    monkeypatch.setattr(waiting, "PATIENCE", 3)
+    fn = next(fn for fn in page.fns.values() if fn.api_name == "diffusion")
+    for _ in range(5):
+        httpx.post(url + "call/diffusion", json={"data": [None] * len(fn.inputs)}, timeout=30)
+    session = uuid.uuid4().hex
+    with httpx.Client(timeout=60) as client:
+        post(url, page, fn, session)
+        with client.stream("GET", url + "queue/data", params={"session_hash": session}) as stream:
+            lines = stream.iter_lines()  # the stream is closed with it
+            next(line for line in lines if "process_generating" in line)
+            mine = [event for event in slot(page) if event.session_hash == session]
+            assert endless.closed <= 1 and mine, "those who listen go first: at most the one that had begun"
+    until(lambda: not slot(page))
+
+
+def test_who_comes_late_is_told_why_there_is_no_answer(served, endless, hasty):
+    page, url = served
+    fn = next(fn for fn in page.fns.values() if fn.api_name == "diffusion")
+    event = httpx.post(url + "call/diffusion", json={"data": [None] * len(fn.inputs)}, timeout=30).json()["event_id"]
+    until(lambda: not slot(page))
+    assert "Nobody was listening" in httpx.get(f"{url}call/diffusion/{event}", timeout=30).text
+
+
+def test_an_answer_that_was_made_in_time_is_kept(served, scene_file):
+    _, url = served
+    with open(scene_file, "rb") as file:
+        path = httpx.post(url + "upload", files={"files": file}).json()[0]
+    assert path.startswith(get_upload_folder())
+    data = [{"path": path}, "", 0.5, "attention", "mean", "mean", 42, "storybook-detailclip"]
+    event = httpx.post(url + "call/token_removal", json={"data": data}, timeout=30).json()["event_id"]
+    time.sleep(3)
+    assert "event: complete" in httpx.get(f"{url}call/token_removal/{event}", timeout=60).text
+
+
+@pytest.mark.parametrize("one_page", [True, False])
+def test_one_visitor_holds_a_small_share_of_the_queue(served, endless, one_page):
+    page, url = served
+    fn = next(fn for fn in page.fns.values() if fn.api_name == "diffusion")
+    session, refused = uuid.uuid4().hex, 0
+    for _ in range(waiting.SHARE + 8):
+        body = {"data": [None] * len(fn.inputs)} | ({"session_hash": session} if one_page else {})
+        answer = httpx.post(url + "call/diffusion", json=body, timeout=30)
+        refused += answer.status_code == 400 and "requests under way" in answer.text
+    assert refused == 8 and len(slot(page)) == waiting.SHARE <= page._queue.max_size / 5
+    post(url, page, fn, uuid.uuid4().hex)  # another visitor is let in
+    for event in slot(page):
+        page._queue.end(event, {"error": ""})
+    until(lambda: not slot(page))
+
+
+def test_a_flood_of_made_up_visitors_makes_room(served, endless):
+    page, url = served
+    fn = next(fn for fn in page.fns.values() if fn.api_name == "diffusion")
+    for _ in range(page._queue.max_size + 6):
+        post(url, page, fn, uuid.uuid4().hex)
+    assert len(slot(page)) <= page._queue.max_size + 1
+    for event in slot(page):
+        page._queue.end(event, {"error": ""})
+    until(lambda: not slot(page))
+
+
+def test_sliders_that_wait_take_no_thread(served, endless, scene_file):
+    """More of them than there are threads, while a run holds the device: the run goes on, and ends."""
+    page, url = served
+    fn = next(fn for fn in page.fns.values() if fn.api_name == "diffusion")
+    session = uuid.uuid4().hex
+    post(url, page, fn, session)
+    with listening(url, session) as stream:
+        lines = stream.iter_lines()  # the stream is closed with it
+        next(line for line in lines if "process_generating" in line)
+        until(lambda: endless.steps)
+        busy = threading.Event()
+
+        def slider():
+            if not busy.is_set():
+                with device.held(device.DEVICE):
+                    busy.set()
+
+        async def many():
+            waits = [asyncio.create_task(events.light(slider)()) for _ in range(30)]
+            before = endless.steps
+            while endless.steps < before + 5:
+                await asyncio.sleep(0.05)
+            assert not busy.is_set()
+            lines.close()
+            await asyncio.wait_for(asyncio.gather(*waits), 30)
+
+        asyncio.run(many())
+    assert busy.is_set()
+
+
+def test_stop_is_the_last_word_and_no_error(served, endless):
+    """The message of the button comes after the last step, and what the cancel says is no error."""
+    page, url = served
+    ran = next(fn for fn in page.fns.values() if fn.api_name == "diffusion")
+    stop = next(fn for fn in page.fns.values() if fn.api_name.startswith("stopped"))
+    for _ in range(5):
+        session = uuid.uuid4().hex
+        run = post(url, page, ran, session)
+        with listening(url, session) as stream:
+            lines, said = stream.iter_lines(), []
+            next(line for line in lines if "process_generating" in line)
+            told = post(url, page, stop, session)
+            body = {"session_hash": session, "fn_index": ran._id, "event_id": run}
+            assert httpx.post(url + "cancel", json=body, timeout=30).status_code == 200
+            for line in filter(None, lines):
+                said.append(json.loads(line.removeprefix("data:")))
+                if said[-1]["msg"] == "close_stream":
+                    break
+        ends = [m["output"] for m in said if m["msg"] == "process_completed" and m["event_id"] == run]
+        assert ends == [waiting.QUIETLY]
+        end = next(i for i, m in enumerate(said) if m["msg"] == "process_completed" and m["event_id"] == told)
+        assert said[end]["output"]["data"] == ["Stopped."]
+        assert not [m for m in said[end:] if m.get("event_id") == run and m["msg"] == "process_generating"]
+        until(lambda: not slot(page))
+
+
+def test_a_cancelled_job_of_a_program_ends(served, endless, scene_file):
+    page, url = served
+    client = Client(url.removesuffix("gradio_api/"), verbose=False)
+    job = client.submit("a cat", image=None, api_name="/diffusion")
+    until(lambda: endless.at_once)
+    job.cancel()
+    until(lambda: not slot(page))
+    assert handle_file(scene_file) and job.done()
