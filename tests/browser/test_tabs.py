@@ -400,7 +400,7 @@ def test_an_image_grows_is_stopped_goes_on_and_is_compared(watched, connections_
     prompt.press("Enter")
     expect(status).to_contain_text("of 500", timeout=60_000)
     frames = {picture.get_attribute("src")}
-    for _ in range(100):
+    for _ in range(600):
         page.wait_for_timeout(100)
         frames.add(picture.get_attribute("src"))
         if len(frames) > 3:
@@ -423,3 +423,22 @@ def test_an_image_grows_is_stopped_goes_on_and_is_compared(watched, connections_
     expect(table.filter(has_text="an autoencoder's latents")).to_have_count(1, timeout=60_000)
     expect(page.locator("#clip_synthesis-compared img").first).to_be_visible()
     assert watched.outside == [] and watched.errors == [] and connections_elsewhere == []
+
+
+def test_a_stop_never_ends_in_an_error(watched):
+    page = watched.page
+    watched.open("clip_synthesis")
+    status = page.locator("#clip_synthesis-status")
+    watched.set_slider("#clip_synthesis-steps", 500)
+    for turn in range(8):
+        if turn:  # the tab has begun one itself
+            page.locator("#clip_synthesis-start").click()
+        expect(status).to_contain_text(re.compile(r"Step \d+ of"), timeout=60_000)
+        page.wait_for_timeout(40 * turn)  # at another moment of a step each time
+        page.locator("#clip_synthesis-stop").click()
+        expect(status).to_have_text("Stopped.")
+        page.wait_for_timeout(700)
+        expect(status).to_have_text("Stopped.")
+        assert page.get_by_test_id("toast-body").count() == 0
+        assert page.locator("#tab-clip_synthesis .error, [role=tabpanel] .error").locator("visible=true").count() == 0
+    assert watched.outside == [] and watched.errors == []
