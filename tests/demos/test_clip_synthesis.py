@@ -159,7 +159,7 @@ def test_export_has_the_growing_picture_and_its_settings(page):
         ({"prompt": "a zebra"}, "does not know 'zebra'"),
         ({"prompt": "cat " * 5000}, "too long"),
         ({"prompt": 7}, "must be text"),
-        ({"parametrization": "oil"}, "handwriting must be one of latent"),
+        ({"parametrization": "oil"}, "handwriting must be one of 'latent'"),
         ({"steps": 0}, "Steps must be a number from 1 to 500"),
         ({"steps": 10**9}, "Steps must be a number from 1 to 500"),
         ({"steps": float("nan")}, "Steps must be a number"),

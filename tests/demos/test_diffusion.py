@@ -176,7 +176,7 @@ def test_export_has_the_figure_and_its_settings(page):
         ({"strength": float("nan")}, "strength must be a number"),
         ({"strength": 0}, "strength must be a number"),
         ({"guidance": 1e308}, "Guidance must be a number"),
-        ({"method": "magic"}, "method must be one of none"),
+        ({"method": "magic"}, "method must be one of 'none'"),
         ({"sampler": "magic"}, "sampler must be one of"),
         ({"model": "gpt"}, "model must be one of"),
         ({"seed": -1}, "seed must be a number"),
