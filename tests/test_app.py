@@ -159,7 +159,7 @@ def GPU(duration):
 
 def test_functions_are_lent_a_gpu_as_what_they_are(tmp_path):
     """Where the `spaces` package is, every model call goes through it, generator functions as such."""
-    (tmp_path / "spaces.py").write_text(STAND_IN)
+    (tmp_path / "spaces.py").write_text(STAND_IN, encoding="utf-8")
     code = """
 import app, spaces
 from demos.ui.device import on_device

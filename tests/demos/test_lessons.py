@@ -70,7 +70,9 @@ COUNTING = Lesson(
 @pytest.fixture
 def page(monkeypatch, tmp_path):
     (tmp_path / "lessons").mkdir()
-    (tmp_path / "lessons" / "counting.md").write_text("# Counting\n\n## The idea in 60 seconds\n\nOne, two, three.\n")
+    (tmp_path / "lessons" / "counting.md").write_text(
+        "# Counting\n\n## The idea in 60 seconds\n\nOne, two, three.\n", encoding="utf-8"
+    )
     monkeypatch.setattr("demos.ui.words.ASSETS", tmp_path)
     return build([COUNTING])
 
