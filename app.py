@@ -62,9 +62,9 @@ def main() -> None:
     if options.models == "bundled":
         os.environ["PATCHLIGHT_MODELS"], os.environ["HF_HUB_OFFLINE"] = "bundled", "1"
     for name in options.prefetch:
-        from pipelines.loading import load
+        from pipelines.models.loading import open_model
 
-        print(f"{name}: ready, {load(name).megabytes:.0f} MB in memory")
+        print(f"{name}: ready, {open_model(MODELS[name]).megabytes:.0f} MB in memory")
     app = build()
     host = "0.0.0.0" if options.public else options.host
     app.launch(

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from pipelines.models.detailclip import DetailCLIP, Settings
+from pipelines.models.detectors import Detector
 from pipelines.world import storybook
 
 TINY = {
@@ -53,7 +54,7 @@ def detector(detector_folder, monkeypatch):
 
     cache = loading.Cache(1000, lambda spec: loading.open_folder(spec, detector_folder))
     monkeypatch.setattr(loading, "_CACHE", cache)
-    return loading.load(tiny_detector.NAME)
+    return loading.load(tiny_detector.NAME, Detector)
 
 
 @pytest.fixture(scope="session")

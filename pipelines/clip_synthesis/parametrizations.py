@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipelines.models.loading import load
+from pipelines.models.text_to_image import LatentDecoder
 
 # Square root of the covariance of colours in natural pictures, largest direction first: brightness, then blue against
 # yellow, then green against red. Values of Mordvintsev et al. 2018, normalised so that the longest column has length 1.
@@ -119,7 +120,7 @@ class Latent(Canvas):
             autoencoder: a model of the registry's family of that name.
         """
         super().__init__(side, dice, picture)
-        vae = load(autoencoder).module
+        vae = load(autoencoder, LatentDecoder).module
         self.decode: Callable[[Tensor], Tensor] = lambda z: vae.decode(z).sample  # not a submodule: it does not learn
         if picture is None:
             start = 0.5 * torch.randn(1, vae.config.latent_channels, side // 8, side // 8, generator=dice)

@@ -21,7 +21,8 @@ from torch import Tensor
 from pipelines.clip_synthesis.parametrizations import CANVASES, Canvas
 from pipelines.clip_synthesis.settings import MOST_CHARACTERS, Settings
 from pipelines.errors import UserError, require_finite
-from pipelines.models.loading import Model, load
+from pipelines.models.encoders import Model
+from pipelines.models.loading import load
 from pipelines.phrases import distinct, same
 from pipelines.world import storybook
 

@@ -22,7 +22,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipelines.errors import UserError
-from pipelines.models.loading import Model, load
+from pipelines.models.encoders import Model
+from pipelines.models.loading import load
 from pipelines.models.registry import MODELS
 from pipelines.models.vision import OpenClipEncoder, centre_square
 from pipelines.predictions import Verdict, judge

@@ -20,8 +20,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from pipelines.errors import OTHER_MODEL, UserError, require_finite
+from pipelines.models.detectors import Detector
 from pipelines.models.fast_grounding_dino import Precision, checked
-from pipelines.models.loading import Detector, load, not_known
+from pipelines.models.loading import load
+from pipelines.models.parts import not_known
 from pipelines.phrases import DETERMINERS, key, parts, singular, split
 
 Backend = Literal["transformers", "groundingdino"]
@@ -197,7 +199,7 @@ def encode(
     precision: Precision = "float32",
 ) -> Encoded:
     """Run the model of that name once. Arguments and errors as in `encode_with`."""
-    return encode_with(load(model), picture, phrases, backend, precision)
+    return encode_with(load(model, Detector), picture, phrases, backend, precision)
 
 
 @torch.no_grad()

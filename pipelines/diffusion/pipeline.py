@@ -22,7 +22,8 @@ from pipelines.diffusion.attend_excite import Attention, Excited, Schedule, exci
 from pipelines.diffusion.prompts import Prompt, chosen_subjects, read_with
 from pipelines.diffusion.settings import METHODS, SAMPLERS, Precision, Sampler, Settings
 from pipelines.errors import UserError, require_finite
-from pipelines.models.loading import Painter, load
+from pipelines.models.loading import load
+from pipelines.models.text_to_image import TextToImage
 
 SCHEDULERS: dict[Sampler, str] = {  # of diffusers
     "ddpm": "DDIMScheduler",
@@ -80,7 +81,7 @@ class Stopped(Exception):
 
 
 @torch.inference_mode()
-def states_of(painter: Painter, texts: Sequence[str]) -> Tensor:
+def states_of(painter: TextToImage, texts: Sequence[str]) -> Tensor:
     """(B, T, D) of the text encoder."""
     pipe = painter.pipe
     ids = pipe.tokenizer(
@@ -89,7 +90,7 @@ def states_of(painter: Painter, texts: Sequence[str]) -> Tensor:
     return pipe.text_encoder(ids.to(painter.device)).last_hidden_state.float()
 
 
-def noises(painter: Painter, seed: int, size: tuple[int, int]) -> Iterator[Tensor]:
+def noises(painter: TextToImage, seed: int, size: tuple[int, int]) -> Iterator[Tensor]:
     """(1, C, rows, columns) again and again, drawn on the CPU: the same on every computer. A run begins with the
     first, and a sampler that adds noise takes the others, one in a step."""
     dice = torch.Generator().manual_seed(seed)
@@ -97,13 +98,13 @@ def noises(painter: Painter, seed: int, size: tuple[int, int]) -> Iterator[Tenso
         yield torch.randn((1, painter.pipe.unet.config.in_channels, *size), generator=dice)
 
 
-def noise_of(painter: Painter, seed: int, size: tuple[int, int]) -> Tensor:
+def noise_of(painter: TextToImage, seed: int, size: tuple[int, int]) -> Tensor:
     """The first of `noises`."""
     return next(noises(painter, seed, size))
 
 
 @torch.inference_mode()
-def encode(painter: Painter, picture: Image.Image) -> Tensor:
+def encode(painter: TextToImage, picture: Image.Image) -> Tensor:
     """A picture, cut to the middle square of the model's size, as (1, C, rows, columns) latents."""
     vae, side = painter.pipe.vae, painter.size
     square = min(picture.size)
@@ -118,7 +119,7 @@ def encode(painter: Painter, picture: Image.Image) -> Tensor:
 
 
 @torch.inference_mode()
-def decode(painter: Painter, latents: np.ndarray | Tensor, preview: bool = False) -> list[Image.Image]:
+def decode(painter: TextToImage, latents: np.ndarray | Tensor, preview: bool = False) -> list[Image.Image]:
     """(B, C, rows, columns) -> pictures. With `preview` by the model's previewer, where it has one."""
     vae = painter.previewer if preview and painter.previewer is not None else painter.pipe.vae
     latents = torch.as_tensor(latents, device=painter.device)
@@ -129,13 +130,13 @@ def decode(painter: Painter, latents: np.ndarray | Tensor, preview: bool = False
     return [Image.fromarray(picture) for picture in pixels]
 
 
-def sampler_of(painter: Painter, name: Sampler, steps: int, strength: float = 1.0):
+def sampler_of(painter: TextToImage, name: Sampler, steps: int, strength: float = 1.0):
     from pipelines.diffusion.sampling import sampler_of  # it imports diffusers
 
     return sampler_of(painter.pipe.scheduler.config, SCHEDULERS[name], steps, strength)
 
 
-def signal(painter: Painter) -> Tensor:
+def signal(painter: TextToImage) -> Tensor:
     """(1000) share of signal left at every time of training: the a of the module's formulas. Above 0, where a schedule
     ends without any, for sigma and the SNR are told of it."""
     return painter.pipe.scheduler.alphas_cumprod.double().clamp(min=LEAST_SIGNAL)
@@ -178,7 +179,7 @@ def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
 
 
 def denoise(
-    painter: Painter,
+    painter: TextToImage,
     states: Tensor,
     negative: Tensor | None,
     latents: Tensor,
@@ -256,7 +257,7 @@ def denoise(
         )
 
 
-def start_of(settings: Settings, painter: Painter) -> tuple[Tensor, object, Tensor, Tensor | None]:
+def start_of(settings: Settings, painter: TextToImage) -> tuple[Tensor, object, Tensor, Tensor | None]:
     """Latents to begin with as the sampler wants them, the sampler, the times to run, and the noised picture's latents
     (variance preserving) where it begins from one.
 
@@ -290,7 +291,7 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
     """
     if settings.method not in METHODS or settings.sampler not in SAMPLERS:
         raise UserError(f"Methods are {', '.join(METHODS)}; samplers are {', '.join(SAMPLERS)}.")
-    painter = load(settings.model)
+    painter = load(settings.model, TextToImage)
     prompt = read_with(painter, settings.prompt, settings.subjects)
     if settings.negative_prompt:
         read_with(painter, settings.negative_prompt)
@@ -404,7 +405,7 @@ class Film:
 
 def film(result: Result, model: str) -> Film:
     """Decode every step of a run, by the previewer where the model has one."""
-    painter = load(model)
+    painter = load(model, TextToImage)
     decoded = {}
     for name in FRAMES:
         latents = np.stack([getattr(step, name) for step in result.steps])

@@ -12,7 +12,8 @@ import regex
 
 from pipelines.diffusion.settings import MOST_CHARACTERS
 from pipelines.errors import UserError
-from pipelines.models.loading import Painter, not_known
+from pipelines.models.parts import not_known
+from pipelines.models.text_to_image import TextToImage
 from pipelines.phrases import DETERMINERS, Span, key, parts, singular, tidy, words_of
 from pipelines.world import storybook
 
@@ -61,7 +62,7 @@ class Prompt:
     most: int  # tokens the model reads
 
 
-def read_with(painter: Painter, text: str, subjects: str = "") -> Prompt:
+def read_with(painter: TextToImage, text: str, subjects: str = "") -> Prompt:
     """Words, tokens and subjects of a prompt for this model.
 
     Args:

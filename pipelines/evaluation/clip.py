@@ -23,8 +23,9 @@ from torch import Tensor
 
 from pipelines.models.decoder import lower_resolution, unpatchify
 from pipelines.models.detailclip import entropy, keep_highest, mean_attention, teacher_distribution
+from pipelines.models.encoders import Model
 from pipelines.models.interpolation import fill_from_nearest, fill_from_neighbours
-from pipelines.models.loading import Model, open_folder
+from pipelines.models.loading import open_folder
 from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.reconstruction.pipeline import Scores, measure, paint
 from pipelines.world import storybook

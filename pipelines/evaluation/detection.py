@@ -22,7 +22,8 @@ from PIL import Image
 from pipelines.detection.pipeline import Detection, Truth, encode_with, match, select
 from pipelines.diffusion import presence
 from pipelines.evaluation.clip import scenes, table, write_between
-from pipelines.models.loading import Detector, open_folder
+from pipelines.models.detectors import Detector
+from pipelines.models.loading import open_folder
 from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.world import storybook
 

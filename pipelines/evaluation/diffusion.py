@@ -36,6 +36,7 @@ from pipelines.diffusion.prompts import read_with, sketch
 from pipelines.evaluation.clip import write_between
 from pipelines.models.loading import load
 from pipelines.models.registry import BUNDLED, MODELS
+from pipelines.models.text_to_image import TextToImage
 from pipelines.training import autoencoder
 from pipelines.training.loop import write_json
 from pipelines.world import storybook
@@ -73,7 +74,7 @@ def draw(
     prompts: Sequence[str], seeds: Sequence[int], method: str, precision: str, name: str | None = None
 ) -> list[Image.Image]:
     """Pictures of prompts and seeds, drawn together, by the sampler of this name or else the model's usual one."""
-    painter = load(NAME)
+    painter = load(NAME, TextToImage)
     read = [read_with(painter, prompt) for prompt in prompts]
     states = diffusion.states_of(painter, [*prompts, ""])
     name = name or painter.spec.sampler
@@ -302,7 +303,7 @@ def main() -> None:
         "pairs": {name: summary(some) for name, some in kinds.items()},
         "strict": {"single": summary(single, "strict"), "pairs": summary(found, "strict")},
         "strict_by_sampler": {name: share(some) for name, some in plain.items()},
-        "autoencoder_psnr": autoencoder.quality(load(NAME).pipe.vae)["psnr"],
+        "autoencoder_psnr": autoencoder.quality(load(NAME, TextToImage).pipe.vae)["psnr"],
     }
     print(card(quality), f"\n{time.monotonic() - begin:.0f} s")
     if arguments.write:

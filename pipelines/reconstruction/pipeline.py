@@ -17,8 +17,9 @@ from skimage.metrics import structural_similarity
 from pipelines.errors import OTHER_MODEL, UserError, require_finite
 from pipelines.models.decoder import lower_resolution, patchify, unpatchify
 from pipelines.models.detailclip import complement, keep_highest, mean_attention, tokens_kept
+from pipelines.models.encoders import Model
 from pipelines.models.interpolation import fill_from_neighbours
-from pipelines.models.loading import Model, load
+from pipelines.models.loading import load
 from pipelines.models.vision import centre_square
 from pipelines.reconstruction.settings import MOST_HIDDEN, PATTERNS, Pattern, Settings
 

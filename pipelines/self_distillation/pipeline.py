@@ -15,8 +15,9 @@ from PIL import Image, ImageOps
 
 from pipelines.errors import OTHER_MODEL, UserError, require_finite
 from pipelines.models.detailclip import keep_highest, mean_attention
+from pipelines.models.encoders import Model
 from pipelines.models.hub import locate
-from pipelines.models.loading import Model, load
+from pipelines.models.loading import load
 from pipelines.models.registry import MODELS
 from pipelines.models.vision import centre_square, openclip_tokens
 from pipelines.self_distillation.settings import RULES, Settings

@@ -18,7 +18,8 @@ from PIL import Image
 
 from pipelines.errors import UserError
 from pipelines.models.detailclip import keep_highest
-from pipelines.models.loading import Model, load
+from pipelines.models.encoders import Model
+from pipelines.models.loading import load
 from pipelines.models.vision import centre_square
 from pipelines.token_removal.settings import RULES, Rule, Settings
 

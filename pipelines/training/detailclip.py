@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from pipelines.models.decoder import sincos_positions
 from pipelines.models.detailclip import DetailCLIP, Settings
-from pipelines.models.loading import beside_student
+from pipelines.models.encoders import beside_student
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
     add_arguments,

@@ -26,7 +26,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from pipelines.models.loading import mend_word_positions
+from pipelines.models.detectors import mend_word_positions
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import (
     AdamW,

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.detection.pipeline import encode_with, iou, read
-from pipelines.models.loading import Detector
+from pipelines.models.detectors import Detector
 from pipelines.models.registry import MODELS
 from pipelines.training import detection as training
 from pipelines.training import tokenizer

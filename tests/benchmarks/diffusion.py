@@ -21,8 +21,9 @@ from pipelines.diffusion import pipeline as diffusion
 from pipelines.diffusion.attend_excite import Schedule
 from pipelines.diffusion.pipeline import states_of
 from pipelines.diffusion.settings import Settings
-from pipelines.models.loading import Painter, load
+from pipelines.models.loading import load
 from pipelines.models.registry import BUNDLED, MODELS
+from pipelines.models.text_to_image import TextToImage
 from tests import tiny_diffusion
 
 PROMPT = "a cat and a frog"
@@ -69,7 +70,7 @@ def drawn(**settings) -> diffusion.Result:
 
 
 @torch.inference_mode()
-def products(painter: Painter, precision: str, passes: int = 20) -> float:
+def products(painter: TextToImage, precision: str, passes: int = 20) -> float:
     """Seconds that the convolutions and linear layers alone take in 20 passes with guidance."""
     unet, spent, begun = painter.unet(precision), [], []
     latents = torch.randn(2, unet.config.in_channels, *(unet.config.sample_size,) * 2).to(unet.dtype)
@@ -89,7 +90,7 @@ def products(painter: Painter, precision: str, passes: int = 20) -> float:
 
 
 def bundled(rounds: int) -> list[tuple[str, ...]]:
-    painter = load(MODEL)
+    painter = load(MODEL, TextToImage)
     pipe = StableDiffusionPipeline.from_pretrained(BUNDLED / MODELS[MODEL].source)
     pipe.set_progress_bar_config(disable=True)
     guidance = painter.spec.guidance
@@ -126,12 +127,12 @@ def bundled(rounds: int) -> list[tuple[str, ...]]:
     return rows
 
 
-def quarter_size() -> Painter:
+def quarter_size() -> TextToImage:
     pipe = tiny_diffusion.pipeline(prediction_type="epsilon", unet=QUARTER)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
     pipe.unet.to(memory_format=torch.channels_last)
-    return Painter(replace(MODELS[MODEL], sharpness=100.0, guidance_rescale=0.0), pipe, None, None)
+    return TextToImage(replace(MODELS[MODEL], sharpness=100.0, guidance_rescale=0.0), pipe, None, None)
 
 
 def excited(steps: int) -> list[tuple[str, ...]]:

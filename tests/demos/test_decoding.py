@@ -414,6 +414,7 @@ def test_elongated_pictures_are_taken_or_refused_in_our_words(name, size):
     import importlib
 
     from pipelines.models.loading import load
+    from pipelines.models.text_to_image import TextToImage
 
     pipeline, picture = importlib.import_module(f"pipelines.{name}"), Image.new("RGB", size, "red")
     if name == "detection":
@@ -424,7 +425,7 @@ def test_elongated_pictures_are_taken_or_refused_in_our_words(name, size):
         with pytest.raises(UserError, match="at most 64 times as long as wide"):
             pipeline.encode(picture, "cat", "storybook-grounding-dino")
     elif name == "diffusion":
-        assert np.isfinite(pipeline.encode(load("storybook-diffusion"), picture).numpy()).all()
+        assert np.isfinite(pipeline.encode(load("storybook-diffusion", TextToImage), picture).numpy()).all()
     elif name == "clip_synthesis":
         assert pipeline.pixels_of(picture, 64).shape == (1, 3, 64, 64)
     else:

@@ -176,11 +176,12 @@ def test_words_the_bundled_model_does_not_know_are_named(line, scene_file):
 
 def test_thresholds_overlap_and_hiding_never_run_the_model(scene_file):
     """Counted at the module itself, not at our own function."""
+    from pipelines.models.detectors import Detector
     from pipelines.models.loading import load
 
     handler = served(detection, pipeline)["detection"]
     words = answers.asked_of(storybook.scene(storybook.TEST[3]))
-    module, passes = load("storybook-grounding-dino").module.model.decoder, []
+    module, passes = load("storybook-grounding-dino", Detector).module.model.decoder, []
     hook = module.register_forward_hook(lambda *_: passes.append(1))
     try:
         found = [

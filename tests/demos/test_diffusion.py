@@ -13,19 +13,19 @@ from demos.diffusion import seeds, verdicts
 from demos.ui import common
 from pipelines.diffusion import pipeline, presence, recording
 from pipelines.diffusion.presence import Verdict
-from pipelines.models.loading import Painter
 from pipelines.models.registry import MODELS
+from pipelines.models.text_to_image import TextToImage
 from tests import tiny_diffusion
 
 PROMPT = "a cat and a red car"
 
 
 @pytest.fixture(scope="module")
-def painter() -> Painter:
+def painter() -> TextToImage:
     pipe = tiny_diffusion.pipeline()
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
-    return Painter(MODELS["storybook-diffusion"], pipe, None, frozenset(pipe.tokenizer.get_vocab()))
+    return TextToImage(MODELS["storybook-diffusion"], pipe, None, frozenset(pipe.tokenizer.get_vocab()))
 
 
 class Detector:

@@ -27,10 +27,11 @@ from transformers import (
 from demos import token_removal as token_removal_tab
 from demos.ui import pictures
 from pipelines.errors import UserError
-from pipelines.models import hub, loading
+from pipelines.models import encoders, hub, loading
 from pipelines.models.hub import ModelUnavailable
 from pipelines.models.loading import Cache, load
 from pipelines.models.registry import BUNDLED, MODELS
+from pipelines.models.text_to_image import LatentDecoder, TextToImage
 from pipelines.reconstruction import pipeline as reconstruction
 from pipelines.token_removal import pipeline as token_removal
 from pipelines.world import storybook
@@ -262,8 +263,8 @@ def test_text_to_image_models_load_by_id_and_draw_with_the_same_pipeline(hub_cac
     tiny_diffusion.pipeline("epsilon", vae=vae).save_pretrained(hub_cache("stable-diffusion-1.5"))
     AutoencoderTiny(**tiny_diffusion.DECODER).save_pretrained(hub_cache("taesd"))
     assert [hub.availability(name) for name in ("stable-diffusion-1.5", "sd-turbo")] == ["cached", "download"]
-    painter = load("stable-diffusion-1.5")
-    assert painter.size == 128 and painter.previewer is load("taesd").module
+    painter = load("stable-diffusion-1.5", TextToImage)
+    assert painter.size == 128 and painter.previewer is load("taesd", LatentDecoder).module
     asked = {"guidance_scale": 7.5, "sampler": "ddim", "steps": 2, "model": "stable-diffusion-1.5"}
     *steps, result = diffusion.run(diffusion.Settings(prompt="a cat and a frog", **asked))
     own, preview = (diffusion.decode(painter, result.latents[None], preview)[0] for preview in (False, True))
@@ -484,7 +485,7 @@ def test_the_longest_text_that_fits_is_read_and_the_next_refused_with_its_number
         def encode_text(self, ids, normalize):
             return ids.float()
 
-    model = loading.Model(SimpleNamespace(name="clip"), Text(), None, None, 224, (0,) * 3, (1,) * 3, tokenize, None)
+    model = encoders.Model(SimpleNamespace(name="clip"), Text(), None, None, 224, (0,) * 3, (1,) * 3, tokenize, None)
     each = len(tokenize.encode(word))
     for pieces in range(1, 90):
         text = " ".join([word] * (pieces // each) + ["cat"] * (pieces % each))

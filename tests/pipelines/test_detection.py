@@ -27,7 +27,7 @@ from pipelines.detection.pipeline import (
 )
 from pipelines.errors import UserError
 from pipelines.evaluation import detection as detection_quality
-from pipelines.models import groundingdino_backend, loading
+from pipelines.models import detectors, groundingdino_backend
 from pipelines.training import detection as training
 from pipelines.training import tokenizer as words
 from pipelines.world import storybook
@@ -108,7 +108,7 @@ def test_a_tokenizer_that_spells_gives_a_phrase_all_its_pieces(detector, monkeyp
     fast = PreTrainedTokenizerFast(
         tokenizer_object=spelling, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
     )
-    other = loading.Detector(detector.spec, detector.module, detector.processor, fast, None)
+    other = detectors.Detector(detector.spec, detector.module, detector.processor, fast, None)
     prompt = read(parse("backpacks . straw backpack"), other)
     assert prompt.words == ("back", "pack", "s", "straw", "back", "pack") and prompt.spans == ((0, 3), (3, 6))
     with pytest.raises(ValueError, match="does not know '😀'.$"):
@@ -168,7 +168,7 @@ def test_boxes_are_in_pixels_of_the_picture_that_was_given(detector, detector_fo
     processor.image_processor = detector.processor  # Pillow's resizing; by default transformers takes torchvision's
     inputs = processor(images=picture, text="cat . red car .", return_tensors="pt")
     module = AutoModelForZeroShotObjectDetection.from_pretrained(detector_folder)
-    loading.mend_word_positions(module)
+    detectors.mend_word_positions(module)
     with torch.no_grad():
         outputs = module(**inputs)
     (wanted,) = processor.post_process_grounded_object_detection(

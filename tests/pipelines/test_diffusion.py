@@ -13,23 +13,23 @@ from pipelines.diffusion import pipeline as diffusion
 from pipelines.diffusion.attend_excite import Schedule, cross_attention, peaks, watching
 from pipelines.diffusion.pipeline import Result, Step, Stopped
 from pipelines.diffusion.settings import Settings
-from pipelines.models import loading
-from pipelines.models.loading import Painter
+from pipelines.models import text_to_image
 from pipelines.models.registry import MODELS
+from pipelines.models.text_to_image import TextToImage
 from tests import tiny_diffusion
 
 PROMPT, STEPS, SIZE = "a cat and a red car", 8, (16, 16)
 
 
 @pytest.fixture(scope="module", params=["v_prediction", "epsilon"])
-def painter(request) -> Painter:
+def painter(request) -> TextToImage:
     pipe = tiny_diffusion.pipeline(prediction_type=request.param)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
     pipe.set_progress_bar_config(disable=True)
     vocabulary = frozenset(pipe.tokenizer.get_vocab())
     spec = replace(MODELS["storybook-diffusion"], sharpness=100.0, guidance_rescale=0.0)
-    return Painter(spec, pipe, None, vocabulary)
+    return TextToImage(spec, pipe, None, vocabulary)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def drawn(**settings) -> Result:
     return list(diffusion.run(asked(**settings), previews=False))[-1]
 
 
-def answer(painter: Painter) -> torch.Tensor:
+def answer(painter: TextToImage) -> torch.Tensor:
     """What the UNet says to something fixed."""
     dice = torch.Generator().manual_seed(1)
     latents, states = torch.randn(1, 4, 16, 16, generator=dice), torch.randn(1, 24, 32, generator=dice)
@@ -360,7 +360,9 @@ def test_every_step_shows_a_picture_and_the_film_has_all_of_them(painter):
 
 
 def test_a_flagged_picture_is_said_to_be_flagged(painter, monkeypatch):
-    monkeypatch.setattr(loading.Painter, "checked", lambda self, picture: (Image.new("RGB", picture.size), True))
+    monkeypatch.setattr(
+        text_to_image.TextToImage, "checked", lambda self, picture: (Image.new("RGB", picture.size), True)
+    )
     result = drawn()
     assert result.flagged and not np.asarray(result.picture).any()
 

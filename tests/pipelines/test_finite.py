@@ -10,6 +10,7 @@ from pipelines.diffusion import pipeline as diffusion
 from pipelines.diffusion.attend_excite import Schedule, excite
 from pipelines.errors import NotFinite, UserError, require_finite
 from pipelines.models.loading import load
+from pipelines.models.text_to_image import TextToImage
 from pipelines.reconstruction import pipeline as reconstruction
 from pipelines.self_distillation import pipeline as self_distillation
 from pipelines.token_removal import pipeline as token_removal
@@ -28,7 +29,7 @@ def test_arrays_tensors_and_numbers(value):
 
 @pytest.mark.parametrize("step", [0, 2])
 def test_a_run_ends_at_the_step_whose_numbers_are_none(step, monkeypatch):
-    painter = load("storybook-diffusion")
+    painter = load("storybook-diffusion", TextToImage)
     unet, calls = painter.unet(), []
 
     def spoil(_, __, output):
@@ -60,7 +61,7 @@ def test_nudges_of_attention_that_is_none_end_the_step():
 
 
 def test_a_picture_of_latents_that_are_none_is_not_shown():
-    painter = load("storybook-diffusion")
+    painter = load("storybook-diffusion", TextToImage)
     shape = (1, painter.pipe.unet.config.in_channels, 16, 16)
     with pytest.raises(NotFinite, match="picture that these latents"):
         diffusion.decode(painter, torch.full(shape, float("nan")))

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipelines.models import detailclip as d
 from pipelines.models.decoder import patchify, unpatchify
-from pipelines.models.loading import load_detail
+from pipelines.models.encoders import load_detail
 from pipelines.training import detailclip, loop
 from pipelines.training import refinement as retouch
 from pipelines.training.loop import load_checkpoint

@@ -1,0 +1,172 @@
+"""Image encoders, with a text encoder beside them or without: OpenCLIP, vision transformers, masked autoencoders."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from pipelines.errors import OTHER_MODEL, UserError, require_finite
+from pipelines.models.detailclip import DetailCLIP, Settings
+from pipelines.models.parts import closed_vocabulary, device, megabytes_of, not_known
+from pipelines.models.registry import ModelSpec
+from pipelines.models.vision import Encoder, OpenClipEncoder, TransformersEncoder
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in memory and all it takes to ask it something."""
+
+    spec: ModelSpec
+    module: nn.Module  # the library's own object, in eval mode, without gradients
+    encoder: Encoder  # its image tower
+    chooser: Encoder  # the tower whose attention decides which patches stay: the teacher's where there is one
+    size: int  # pixels, the side of the square it looks at
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    tokenize: Callable[[list[str]], Tensor] | None = None  # texts -> (B, T) ids; None when it reads no text
+    vocabulary: frozenset[str] | None = None  # the only words it knows; None when it takes any
+    detail: DetailCLIP | None = None  # teacher, head and decoder, where they are part of it
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def megabytes(self) -> float:
+        return megabytes_of(self.detail or self.module)
+
+    def pixels(self, picture: Image.Image) -> Tensor:
+        """A square picture -> (1, 3, size, size), resized and normalised as the model was trained."""
+        resized = picture.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
+        array = np.asarray(resized, np.float32) / 255
+        normalised = (array - np.float32(self.mean)) / np.float32(self.deviation)
+        return torch.from_numpy(normalised).permute(2, 0, 1)[None].to(self.device)
+
+    def picture(self, pixels: Tensor) -> np.ndarray:
+        """(3, H, W) normalised -> (H, W, 3) float32 in [0, 1]. Inverse of `pixels`."""
+        array = pixels.detach().float().cpu().permute(1, 2, 0).numpy()
+        return np.clip(array * np.float32(self.deviation) + np.float32(self.mean), 0, 1)
+
+    @torch.no_grad()
+    def image_features(self, cls: Tensor) -> Tensor:
+        """(B, D) class tokens -> (B, E) of unit length: projected beside the text where there is a text tower."""
+        if self.tokenize is not None:
+            cls = cls @ self.module.visual.proj
+        return nn.functional.normalize(cls.float(), dim=-1)
+
+    @torch.no_grad()
+    def text_features(self, texts: list[str]) -> Tensor:
+        """(B, E) unit-length text features.
+
+        Raises:
+            UserError: when the model reads no text, does not know a word, or reads less than the whole text.
+        """
+        if self.tokenize is None:
+            raise UserError(
+                f"{self.spec.name} reads no text. Choose an image-text model, such as storybook-detailclip."
+            )
+        ids = self.tokenize(texts)
+        if self.vocabulary is not None:
+            self._refuse_unknown(texts, ids)
+        else:
+            self._refuse_long(texts, ids.shape[1])
+        found = self.module.encode_text(ids.to(self.device), normalize=True).float()
+        require_finite("the features of this text", OTHER_MODEL, found)
+        return found
+
+    def _refuse_long(self, texts: list[str], most: int) -> None:
+        """OpenCLIP's tokenizers cut off without a word: asked for more places, they show what would be lost."""
+        room = max(most + 1, *(4 * len(text) + 2 for text in texts))  # a character is at most four bytes, a piece each
+        pad = int(self.tokenize([""], context_length=most)[0, -1])
+        for ids in self.tokenize(texts, context_length=room):
+            length = int((ids != pad).nonzero().max()) + 1  # the end token is no padding
+            if length > most:
+                raise UserError(
+                    f"{self.spec.name} reads at most {most - 2} pieces of words, and this text has {length - 2}. "
+                    "Shorten it."
+                )
+
+    def _refuse_unknown(self, texts: list[str], ids: Tensor) -> None:
+        tokenizer = self.tokenize.tokenizer  # OpenCLIP's wrapper around a transformers tokenizer
+        for text in texts:
+            words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(
+                tokenizer.backend_tokenizer.normalizer.normalize_str(text)
+            )
+            unknown = list(dict.fromkeys(word for word, _ in words if word not in self.vocabulary))
+            if unknown:
+                raise UserError(not_known(self.spec, unknown, self.vocabulary))
+            if len(words) + 2 > ids.shape[1]:
+                raise UserError(
+                    f"{self.spec.name} reads at most {ids.shape[1] - 2} words and commas, not {len(words)}."
+                )
+
+
+def open_openclip(spec: ModelSpec, folder: Path) -> Model:
+    import open_clip
+
+    source = f"local-dir:{folder}"
+    clip = open_clip.create_model(source, device=device()).eval().requires_grad_(False)
+    tokenize = open_clip.get_tokenizer(source)
+    encoder = OpenClipEncoder(clip.visual)
+    vocabulary = closed_vocabulary(getattr(tokenize, "tokenizer", None))
+    detail = load_detail(folder, clip) if (folder / "detailclip.safetensors").exists() else None
+    visual = clip.visual
+    return Model(
+        spec,
+        clip,
+        encoder,
+        OpenClipEncoder(detail.teacher) if detail else encoder,
+        visual.image_size[0],
+        tuple(visual.image_mean),
+        tuple(visual.image_std),
+        tokenize,
+        vocabulary,
+        detail,
+    )
+
+
+def load_detail(folder: Path, clip: nn.Module) -> DetailCLIP:
+    """Teacher, head and decoder from their safetensors files, around a student that OpenCLIP has opened."""
+    from open_clip.transformer import QuickGELU
+
+    config = json.loads((folder / "detailclip_config.json").read_text(encoding="utf-8"))
+    if config.pop("text_activation", "gelu") == "quick_gelu":  # OpenCLIP has one switch for both towers
+        for block in clip.transformer.resblocks:
+            block.mlp.gelu = QuickGELU()
+    settings = Settings(**config)
+    detail = DetailCLIP(clip, settings)
+    missing, unexpected = detail.load_state_dict(beside_student(folder), strict=False)
+    wrong = unexpected + [name for name in missing if not name.startswith("clip.")]
+    if wrong:
+        raise UserError(f"The weights in {folder} do not fit their configuration: {', '.join(wrong[:4])}.")
+    return detail.to(device()).eval().requires_grad_(False)
+
+
+def beside_student(folder: Path) -> dict[str, Tensor]:
+    """The weights of a DetailCLIP beside its student: teacher, heads and decoder, `Retouch` where it has one."""
+    from safetensors.torch import load_file
+
+    files = [folder / "detailclip.safetensors", folder / "teacher.safetensors", *folder.glob("retouch*.safetensors")]
+    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def open_transformers(spec: ModelSpec, folder: Path) -> Model:
+    from transformers import AutoImageProcessor, AutoModel, ViTMAEForPreTraining
+
+    opener = ViTMAEForPreTraining if spec.family == "mae" else AutoModel
+    module = (
+        opener.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+        .to(device())
+        .eval()
+        .requires_grad_(False)
+    )
+    processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
+    base = module.vit if spec.family == "mae" else module
+    size = 224 // base.config.patch_size * base.config.patch_size
+    encoder = TransformersEncoder(base, size)
+    return Model(spec, module, encoder, encoder, size, tuple(processor.image_mean), tuple(processor.image_std))
