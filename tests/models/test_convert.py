@@ -12,7 +12,9 @@ from pipelines.models.decoder import sincos_positions
 from pipelines.models.loading import Cache, open_folder
 from pipelines.models.registry import MODELS
 from pipelines.reconstruction import pipeline as reconstruction
+from pipelines.reconstruction.settings import Settings as Rebuilding
 from pipelines.self_distillation import pipeline as self_distillation
+from pipelines.self_distillation.settings import Settings
 from pipelines.training import convert_detailclip as convert
 
 WIDTH, GRID, TEXT, VOCABULARY, K = 32, 14, 16, 49408, 24
@@ -133,13 +135,13 @@ def test_the_tabs_pipelines_run_on_it(model, scene_image, monkeypatch):
     from pipelines.models import loading
 
     monkeypatch.setattr(loading, "_CACHE", Cache(1e6, lambda spec: model))
-    found = self_distillation.query(self_distillation.encode(scene_image, SPEC.name, ratios=(0.5,)))
+    found = self_distillation.query(self_distillation.encode(scene_image, SPEC.name, ratios=(0.5,)), Settings())
     assert found.prototypes == K and (~found.removed).sum() == 100
     assert found.teacher_entropy.max() <= math.log(K) + 1e-5
     encoded = reconstruction.encode(scene_image, SPEC.name)
     with pytest.raises(ValueError, match="standardised patches"):
-        reconstruction.reconstruct(encoded)
-    assert reconstruction.reconstruct(encoded, target="normalised").scores.psnr > 0
+        reconstruction.reconstruct(encoded, Rebuilding())
+    assert reconstruction.reconstruct(encoded, Rebuilding(target="normalised")).scores.psnr > 0
 
 
 def test_missing_tensors_are_named(published):
