@@ -15,6 +15,7 @@ from demos import clip_synthesis, detection, diffusion, reconstruction, self_dis
 from demos.ui import page
 from demos.ui.models import warm
 from demos.ui.serving import launch_settings
+from pipelines.models import hub
 from pipelines.models.registry import MODELS
 
 LESSONS = [
@@ -33,8 +34,8 @@ def build() -> gr.Blocks:
 
 
 def arguments() -> argparse.Namespace:
-    hub = [spec.name for spec in MODELS.values() if spec.tier == "hub"]
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog=f"hub models: {', '.join(hub)}")
+    on_hub = [spec.name for spec in MODELS.values() if spec.tier == "hub"]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0], epilog=f"hub models: {', '.join(on_hub)}")
     parser.add_argument(
         "--host",
         default=os.getenv("GRADIO_SERVER_NAME", "127.0.0.1"),
@@ -52,7 +53,7 @@ def arguments() -> argparse.Namespace:
         help="bundled: only the shipped models, and the hub is never asked for anything",
     )
     parser.add_argument(
-        "--prefetch", nargs="+", choices=hub, default=[], metavar="MODEL", help="download these hub models now"
+        "--prefetch", nargs="+", choices=on_hub, default=[], metavar="MODEL", help="download these hub models now"
     )
     return parser.parse_args()
 
@@ -60,7 +61,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     options = arguments()
     if options.models == "bundled":
-        os.environ["PATCHLIGHT_MODELS"], os.environ["HF_HUB_OFFLINE"] = "bundled", "1"
+        hub.keep_to_bundled()
     for name in options.prefetch:
         from pipelines.models.loading import open_model
 

@@ -1,6 +1,5 @@
 """The models a tab offers, and the menu that says what each costs before it is fetched."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +14,8 @@ from pipelines.models.registry import BUNDLED, MODELS, Family
 
 
 def model_names(*families: Family) -> list[str]:
-    """The models a tab offers, bundled ones first; no hub models when PATCHLIGHT_MODELS is `bundled`."""
-    hub = os.environ.get("PATCHLIGHT_MODELS") != "bundled"
+    """The models a tab offers, bundled ones first; no hub models when it is kept to those."""
+    hub = not lazily("pipelines.models.hub").bundled_only
     return [
         spec.name
         for spec in MODELS.values()

@@ -29,6 +29,7 @@ DESCRIBED = {  # files beside the weights without which a family's models do not
 }
 MOST_HEADER = 100_000_000  # bytes of a safetensors header, as in the library
 ANSWER_SECONDS = 8  # how long the hub may take to say that it is there
+bundled_only = False  # of this process: see `keep_to_bundled`
 ADVICE = "The bundled storybook models work without it."
 # What is there but damaged looks whole to snapshot_download: those files are fetched anew, by name.
 DOWNLOAD = (
@@ -41,6 +42,12 @@ DOWNLOAD = (
 
 class ModelUnavailable(UserError):
     """A model cannot be had now; the message says why and what to do."""
+
+
+def keep_to_bundled() -> None:
+    """From now on the hub is asked for nothing, and its models are not offered."""
+    global bundled_only
+    bundled_only = True
 
 
 def repository(spec: ModelSpec) -> Path:
@@ -152,7 +159,7 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
     """
     if folder_of(spec):
         return
-    if constants.HF_HUB_OFFLINE or os.environ.get("PATCHLIGHT_MODELS") == "bundled":
+    if constants.HF_HUB_OFFLINE or bundled_only:
         told = told_of(spec)
         if told:
             raise ModelUnavailable(

@@ -51,7 +51,7 @@ def small_autoencoder(monkeypatch):
 
     torch.manual_seed(0)
     vae = AutoencoderTiny(**tiny_diffusion.DECODER).eval().requires_grad_(False)
-    monkeypatch.setattr(canvas, "load", lambda name: types.SimpleNamespace(module=vae))
+    monkeypatch.setattr(canvas, "load", lambda *_: types.SimpleNamespace(module=vae))
 
 
 def settings(**changed) -> list:

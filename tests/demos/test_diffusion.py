@@ -45,7 +45,7 @@ class Detector:
 @pytest.fixture
 def page(painter, monkeypatch):
     """The tab's handlers by name, over the tiny model and a detector whose answers are known."""
-    monkeypatch.setattr(pipeline, "load", lambda name: painter)
+    monkeypatch.setattr(pipeline, "load", lambda *_: painter)
     monkeypatch.setattr(common, "model_names", lambda *families: ["storybook-diffusion"])
     monkeypatch.setattr(pipeline, "clip_score", lambda *_: 0.25)
     detector = Detector()
@@ -133,7 +133,7 @@ def test_a_saved_run_is_opened_without_a_model(page, monkeypatch):
     done = list(page.draw(PROMPT, steps=3))[-1]
     (path,) = page.saved(done[9])
     assert path.endswith("patchlight-a-cat-and-a-red-car-42.safetensors")
-    monkeypatch.setattr(pipeline, "load", lambda name: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(pipeline, "load", lambda *_: pytest.fail("a model was loaded"))
     again = page.reopened(path)
     assert again[5]["count"] == 3 and again[5]["tracks"] == done[5]["tracks"]
     assert again[-1]["attention_peak"] == done[-1]["attention_peak"] and "without a model" in again[8]

@@ -33,7 +33,9 @@ from pipelines.models.loading import Cache, load
 from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.models.text_to_image import LatentDecoder, TextToImage
 from pipelines.reconstruction import pipeline as reconstruction
+from pipelines.reconstruction.settings import Settings as Hiding
 from pipelines.token_removal import pipeline as token_removal
+from pipelines.token_removal.settings import Settings
 from pipelines.world import storybook
 from tests import tiny_diffusion
 
@@ -104,34 +106,31 @@ def test_hub_models_load_by_id_from_the_cache_and_run_the_same_pipelines(name, h
     WRITERS[name](hub_cache(name))
     assert hub.availability(name) == "cached"
     if MODELS[name].family == "mae":
-        found = reconstruction.reconstruct(reconstruction.encode(scene_image, name), 0.75, "random")
+        hiding = Hiding(mask_ratio=0.75, pattern="random")
+        found = reconstruction.reconstruct(reconstruction.encode(scene_image, name), hiding)
         assert found.visible.sum() == 49 and found.scores.psnr > 0
     else:
         prompt = "a zebra on the moon" if MODELS[name].family == "openclip" else ""
-        found = token_removal.query(token_removal.encode(scene_image, name), prompt, 0.5)
+        found = token_removal.query(token_removal.encode(scene_image, name), Settings(prompt=prompt))
         assert -1 <= found.cosine_to_full <= 1 and (found.similarity_full is None) == (prompt == "")
 
 
 @pytest.mark.parametrize("name", ["dino-vits16", "dinov2-small"])
 def test_a_storybook_scene_keeps_its_truth_under_any_grid(name, hub_cache, tmp_path):
     """224-pixel models have 14 or 16 patches a side, of which 14 does not divide the scene's 128 pixels."""
-    import gradio as gr
     from gradio.processing_utils import get_pil_metadata
 
     WRITERS[name](hub_cache(name))
     picture, _ = pictures.scene_picture({"seed": storybook.TEST[3]})
     picture.save(tmp_path / "scene.png", pnginfo=get_pil_metadata(picture))
-    with gr.Blocks() as page:
-        token_removal_tab.build()
-    handler = next(fn.fn for fn in page.fns.values() if fn.api_name == "token_removal")
-    *_, shown = handler(str(tmp_path / "scene.png"), model=name)
-    assert 0 <= shown[-1]["object_patches_kept"] <= 1
+    shown = token_removal_tab.token_removal(str(tmp_path / "scene.png"), Settings(model=name))
+    assert 0 <= shown["numbers"]["object_patches_kept"] <= 1
 
 
 def test_bundled_only_means_the_hub_is_never_asked(monkeypatch):
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "_ask", lambda spec: pytest.fail("the hub was asked"))
-    monkeypatch.setenv("PATCHLIGHT_MODELS", "bundled")
+    monkeypatch.setattr(hub, "bundled_only", True)
     with pytest.raises(ModelUnavailable, match="off limits"):
         next(hub.fetch(MODELS["dino-vits16"]))
 

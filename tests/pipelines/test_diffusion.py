@@ -34,7 +34,7 @@ def painter(request) -> TextToImage:
 
 @pytest.fixture(autouse=True)
 def only_this_one(painter, monkeypatch):
-    monkeypatch.setattr(diffusion, "load", lambda name: painter)
+    monkeypatch.setattr(diffusion, "load", lambda *_: painter)
 
 
 def asked(**settings) -> Settings:
@@ -99,7 +99,7 @@ def test_same_latents_as_diffusers(painter, sampler, guidance):
 
 def test_guidance_is_rescaled_as_in_diffusers(painter, monkeypatch):
     other = replace(painter, spec=replace(painter.spec, guidance_rescale=0.7))
-    monkeypatch.setattr(diffusion, "load", lambda name: other)
+    monkeypatch.setattr(diffusion, "load", lambda *_: other)
     noise = diffusion.noise_of(painter, 7, SIZE)
     settings = {"num_inference_steps": STEPS, "guidance_scale": 7.5, "output_type": "latent"}
     theirs = painter.pipe(PROMPT, latents=noise, guidance_rescale=0.7, **settings).images[0].numpy()
@@ -327,15 +327,15 @@ def test_nudges_raise_the_weakest_subject(painter):
         ({"prompt": ""}, "nothing to draw"),
         ({"prompt": "   \n"}, "nothing to draw"),
         ({"prompt": "..., !"}, "does not know|no word"),
-        ({"prompt": "a cat " * 200_000}, "1,200,000 characters"),
+        ({"prompt": "a cat " * 200_000}, "1199999 characters"),
         ({"prompt": " ".join(["a cat and"] * 30)}, "at most 22 pieces"),
         ({"prompt": "a zebra on the moon"}, "'zebra'"),
         ({"negative_prompt": "blurry"}, "'blurry'"),
         ({"subjects": "dog"}, "'dog' is not in the prompt"),
         ({"subjects": "cat, cat"}, "not that often"),
         ({"prompt": "on grass", "method": "attend-and-excite"}, "Click the words"),
-        ({"method": "magic"}, "Methods are"),
-        ({"sampler": "magic"}, "samplers are"),
+        ({"method": "magic"}, "method must be one of 'none'"),
+        ({"sampler": "magic"}, "sampler must be one of 'ddpm'"),
         ({"precision": "float8"}, "float32 or bfloat16"),
         ({"strength": float("nan"), "image": Image.new("RGB", (64, 64))}, "strength"),
         ({"strength": 0.0, "image": Image.new("RGB", (64, 64))}, "strength"),
