@@ -11,7 +11,7 @@ import gradio as gr
 import httpx
 import pytest
 from gradio.utils import get_upload_folder
-from gradio_client import Client, handle_file
+from gradio_client import Client
 
 from demos.ui import device, events, waiting
 
@@ -29,8 +29,11 @@ def served():
 
 
 @pytest.fixture
-def hasty(monkeypatch):
-    monkeypatch.setattr(waiting, "PATIENCE", 0.5)
+def hasty(monkeypatch, request):
+    """Patience for half a second, except for those who are about to listen on a busy computer."""
+    way = request.node.callspec.params["way"] if hasattr(request.node, "callspec") else None
+    if way in (None, "never listens"):
+        monkeypatch.setattr(waiting, "PATIENCE", 0.5)
 
 
 def slot(page) -> list:
@@ -117,8 +120,8 @@ def test_whatever_runs_ends_within_one_step_of_the_leaving(served, endless, hast
         if way != "never listens":
             with listening(url, session) as stream:
                 lines = stream.iter_lines()  # the stream is closed with it
-                steps = sum(1 for line, _ in zip(lines, range(8), strict=False) if "generating" in line)
-                assert steps, fn.api_name
+                next(line for line in lines if "process_generating" in line)
+                until(lambda: endless.at_once)
                 if way == "cancels":
                     body = {"session_hash": session, "fn_index": fn._id, "event_id": event}
                     httpx.post(url + "cancel", json=body, timeout=30)
@@ -206,7 +209,7 @@ def test_a_flood_of_made_up_visitors_makes_room(served, endless):
     until(lambda: not slot(page))
 
 
-def test_sliders_that_wait_take_no_thread(served, endless, scene_file):
+def test_sliders_that_wait_take_no_thread(served, endless):
     """More of them than there are threads, while a run holds the device: the run goes on, and ends."""
     page, url = served
     fn = next(fn for fn in page.fns.values() if fn.api_name == "diffusion")
@@ -240,7 +243,8 @@ def test_stop_is_the_last_word_and_no_error(served, endless):
     """The message of the button comes after the last step, and what the cancel says is no error."""
     page, url = served
     ran = next(fn for fn in page.fns.values() if fn.api_name == "diffusion")
-    stop = next(fn for fn in page.fns.values() if fn.api_name.startswith("stopped"))
+    button = next(fn.targets for fn in page.fns.values() if ran._id in fn.cancels)
+    stop = next(fn for fn in page.fns.values() if fn.api_name.startswith("stopped") and fn.targets == button)
     for _ in range(5):
         session = uuid.uuid4().hex
         run = post(url, page, ran, session)
@@ -257,16 +261,16 @@ def test_stop_is_the_last_word_and_no_error(served, endless):
         ends = [m["output"] for m in said if m["msg"] == "process_completed" and m["event_id"] == run]
         assert ends == [waiting.QUIETLY]
         end = next(i for i, m in enumerate(said) if m["msg"] == "process_completed" and m["event_id"] == told)
-        assert said[end]["output"]["data"] == ["Stopped."]
+        assert said[end]["output"]["data"][0].startswith("Stopped.")
         assert not [m for m in said[end:] if m.get("event_id") == run and m["msg"] == "process_generating"]
         until(lambda: not slot(page))
 
 
-def test_a_cancelled_job_of_a_program_ends(served, endless, scene_file):
+def test_a_cancelled_job_of_a_program_ends(served, endless):
     page, url = served
     client = Client(url.removesuffix("gradio_api/"), verbose=False)
     job = client.submit("a cat", image=None, api_name="/diffusion")
     until(lambda: endless.at_once)
     job.cancel()
     until(lambda: not slot(page))
-    assert handle_file(scene_file) and job.done()
+    until(job.done)
