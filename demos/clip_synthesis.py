@@ -259,8 +259,10 @@ def _progress(step) -> str:
 def _curves(shown: list, real) -> str:
     x = [step.iteration for step in shown]
     lines = [
-        drawing.Line(say("the CLIP that is followed"), x, [step.look.similarity for step in shown]),
-        drawing.Line(say("another CLIP, never followed"), x, [step.look.similarity_held_out for step in shown]),
+        drawing.Line(name=say("the CLIP that is followed"), x=x, y=[step.look.similarity for step in shown]),
+        drawing.Line(
+            name=say("another CLIP, never followed"), x=x, y=[step.look.similarity_held_out for step in shown]
+        ),
     ]
     levels = [] if real is None else [(real.similarity_held_out[0], say("real pictures, the other CLIP"))]
     chart = drawing.curves(

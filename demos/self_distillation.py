@@ -350,7 +350,7 @@ def training_curves(log: dict | None) -> str:
     steps = [r["step"] for r in records]
 
     def line(name: str, key: str) -> drawing.Line:
-        return drawing.Line(name, steps, [r[key] for r in records])
+        return drawing.Line(name=name, x=steps, y=[r[key] for r in records])
 
     losses = drawing.curves(
         [line("L_CLIP", "clip"), line("L_CLS", "cls"), line("L_Patch", "patch"), line("L_Rec", "rec")],

@@ -267,7 +267,7 @@ def _chart(points: Sequence, mark: float) -> str:
         ratios = sorted({p.keep_ratio for p in points})
         found = [[value(p) for p in points if p.rule == rule and p.keep_ratio == r] for r in ratios]
         band = {"low": [min(v) for v in found], "high": [max(v) for v in found]} if rule == "random" else {}
-        return drawing.Line(say(RULES[rule]), ratios, [sum(v) / len(v) for v in found], **band)
+        return drawing.Line(name=say(RULES[rule]), x=ratios, y=[sum(v) / len(v) for v in found], **band)
 
     if not points:
         return ""

@@ -30,7 +30,7 @@ ASPECT = 4 / 3  # of a view, at most, as in SimCLR
 DRAWS = 10  # random numbers behind one view
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pool:
     """N small pictures and their truth."""
 
@@ -79,7 +79,8 @@ def _draw(seed: int, size: int, kind: Kind, names: tuple[str, ...]) -> tuple[np.
 @functools.lru_cache(maxsize=256)
 def _part(seeds: range, size: int, kind: Kind, names: tuple[str, ...]) -> Pool:
     pictures, nouns, colours, places = zip(*(_draw(seed, size, kind, names) for seed in seeds), strict=True)
-    return Pool(np.stack(pictures), *(np.array(truth) for truth in (nouns, colours, places)), names)
+    truth = {"nouns": np.array(nouns), "colours": np.array(colours), "places": np.array(places)}
+    return Pool(pictures=np.stack(pictures), **truth, names=names)
 
 
 def parts(seeds: range, size: int = 40, kind: Kind = "crop", nouns: Sequence[str] = storybook.NOUNS) -> Iterator[Pool]:
@@ -107,7 +108,8 @@ def parts(seeds: range, size: int = 40, kind: Kind = "crop", nouns: Sequence[str
 def joined(found: Sequence[Pool]) -> Pool:
     """Several pools of the same size and nouns as one."""
     columns = ("pictures", "nouns", "colours", "places")
-    return Pool(*(np.concatenate([getattr(part, name) for part in found]) for name in columns), found[0].names)
+    whole = {name: np.concatenate([getattr(part, name) for part in found]) for name in columns}
+    return Pool(**whole, names=found[0].names)
 
 
 @functools.lru_cache(maxsize=8)

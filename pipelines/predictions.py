@@ -7,7 +7,7 @@ from pipelines.errors import UserError
 from pipelines.settings import shown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """What a run says of a prediction. `message` is a template of `values`, so that a page can translate it."""
 
@@ -47,4 +47,4 @@ def judge(answers: Mapping[str, str], guess: str | None, answer: str, message: s
         raise UserError(
             "The answer must be one of {allowed}, not {value}.", allowed=", ".join(answers), value=shown(guess)
         )
-    return Verdict(answer, guess, message, values)
+    return Verdict(answer=answer, guess=guess, message=message, values=values)

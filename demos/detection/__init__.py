@@ -380,7 +380,11 @@ def _charts(answer: Answer) -> str:
         curve = answer.curve
         precision, recall = curve.at(answer.threshold)
         charts += drawing.curves(
-            [drawing.Line(say("every threshold, from strict to lax"), [0.0, *curve.recall], [1.0, *curve.precision])],
+            [
+                drawing.Line(
+                    name=say("every threshold, from strict to lax"), x=[0.0, *curve.recall], y=[1.0, *curve.precision]
+                )
+            ],
             say("recall"),
             say("precision"),
             y_range=(0, 1.02),

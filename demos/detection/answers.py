@@ -15,7 +15,7 @@ from pipelines.phrases import key, place_of, tidy
 from pipelines.world import storybook
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Answer:
     """One model's detections in one picture at the present thresholds."""
 
@@ -61,17 +61,17 @@ def judge(
     without_nms = visible(pipeline.select(encoded, box, text, None))
     true = true if true is None else [(phrase, each) for phrase, each in true if key(phrase) not in unseen]
     return Answer(
-        given,
-        encoded,
-        threshold,
-        text > box,
-        kept,
-        [d for d in everything if d.score < threshold],
-        len(without_nms) - len(kept),
-        tuple(phrase for phrase in encoded.phrases if key(phrase) in unseen),
-        true,
-        pipeline.match(kept, true or []),
-        pipeline.curve(everything, true or []),
+        given=given,
+        encoded=encoded,
+        threshold=threshold,
+        unnamed=text > box,
+        kept=kept,
+        below=[d for d in everything if d.score < threshold],
+        suppressed=len(without_nms) - len(kept),
+        hidden=tuple(phrase for phrase in encoded.phrases if key(phrase) in unseen),
+        true=true,
+        matching=pipeline.match(kept, true or []),
+        curve=pipeline.curve(everything, true or []),
     )
 
 
@@ -79,10 +79,14 @@ def frames_of(answer: Answer, faint: bool, picked: int | None) -> list[drawing.F
     """What is drawn: boxes in the colour of their phrase, true ones dashed, the rest faintly if wanted."""
 
     def frame(d, style: str) -> drawing.Frame:
-        return drawing.Frame(d.box, f"{d.phrase} {d.score:.2f}", drawing.colour_of(d.place), style)
+        return drawing.Frame(
+            box=d.box, label=f"{d.phrase} {d.score:.2f}", colour=drawing.colour_of(d.place), style=style
+        )
 
     drawn = [frame(d, "faint") for d in answer.below] if faint else []
-    drawn += [drawing.Frame(box, phrase, (255, 255, 255), "truth") for phrase, box in answer.true or ()]
+    drawn += [
+        drawing.Frame(box=box, label=phrase, colour=(255, 255, 255), style="truth") for phrase, box in answer.true or ()
+    ]
     drawn += [frame(d, "picked" if d.query == picked else "solid") for d in answer.kept]
     return drawn + [frame(d, "picked") for d in answer.below if faint and d.query == picked]
 

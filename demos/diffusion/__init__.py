@@ -231,8 +231,10 @@ def count_missing(settings: Settings, many: int) -> Iterator[dict]:
                     told = say("Seed {n} of {count}, {kind}. ", n=number + 1, count=many, kind=kind)
                     yield _counting(step, kind, before, bool(pairs)) | {"status": told + progress(step)}
             drawn[kind] = asked, step, _verdict_of(step, settings.model)
-        plain, excited = (seeds.Drawn(step.picture, said, step.seconds) for _, step, said in drawn.values())
-        pairs.append(seeds.Pair(now.seed, plain, excited))
+        plain, excited = (
+            seeds.Drawn(picture=step.picture, verdict=said, seconds=step.seconds) for _, step, said in drawn.values()
+        )
+        pairs.append(seeds.Pair(seed=now.seed, plain=plain, excited=excited))
         before = drawing.greyed(drawing.show(excited.picture)[0])
         yield _counted(drawn, pairs) | {"status": say("Seed {n} of {count} done.", n=number + 1, count=many)}
 

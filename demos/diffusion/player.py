@@ -115,12 +115,12 @@ def peaks_chart(runs: list[tuple[str, object]], refine: bool) -> str:
         steps = list(range(1, len(run.moments) + 1))
         for place, subject in enumerate(run.names):
             label = f"{subject}, {name}" if name else subject
-            lines.append(drawing.Line(label, steps, [moment.peaks[place] for moment in run.moments]))
+            lines.append(drawing.Line(name=label, x=steps, y=[moment.peaks[place] for moment in run.moments]))
     if not lines:
         return ""
     stairs = lazily("pipelines.diffusion.attend_excite").Schedule(len(runs[0][1].moments)).staircase() if refine else []
     if stairs:
         x = [x for place in range(len(stairs)) for x in (place + 0.5, place + 1.5)]
-        lines.append(drawing.Line(say("thresholds"), x, [y for y in stairs for _ in range(2)]))
+        lines.append(drawing.Line(name=say("thresholds"), x=x, y=[y for y in stairs for _ in range(2)]))
     title = say("The patch that cares most for each subject")
     return drawing.curves(lines, say("step"), say("attention, 0 to 1"), y_range=(0, 1), title=title)

@@ -37,7 +37,7 @@ def in_a_row(first: int, count: int) -> range:
     return range(first, first + count)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Drawn:
     """One picture of a seed."""
 
@@ -46,7 +46,7 @@ class Drawn:
     seconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Pair:
     """What one seed gave: plain, and with Attend-and-Excite."""
 

@@ -29,7 +29,12 @@ def boxed(picture: Image.Image, verdict: presence.Verdict | None, subjects) -> I
     if verdict is None:
         return canvas
     found = [
-        drawing.Frame(box, f"{subject} {score:.2f}", drawing.colour_of(place), "solid" if there else "faint")
+        drawing.Frame(
+            box=box,
+            label=f"{subject} {score:.2f}",
+            colour=drawing.colour_of(place),
+            style="solid" if there else "faint",
+        )
         for place, (box, subject, score, there) in enumerate(
             zip(verdict.boxes, subjects, verdict.scores, verdict.present, strict=True)
         )

@@ -37,7 +37,7 @@ WHITE_IS_ZERO, BITS, PHOTOMETRIC, SAMPLE_FORMAT = 0, 258, 262, 339  # TIFF 6.0, 
 SIGNED = 2  # a value of SAMPLE_FORMAT
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoded:
     """Pixels, upright."""
 
@@ -75,7 +75,7 @@ def decode(data: bytes) -> Decoded:
     try:
         image.load()
         upright = _upright(image, png.exif if png else image.info.get("exif", b""))
-        return Decoded(_plain(upright, png, getattr(image, "tag_v2", {})), png.texts if png else {})
+        return Decoded(image=_plain(upright, png, getattr(image, "tag_v2", {})), texts=png.texts if png else {})
     except UserError:
         raise
     except (*FAILURES, Image.DecompressionBombError):

@@ -145,7 +145,7 @@ def paint_ids(ids: np.ndarray, colours: dict[int, tuple[int, int, int]], side: i
     return enlarge(cells, side)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Frame:
     """One box on a picture."""
 
@@ -261,7 +261,7 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
 # -------------------------------------------------------------------------------------------------------------- charts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """One line of a chart, with an optional shaded band."""
 

@@ -55,7 +55,7 @@ def warm() -> None:
         log.exception("could not warm up; the first visitor will wait a little longer")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelMenu:
     """The model menu of a tab. Chain what needs the chosen model to `fetched.success`."""
 
@@ -100,4 +100,4 @@ def model_menu(tab: str, names: Sequence[str]) -> ModelMenu:
     fetched = menu.input(event(fetch, seconds=7200), menu, [status, stop], trigger_mode="always_last", **private)
     fetched.failure(back, None, [menu, status, stop], **private)
     stop.click(back, None, [menu, status, stop], cancels=[fetched], **private)
-    return ModelMenu(menu, fetched)
+    return ModelMenu(choice=menu, fetched=fetched)

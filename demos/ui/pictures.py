@@ -45,7 +45,7 @@ class Canvas(gr.ImageEditor):
         return file if isinstance(file, bytes | bytearray | memoryview) else file.path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Given:
     """A picture that was given to a tab, and its truth if it is a storybook scene."""
 
@@ -63,7 +63,7 @@ def read_picture(path: str | None) -> Given:
         raise UserError(say("Choose or upload a picture first."))
     decoded = decoding.decode(_bytes_of(path))
     picture = decoding.on_white(decoded.image)
-    return Given(picture, _scene_of(picture, decoded.texts.get(SCENE_KEY, "null")))
+    return Given(picture=picture, scene=_scene_of(picture, decoded.texts.get(SCENE_KEY, "null")))
 
 
 def read_layer(layer: str | bytes) -> np.ndarray:

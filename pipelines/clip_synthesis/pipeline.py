@@ -35,7 +35,7 @@ OVERVIEW, INNER = (0.75, 1.0), (0.35, 0.6)  # sides of the two kinds of view, as
 EARLY = 0.4  # share of the run in which most views are overviews; Disco Diffusion's schedule
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Term:
     """One prompt and how much it counts; a negative weight pushes away from it."""
 
@@ -44,7 +44,7 @@ class Term:
     image: Image.Image | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """The picture after some iterations, and what is thought of it."""
 
@@ -63,7 +63,7 @@ class Look:
         return self.similarity - self.similarity_held_out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One iteration."""
 
@@ -101,7 +101,7 @@ def parse(text: str) -> list[Term]:
             raise UserError(f"There is a weight without a prompt: {part[:40]!r}. Write: a cat:{number.strip()[:20]}")
         if not abs(weight) <= MOST_WEIGHT or weight == 0:
             raise UserError(f"Weights are from -{MOST_WEIGHT:g} to {MOST_WEIGHT:g} and not 0; {part[:60]!r} is not.")
-        terms.append(Term(weight, (name if colon else part).strip()))
+        terms.append(Term(weight=weight, text=(name if colon else part).strip()))
     if len(terms) > MOST_PROMPTS:
         raise UserError(f"At most {MOST_PROMPTS} prompts are followed at once, not {len(terms)}.")
     if all(term.weight < 0 for term in terms):
@@ -263,7 +263,15 @@ def run(settings: Settings) -> Iterator[Step]:
         if done == 1 or done % EVERY == 0 or done == settings.steps:
             look = critic.look(canvas, views.detach())
         told = {name: float(part.detach()) for name, part in parts.items()}
-        yield Step(done, settings.steps, float(loss.detach()), told, time.perf_counter() - begin, done / spent, look)
+        yield Step(
+            iteration=done,
+            steps=settings.steps,
+            loss=float(loss.detach()),
+            parts=told,
+            seconds=time.perf_counter() - begin,
+            per_second=done / spent,
+            look=look,
+        )
 
 
 # --------------------------------------------------------------------------------------------------------- measures
@@ -315,18 +323,18 @@ class Critic:
         found = self.known @ features_of(self.judge, picture)[0]
         order = found.argsort(descending=True, stable=True).tolist()
         return Look(
-            to_image(picture),
-            (views[:SHOWN].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy(),
-            before,
-            float(found[0]),
-            1 + int((found[1:] > found[0]).sum()),
-            tuple(self.texts[n] for n in order[:3]),
-            after / before if before > 0 else None,
-            high_frequency_share(picture),
+            picture=to_image(picture),
+            views=(views[:SHOWN].clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy(),
+            similarity=before,
+            similarity_held_out=float(found[0]),
+            rank_held_out=1 + int((found[1:] > found[0]).sum()),
+            captions=tuple(self.texts[n] for n in order[:3]),
+            after_blur=after / before if before > 0 else None,
+            high_frequency=high_frequency_share(picture),
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Truth:
     """What real pictures of a caption score: mean, lowest and highest of `count` scenes."""
 
@@ -352,4 +360,10 @@ def truth(prompt: str, model: str, judge: str, count: int = 16) -> Truth | None:
             similarity = features_of(clip, pictures.to(clip.device)) @ clip.text_features([prompt])[0]
             found.append((float(similarity.mean()), float(similarity.min()), float(similarity.max())))
     share = float(np.mean([high_frequency_share(p[None]) for p in pictures]))
-    return Truth(count, Image.fromarray(scenes[0].picture), found[0], found[1], share)
+    return Truth(
+        count=count,
+        example=Image.fromarray(scenes[0].picture),
+        similarity=found[0],
+        similarity_held_out=found[1],
+        high_frequency=share,
+    )

@@ -40,7 +40,7 @@ TALES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Corpus:
     """Sentences as numbers. Words are ordered by frequency, the most frequent first."""
 
@@ -69,7 +69,7 @@ class Corpus:
 
     def pairs(self, sentence: int, window: int) -> list[tuple[str, str]]:
         """The examples that one sentence gives, a word and a neighbour each: its labels are its own words."""
-        one = Corpus(self.words, (self.sentences[sentence],))
+        one = Corpus(words=self.words, sentences=(self.sentences[sentence],))
         return [(self.words[word], self.words[other]) for word, near in one.windows(window) for other in near]
 
     def windows(self, window: int) -> list[tuple[int, list[int]]]:
@@ -93,7 +93,12 @@ def corpus_of(
     number = {word: place for place, word in enumerate(words)}
     numbered = tuple(tuple(number[word] for word in sentence if word in number) for sentence in sentences)
     known = {word: kind for word, kind in (kinds or {}).items() if word in number}
-    return Corpus(words, numbered, known, tuple(each for each in analogies if all(word in number for word in each)))
+    return Corpus(
+        words=words,
+        sentences=numbered,
+        kinds=known,
+        analogies=tuple(each for each in analogies if all(word in number for word in each)),
+    )
 
 
 def captions_corpus(count: int, seed: int) -> Corpus:
@@ -106,7 +111,7 @@ def captions_corpus(count: int, seed: int) -> Corpus:
         for noun in rng.permutation(len(storybook.NOUNS))[:number]:
             name = storybook.NOUNS[noun]
             colour = paints[rng.integers(len(paints))] if name in storybook.THINGS else None
-            objects.append(storybook.SceneObject(name, colour, (0, 0, 0, 0), nothing))
+            objects.append(storybook.SceneObject(noun=name, colour=colour, box=(0, 0, 0, 0), mask=nothing))
         caption = storybook.random_caption(objects, places[rng.integers(len(places))], rng)
         sentences.append(caption.replace(",", "").split())
     kinds = dict.fromkeys(storybook.ANIMALS, "animal") | dict.fromkeys(storybook.THINGS, "thing")

@@ -47,7 +47,7 @@ class Settings:
     seed: int = setting(42, "Seed", "Of the numbers, and of the trained critic.", low=0, high=2**31 - 1, step=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """The estimates so far. Everything in nats."""
 

@@ -68,7 +68,7 @@ class Settings:
     seed: int = setting(42, "Seed", "Of the drawn pictures, and of what is shuffled.", low=0, high=2**31 - 1, step=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoded:
     """Pictures and captions as one model sees them; slow to make, fast to read."""
 
@@ -80,7 +80,7 @@ class Encoded:
     untrained: tuple[np.ndarray, np.ndarray] | None  # the same of random weights of the same shape; None for hub models
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Matrix:
     """The loss and everything it is made of. All arrays are float64."""
 
@@ -273,7 +273,7 @@ def untrained(model: Model, seed: int) -> Model:
                 weight.fill_(1)
             elif weight.ndim:
                 weight.copy_(torch.randn(weight.shape, generator=dice) * weight.std().cpu())
-    return replace(model, module=module, encoder=OpenClipEncoder(module.visual), detail=None)
+    return replace(model, module=module, encoder=OpenClipEncoder(visual=module.visual), detail=None)
 
 
 def _vectors(model: Model, pictures: Sequence[Image.Image], captions: list[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -299,7 +299,14 @@ def encode(settings: Settings, pictures: Sequence[Image.Image], captions: Sequen
     model = load(settings.model)
     images, texts = _vectors(model, pictures, tidy)
     blank = _vectors(untrained(model, settings.seed), pictures, tidy) if model.spec.tier == "bundled" else None
-    return Encoded(images, texts, tuple(tidy), settings.model, time.perf_counter() - start, blank)
+    return Encoded(
+        images=images,
+        texts=texts,
+        captions=tuple(tidy),
+        model=settings.model,
+        seconds=time.perf_counter() - start,
+        untrained=blank,
+    )
 
 
 def read(settings: Settings, encoded: Encoded) -> Matrix:

@@ -82,7 +82,7 @@ class Settings:
 # ---------------------------------------------------------------------------------------------------------- the losses
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Terms:
     """The loss of R queries with N negatives each, and what it is made of."""
 
@@ -118,7 +118,7 @@ def terms(
     estimate = ((weights * negatives.exp()).mean(1) - eta * positive.exp()) / (1 - eta)
     least = math.exp(-1 / temperature)  # a cosine is at least -1
     loss = torch.log(positive.exp() + negatives.shape[1] * estimate.clamp(min=least)) - positive
-    return Terms(loss, weights, estimate.clamp(min=least), estimate < least)
+    return Terms(loss=loss, weights=weights, estimate=estimate.clamp(min=least), clamped=estimate < least)
 
 
 def of_views(z: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -153,7 +153,7 @@ def loss_of(name: str, z: Tensor, labels: Tensor, temperature: float, eta: float
 # ----------------------------------------------------------------------------------------------------------------- read
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Read:
     """A matrix of pictures and captions with its friends marked. (N, N) arrays are 0 on the diagonal; float64."""
 
@@ -250,7 +250,7 @@ def read_numbers(found: Read) -> dict:
 # ---------------------------------------------------------------------------------------------------------------- train
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preparing:
     """Pictures are being drawn, once per process."""
 
@@ -259,7 +259,7 @@ class Preparing:
     pictures: np.ndarray  # (n, S, S, 3) uint8, the last ones
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Baselines:
     """5-NN by noun of what was not trained here."""
 
@@ -268,7 +268,7 @@ class Baselines:
     untrained: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Arm:
     """One of the two runs after some steps."""
 
@@ -282,7 +282,7 @@ class Arm:
     points: np.ndarray  # (FILMED, 2) float32, main axes of h, of length 1 at most
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Frame:
     """Both runs at the same step."""
 
@@ -300,7 +300,7 @@ def preparing() -> Iterator[Preparing]:
     for seeds, size in wanted:
         for part in crops.parts(seeds, size, nouns=NOUNS):
             done += len(part)
-            yield Preparing(done, sum(len(each) for each, _ in wanted), part.pictures)
+            yield Preparing(done=done, of=sum(len(each) for each, _ in wanted), pictures=part.pictures)
 
 
 def _features(encoder: nn.Module, pixels: Tensor) -> Tensor:
@@ -328,7 +328,11 @@ def _accuracy(of) -> float:
 def baselines(seed: int) -> Baselines:
     """Chance, raw pixels, and the network with its first weights."""
     net = initialised(PatchCNN(), seed)
-    return Baselines(1 / len(NOUNS), _accuracy(lambda p: p.flatten(1)), _accuracy(functools.partial(_features, net)))
+    return Baselines(
+        chance=1 / len(NOUNS),
+        pixels=_accuracy(lambda p: p.flatten(1)),
+        untrained=_accuracy(functools.partial(_features, net)),
+    )
 
 
 @one_core
@@ -395,7 +399,7 @@ def run(settings: Settings) -> Iterator[Preparing | Frame]:
     (before,) = _before(settings.seed)
     nouns = _pools()[2].nouns[:FILMED]
     for a, b in side_by_side(*(functools.partial(arm, settings, name) for name in (settings.a, settings.b))):
-        yield Frame(a, b, settings.steps, nouns, before, time.perf_counter() - start)
+        yield Frame(a=a, b=b, steps=settings.steps, nouns=nouns, baselines=before, seconds=time.perf_counter() - start)
 
 
 def asked(settings: Settings) -> dict[str, object]:

@@ -61,7 +61,7 @@ class Settings:
     seed: int = setting(42, "Seed", "Of the text, the first vectors and the negatives.", low=0, high=2**31 - 1, step=1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """The vectors after some steps, and what they know. Arrays are float32 unless said."""
 

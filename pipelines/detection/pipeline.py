@@ -37,7 +37,7 @@ PICTURES_KEPT = 4  # whose image features stay with a model
 # ------------------------------------------------------------------------------------------------------------ phrases
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
     """Phrases as the model reads them."""
 
@@ -100,7 +100,14 @@ def read(phrases: Sequence[str], detector: Detector) -> Prompt:
             f"{detector.spec.name} reads at most {most} pieces of words, dots included, and this makes {len(ids)}. "
             "Take some phrases away."
         )
-    return Prompt(tuple(phrases), torch.tensor([ids]), caption, tuple(tokens), tuple(words), tuple(spans))
+    return Prompt(
+        phrases=tuple(phrases),
+        ids=torch.tensor([ids]),
+        caption=caption,
+        tokens=tuple(tokens),
+        words=tuple(words),
+        spans=tuple(spans),
+    )
 
 
 def _in_known_words(phrase: str, vocabulary: frozenset[str] | None) -> str:
@@ -114,7 +121,7 @@ def _in_known_words(phrase: str, vocabulary: frozenset[str] | None) -> str:
 # ------------------------------------------------------------------------------------------------------------- encode
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoded:
     """What the model says about one picture and one prompt, before any threshold."""
 
@@ -257,24 +264,24 @@ def encode_with(
     corners = np.concatenate([centres - sizes / 2, centres + sizes / 2], axis=1)
     require_finite("the boxes and scores of this picture", OTHER_MODEL, word_scores, corners)
     return Encoded(
-        detector.spec.name,
-        backend,
-        picture.size,
-        prompt.phrases,
-        prompt.words,
-        prompt.spans,
-        word_scores,
-        np.stack([word_scores[:, first:last].max(1) for first, last in prompt.spans], axis=1),
-        corners * np.float32([*picture.size, *picture.size]),
-        milliseconds,
-        skipped,
+        model=detector.spec.name,
+        backend=backend,
+        size=picture.size,
+        phrases=prompt.phrases,
+        words=prompt.words,
+        spans=prompt.spans,
+        word_scores=word_scores,
+        scores=np.stack([word_scores[:, first:last].max(1) for first, last in prompt.spans], axis=1),
+        boxes=corners * np.float32([*picture.size, *picture.size]),
+        milliseconds=milliseconds,
+        backbone_skipped=skipped,
     )
 
 
 # ------------------------------------------------------------------------------------------------------------- select
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Detection:
     """One box and the phrase it was given."""
 
@@ -342,7 +349,16 @@ def select(
         words = tuple(encoded.words[w] for w in range(first, last) if encoded.word_scores[query, w] >= name_from)
         box = tuple(map(float, encoded.boxes[query]))
         place = int(best[query])
-        found.append(Detection(encoded.phrases[place], float(highest[query]), box, query, words, place))
+        found.append(
+            Detection(
+                phrase=encoded.phrases[place],
+                score=float(highest[query]),
+                box=box,
+                query=query,
+                words=words,
+                place=place,
+            )
+        )
     return found
 
 
@@ -351,7 +367,7 @@ def select(
 Truth = Sequence[tuple[str, Box]]  # phrase and box of everything that should be found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Matching:
     """Detections held against the truth."""
 
@@ -395,10 +411,14 @@ def match(detections: Sequence[Detection], truth: Truth, least_iou: float = 0.5)
         if best is not None and overlaps[index, best] >= least_iou:
             found[index] = best
     closest = overlaps.max(1) if len(truth) else np.zeros(len(detections))
-    return Matching(tuple(found), tuple(map(float, closest)), tuple(t for t in range(len(truth)) if t not in found))
+    return Matching(
+        truth=tuple(found),
+        overlap=tuple(map(float, closest)),
+        missed=tuple(t for t in range(len(truth)) if t not in found),
+    )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Curve:
     """Precision and recall at every threshold that changes them, from the highest score down."""
 
@@ -427,7 +447,10 @@ def curve(detections: Sequence[Detection], truth: Truth, least_iou: float = 0.5)
     precision = true_positives / np.arange(1, len(hits) + 1)
     recall = true_positives / max(1, len(truth))
     return Curve(
-        np.array([d.score for d in ranked]), precision, recall, _average(precision, recall) if len(truth) else None
+        thresholds=np.array([d.score for d in ranked]),
+        precision=precision,
+        recall=recall,
+        average_precision=_average(precision, recall) if len(truth) else None,
     )
 
 

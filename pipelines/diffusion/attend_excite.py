@@ -37,7 +37,7 @@ class _Heard(Exception):
     """Everything that was wanted of this pass has been seen."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Attention:
     """What was heard in the last pass."""
 
@@ -110,7 +110,7 @@ def watching(unet: nn.Module, size: tuple[int, int]) -> Iterator[Attention]:
     if not layers:
         raise UserError("This model has no cross-attention to look at.")
     cells = min(layers, key=lambda shape: abs(math.log(shape[0] * shape[1] / CELLS)))
-    attention = Attention(cells, len(layers[cells]))
+    attention = Attention(size=cells, layers=len(layers[cells]))
     before = dict(unet.attn_processors)
     try:
         unet.set_attn_processor(before | dict.fromkeys(layers[cells], _Listener(attention)))
@@ -164,7 +164,7 @@ def loss_of(found: Tensor) -> Tensor:
     return (1 - found).clamp(min=0).max()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Schedule:
     """When, how far and how long, for a number of steps; the paper's 50 scale along."""
 
@@ -194,7 +194,7 @@ class Schedule:
         return self.scale * math.sqrt(1 - 0.5 * step / max(1, self.steps - 1))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Excited:
     """What one step did."""
 
@@ -253,4 +253,4 @@ def excite(
             latents, found, loss = look(update(latents, loss))
     latents = update(latents, loss) if schedule.updates(step) else latents.detach()
     moved = (latents - begin).norm() / begin.norm()
-    return latents, Excited(tuple(found.detach().tolist()), tries, float(moved))
+    return latents, Excited(peaks=tuple(found.detach().tolist()), tries=tries, moved=float(moved))

@@ -38,7 +38,7 @@ ADVICE = "Choose another number of steps, another sampler or less guidance."  # 
 ETA = {"ddpm": 1.0}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """One step of one picture. Latents are (C, H, W) float32, in the variance-preserving form."""
 
@@ -59,7 +59,7 @@ class Step:
     seconds: float  # of this step alone, without the preview
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """A finished picture. `latents` are (C, H, W) float32."""
 
@@ -145,7 +145,7 @@ def signal(painter: TextToImage) -> Tensor:
 # --------------------------------------------------------------------------------------------------------------- steps
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Moment:
     """What `denoise` tells of one step, for B pictures at once. Latents variance preserving, (B, C, rows, columns)."""
 
@@ -253,7 +253,18 @@ def denoise(
         latents = latents.clone()  # out of inference mode: the next step may want its gradient
         gap = (e_c - e_u).flatten(1).norm(dim=1)
         yield Moment(
-            index, len(times), int(t), a, noisy, clean, conditional, unconditional, gap, maps, excited, latents
+            index=index,
+            count=len(times),
+            time=int(t),
+            signal=a,
+            noisy=noisy,
+            clean=clean,
+            conditional=conditional,
+            unconditional=unconditional,
+            gap=gap,
+            attention=maps,
+            excited=excited,
+            after=latents,
         )
 
 
@@ -311,7 +322,11 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
     size = latents.shape[-2], latents.shape[-1]
     start = decode(painter, noised, preview=True)[0] if noised is not None else None
     sharpness = painter.spec.sharpness
-    schedule = Schedule(len(times), settings.scale, settings.refine, sharpness) if exciting else None
+    schedule = (
+        Schedule(steps=len(times), scale=settings.scale, refine=settings.refine, sharpness=sharpness)
+        if exciting
+        else None
+    )
     columns = [[0], *(word.tokens for word in prompt.words)]
     fresh = noises(painter, settings.seed, size)
     next(fresh)  # it has begun with
@@ -338,21 +353,21 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
             maps = moment.attention[0]
             steps.append(
                 Step(
-                    moment.index,
-                    moment.count,
-                    moment.time,
-                    ((1 - moment.signal) / moment.signal) ** 0.5,
-                    moment.signal / (1 - moment.signal),
-                    *(
-                        latents[0].cpu().numpy()
-                        for latents in (moment.noisy, moment.clean, moment.conditional, moment.unconditional)
-                    ),
-                    float(moment.gap[0]),
-                    torch.stack([maps[..., list(places)].sum(-1) for places in columns]).cpu().numpy(),
-                    tuple(peaks(maps.float(), tokens, sharpness).tolist()) if tokens else (),
-                    moment.excited[0],
-                    picture,
-                    now - begin,
+                    index=moment.index,
+                    count=moment.count,
+                    time=moment.time,
+                    sigma=((1 - moment.signal) / moment.signal) ** 0.5,
+                    snr=moment.signal / (1 - moment.signal),
+                    noisy=moment.noisy[0].cpu().numpy(),
+                    clean=moment.clean[0].cpu().numpy(),
+                    conditional=moment.conditional[0].cpu().numpy(),
+                    unconditional=moment.unconditional[0].cpu().numpy(),
+                    gap=float(moment.gap[0]),
+                    attention=torch.stack([maps[..., list(places)].sum(-1) for places in columns]).cpu().numpy(),
+                    peaks=tuple(peaks(maps.float(), tokens, sharpness).tolist()) if tokens else (),
+                    excited=moment.excited[0],
+                    picture=picture,
+                    seconds=now - begin,
                 )
             )
             seconds += now - begin
@@ -363,14 +378,14 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
     picture, flagged = painter.checked(picture)
     a = signal(painter).numpy()
     yield Result(
-        picture,
-        final[0].cpu().numpy(),
-        prompt,
-        tuple(steps),
-        start,
-        np.sqrt((1 - a) / a),
-        seconds + time.perf_counter() - begin,
-        flagged,
+        picture=picture,
+        latents=final[0].cpu().numpy(),
+        prompt=prompt,
+        steps=tuple(steps),
+        start=start,
+        sigmas=np.sqrt((1 - a) / a),
+        seconds=seconds + time.perf_counter() - begin,
+        flagged=flagged,
     )
 
 
@@ -393,7 +408,7 @@ FRAMES = ("noisy", "clean", "conditional", "unconditional")
 FRAMES_AT_ONCE = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Film:
     """Every step as pictures; each of them has one picture per step."""
 

@@ -30,7 +30,7 @@ FAULTS = ("missing", "mixed", "wrong colour", "duplicated")
 Box = tuple[float, float, float, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """A subject of a prompt."""
 
@@ -53,7 +53,7 @@ class Wanted:
         return any(word != singular(word) for word in parts(self.noun)[-1:])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """Of one picture, subject by subject in the order asked for."""
 
@@ -94,7 +94,7 @@ def strict_threshold(detector: str) -> float:
 
 def wanted_of(noun: str, adjectives: Sequence[str]) -> Wanted:
     colours = [word for word in parts(" ".join(adjectives)) if word in storybook.COLOURS]
-    return Wanted(noun, *colours[:1], or_colours=tuple(colours[1:]))
+    return Wanted(noun=noun, colour=colours[0] if colours else None, or_colours=tuple(colours[1:]))
 
 
 def things_of(wanted: Sequence[Wanted], detector: str) -> list[str]:
@@ -179,11 +179,11 @@ def judge(wanted: Sequence[Wanted], things: Answer, colouring: Answer | None, th
         seen.append(colour)
         kept.append(None if thing is None or not scores[number, thing] else (number, thing))
     return Verdict(
-        tuple(present),
-        tuple(0.0 if at is None else float(scores[at]) for at in kept),
-        tuple(None if at is None else tuple(map(float, boxes[at])) for at in kept),
-        tuple(seen),
-        tuple(faults),
+        present=tuple(present),
+        scores=tuple(0.0 if at is None else float(scores[at]) for at in kept),
+        boxes=tuple(None if at is None else tuple(map(float, boxes[at])) for at in kept),
+        colours=tuple(seen),
+        faults=tuple(faults),
     )
 
 

@@ -29,7 +29,7 @@ ALSO = regex.compile(r"[\s\p{Terminal_Punctuation}&/+]*(?:\b(?:and|or)\b\s*)?", 
 ELSE = regex.compile(rf"{ALSO.pattern}\b(?:{'|'.join(sorted(DETERMINERS))})\b\s*", regex.I)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Word:
     """A word of the prompt, as the model reads it."""
 
@@ -38,7 +38,7 @@ class Word:
     pieces: tuple[str, ...]  # the text of each token
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """A thing the picture must show."""
 
@@ -53,7 +53,7 @@ class Subject:
         return self.said or " ".join([*self.adjectives, self.noun])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prompt:
     text: str
     words: tuple[Word, ...]
@@ -94,10 +94,10 @@ def read_with(painter: TextToImage, text: str, subjects: str = "") -> Prompt:
     for word, start, end in spans:
         places = [n for n, (a, b) in enumerate(offsets) if a < end and b > start and b > a]
         pieces = tuple(text[offsets[n][0] : offsets[n][1]].strip() for n in places)
-        words.append(Word(word, tuple(places), pieces))
+        words.append(Word(text=word, tokens=tuple(places), pieces=pieces))
     if not words:
         raise UserError("There is no word in the prompt. Type what the picture should show, such as: a cat and a frog")
-    prompt = Prompt(text, tuple(words), (), len(ids), most)
+    prompt = Prompt(text=text, words=tuple(words), subjects=(), length=len(ids), most=most)
     found = _found(prompt, spans)
     return replace(prompt, subjects=_named(prompt, subjects, found) if subjects.strip() else found)
 
@@ -106,11 +106,17 @@ def sketch(text: str) -> Prompt:
     """Words and subjects of any text, before a model has read it: without tokens."""
     text = text[:MOST_CHARACTERS]
     spans = words_of(text)
-    prompt = Prompt(text, tuple(Word(span.text, (), ()) for span in spans), (), 0, 0)
+    prompt = Prompt(
+        text=text,
+        words=tuple(Word(text=span.text, tokens=(), pieces=()) for span in spans),
+        subjects=(),
+        length=0,
+        most=0,
+    )
     return replace(prompt, subjects=_found(prompt, spans))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class _Run:
     """Words in a row that may name a thing, and what stands around them."""
 
@@ -153,7 +159,7 @@ def _runs(text: str, spans: list[Span], lower: list[str]) -> list[_Run]:
 
     def close(after: str) -> None:
         if run:
-            runs.append(_Run(list(run), before, article, after))
+            runs.append(_Run(places=list(run), before=before, article=article, after=after))
         run.clear()
 
     for place, word in enumerate(lower):
@@ -195,10 +201,10 @@ def _subject(prompt: Prompt, spans: list[Span], names: list[int], noun: int | No
     lower = [spans[place].text.lower() for place in names]
     word = prompt.words[names[-1]]
     if noun is not None:
-        return Subject(spans[noun].text.lower(), tuple(lower), names[-1], word.tokens)
+        return Subject(noun=spans[noun].text.lower(), adjectives=tuple(lower), word=names[-1], tokens=word.tokens)
     said = prompt.text[spans[names[0]].start : spans[names[-1]].end]
     said = " ".join(regex.sub(r"\p{Terminal_Punctuation}(?=\s)", "", said).lower().split())
-    return Subject(lower[-1], tuple(lower[:-1]), names[-1], word.tokens, said)
+    return Subject(noun=lower[-1], adjectives=tuple(lower[:-1]), word=names[-1], tokens=word.tokens, said=said)
 
 
 def _named(prompt: Prompt, text: str, found: tuple[Subject, ...]) -> tuple[Subject, ...]:

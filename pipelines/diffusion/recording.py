@@ -28,7 +28,7 @@ QUALITIES = ((512, 80), (384, 70), (256, 60), (192, 50), (128, 40), (96, 30), (6
 LIBRARIES = ("torch", "diffusers", "transformers")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Moment:
     """The numbers of one step; see pipelines.diffusion.pipeline.Step."""
 
@@ -42,7 +42,7 @@ class Moment:
     moved: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Recording:
     """A run of N steps with W words and S subjects."""
 
@@ -88,14 +88,14 @@ def record(request, result, film) -> Recording:
     asked = {k: v for k, v in asdict(replace(request, image=None)).items() if v is not None}
     moments = [
         Moment(
-            step.time,
-            step.sigma,
-            step.snr,
-            step.gap,
-            step.seconds,
-            step.peaks,
-            -1 if step.excited is None else step.excited.tries,
-            0.0 if step.excited is None else step.excited.moved,
+            time=step.time,
+            sigma=step.sigma,
+            snr=step.snr,
+            gap=step.gap,
+            seconds=step.seconds,
+            peaks=step.peaks,
+            tries=-1 if step.excited is None else step.excited.tries,
+            moved=0.0 if step.excited is None else step.excited.moved,
         )
         for step in result.steps
     ]
@@ -109,18 +109,18 @@ def record(request, result, film) -> Recording:
         if sum(len(each) for track in frames.values() for each in track) < room:
             break
     return Recording(
-        asked,
-        tuple(word.text for word in result.prompt.words),
-        tuple(subject.phrase for subject in result.prompt.subjects),
-        tuple(subject.word for subject in result.prompt.subjects),
-        tuple(moments),
-        result.sigmas.astype(np.float32),
-        latents,
-        attention,
-        frames,
-        picture,
-        b"" if result.start is None else _coded(result.start, 512, 80),
-        {name: version(name) for name in LIBRARIES},
+        settings=asked,
+        words=tuple(word.text for word in result.prompt.words),
+        subjects=tuple(subject.phrase for subject in result.prompt.subjects),
+        subject_words=tuple(subject.word for subject in result.prompt.subjects),
+        moments=tuple(moments),
+        sigmas=result.sigmas.astype(np.float32),
+        latents=latents,
+        attention=attention,
+        frames=frames,
+        picture=picture,
+        start=b"" if result.start is None else _coded(result.start, 512, 80),
+        versions={name: version(name) for name in LIBRARIES},
     )
 
 
@@ -251,18 +251,18 @@ def _checked(tensors: dict, told: dict) -> Recording:
     for piece in (*frames, picture, *([start] if start else [])):
         _check_picture(piece)
     return Recording(
-        settings,
-        words,
-        subjects,
-        places,
-        moments,
-        sigmas,
-        latents,
-        levels.astype(np.float32) / 255 * highest[..., None, None],
-        {name: tuple(frames[i * count : (i + 1) * count]) for i, name in enumerate(TRACKS)},
-        picture,
-        start,
-        {_text(name, 40): _text(value, 40) for name, value in versions.items()},
+        settings=settings,
+        words=words,
+        subjects=subjects,
+        subject_words=places,
+        moments=moments,
+        sigmas=sigmas,
+        latents=latents,
+        attention=levels.astype(np.float32) / 255 * highest[..., None, None],
+        frames={name: tuple(frames[i * count : (i + 1) * count]) for i, name in enumerate(TRACKS)},
+        picture=picture,
+        start=start,
+        versions={_text(name, 40): _text(value, 40) for name, value in versions.items()},
     )
 
 

@@ -45,7 +45,7 @@ WAYS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     rank: int
     after_blur: float | None
@@ -59,7 +59,12 @@ def judged(prompt: str, look: Look) -> Outcome:
     noun = sketch(prompt).subjects[0].noun
     found = float(detection.encode(look.picture, [noun], DETECTOR).scores.max()) >= presence.THERE
     return Outcome(
-        look.rank_held_out, look.after_blur, found, look.similarity, look.similarity_held_out, look.high_frequency
+        rank=look.rank_held_out,
+        after_blur=look.after_blur,
+        found=found,
+        similarity=look.similarity,
+        held_out=look.similarity_held_out,
+        high_frequency=look.high_frequency,
     )
 
 

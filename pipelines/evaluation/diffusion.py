@@ -49,7 +49,7 @@ KEPT = Path(".checkpoints/diffusion_quality")
 Work = tuple[list[tuple[str, int]], str, str, str | None]  # prompts and seeds, method, precision, sampler
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Said:
     """A detector's answer to one question; see `presence.Answer`."""
 
@@ -61,7 +61,7 @@ class Said:
 Answers = tuple[Said, Said | None]  # to both questions
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     prompt: str
     seed: int
@@ -82,7 +82,9 @@ def draw(
     side = painter.size // painter.factor
     noises = [diffusion.noises(painter, seed, (side, side)) for seed in seeds]
     latents = torch.cat([next(noise) for noise in noises]).to(painter.device)
-    schedule = Schedule(painter.spec.steps, sharpness=painter.spec.sharpness) if method == "attend-and-excite" else None
+    schedule = (
+        Schedule(steps=painter.spec.steps, sharpness=painter.spec.sharpness) if method == "attend-and-excite" else None
+    )
     subjects = [[subject.tokens for subject in prompt.subjects] for prompt in read]
     with watching(painter.unet(precision), (side, side)) as attention:
         for moment in diffusion.denoise(
@@ -112,7 +114,7 @@ def asked(prompt: str, picture: Image.Image) -> Answers:
     """Both questions, as the app asks them."""
     detector = MODELS[NAME].detector
     said = presence.answers(wanted_by(prompt), detector, lambda phrases: detection.encode(picture, phrases, detector))
-    things, colours = (each and Said(each.phrases, each.scores, each.boxes) for each in said)
+    things, colours = (each and Said(phrases=each.phrases, scores=each.scores, boxes=each.boxes) for each in said)
     return things, colours
 
 
@@ -154,7 +156,7 @@ def _kept(file: Path, count: int) -> list[Answers]:
 
         def said(picture: int, question: int) -> Said | None:
             found = [arrays.get(f"{picture} {question} {name}") for name in ("phrases", "scores", "boxes")]
-            return None if found[0] is None else Said(tuple(found[0].tolist()), *found[1:])
+            return None if found[0] is None else Said(phrases=tuple(found[0].tolist()), scores=found[1], boxes=found[2])
 
         return [(said(picture, 0), said(picture, 1)) for picture in range(count)]
 
@@ -167,8 +169,9 @@ def outcomes(work: Work) -> list[Outcome]:
         pictures = draw([prompt for prompt, _ in pairs], [seed for _, seed in pairs], method, precision, sampler)
         _keep(file, [asked(prompt, picture) for (prompt, _), picture in zip(pairs, pictures, strict=True)])
     return [
-        Outcome(prompt, seed, method, *judged(prompt, said))
+        Outcome(prompt=prompt, seed=seed, method=method, verdict=verdict, strict=strict)
         for (prompt, seed), said in zip(pairs, _kept(file, len(pairs)), strict=True)
+        for verdict, strict in [judged(prompt, said)]
     ]
 
 

@@ -71,7 +71,7 @@ def sincos_positions(grid: int, width: int) -> Tensor:
     return torch.cat([torch.zeros(1, width), torch.cat([across, down], dim=1)])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decoded:
     """What the decoder made of the kept tokens, for every patch, removed or not."""
 
@@ -136,12 +136,12 @@ class PixelDecoder(nn.Module):
         x = self.norm(x)[:, 1:]
         painted = self.to_pixels(x).float()
         if near is None:
-            return Decoded(x, painted, torch.zeros_like(painted))
+            return Decoded(tokens=x, painted=painted, fill=torch.zeros_like(painted))
         canvas = patchify(fill, self.patch)
         painted = canvas + painted + self.surroundings.to_pixels(near).float()
         if self.retouch is not None and retouched:
             painted = self.retouch(painted, fill, seen, x)
-        return Decoded(x, painted, canvas)
+        return Decoded(tokens=x, painted=painted, fill=canvas)
 
 
 class Surroundings(nn.Module):

@@ -25,7 +25,7 @@ from pipelines.models.interpolation import harmonic_fill
 from pipelines.models.vision import Tokens, gather_tokens, openclip_tokens
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the method leaves to the user. Defaults are the paper's, but for a smaller head."""
 
@@ -157,7 +157,7 @@ def teacher_distribution(logits: Tensor, center: Tensor | float, temperature: fl
     return ((logits - center) / temperature).softmax(-1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Losses:
     """The four losses and the signs of collapse: a run has collapsed when the loss is ln K and flat, or 0."""
 
@@ -251,7 +251,7 @@ class DetailCLIP(nn.Module):
         painted = fill + self.decoder.surroundings.to_pixels(near).float()
         if self.decoder.retouch is not None and retouched:
             painted = self.decoder.retouch(painted, canvas, seen, None)
-        return Decoded(near, painted, fill)
+        return Decoded(tokens=near, painted=painted, fill=fill)
 
     # 3. The losses of one step.
 
@@ -324,12 +324,12 @@ class DetailCLIP(nn.Module):
             if self.training:
                 self.update_centers(teacher_cls, teacher_patch)
             return Losses(
-                total,
-                loss_clip,
-                loss_cls,
-                loss_patch,
-                loss_rec,
-                loss_spread,
+                total=total,
+                clip=loss_clip,
+                cls=loss_cls,
+                patch=loss_patch,
+                rec=loss_rec,
+                spread=loss_spread,
                 entropy_cls=entropy(target_cls).mean(),
                 entropy_patch=entropy(target_lost).mean(),
                 entropy_mean_cls=entropy(target_cls.mean(0)),

@@ -13,7 +13,7 @@ from pipelines.models.parts import closed_vocabulary, device, megabytes_of
 from pipelines.models.registry import ModelSpec
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Detector:
     """A text-prompted detector in memory."""
 
@@ -59,11 +59,11 @@ def open_grounding_dino(spec: ModelSpec, folder: Path) -> Detector:
     processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return Detector(
-        spec,
-        module.to(device()).eval().requires_grad_(False),
-        processor,
-        tokenizer,
-        closed_vocabulary(tokenizer),
+        spec=spec,
+        module=module.to(device()).eval().requires_grad_(False),
+        processor=processor,
+        tokenizer=tokenizer,
+        vocabulary=closed_vocabulary(tokenizer),
     )
 
 

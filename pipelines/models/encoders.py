@@ -17,7 +17,7 @@ from pipelines.models.registry import ModelSpec
 from pipelines.models.vision import Encoder, OpenClipEncoder, TransformersEncoder
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Model:
     """A model in memory and all it takes to ask it something."""
 
@@ -112,21 +112,21 @@ def open_openclip(spec: ModelSpec, folder: Path) -> Model:
     source = f"local-dir:{folder}"
     clip = open_clip.create_model(source, device=device()).eval().requires_grad_(False)
     tokenize = open_clip.get_tokenizer(source)
-    encoder = OpenClipEncoder(clip.visual)
+    encoder = OpenClipEncoder(visual=clip.visual)
     vocabulary = closed_vocabulary(getattr(tokenize, "tokenizer", None))
     detail = load_detail(folder, clip) if (folder / "detailclip.safetensors").exists() else None
     visual = clip.visual
     return Model(
-        spec,
-        clip,
-        encoder,
-        OpenClipEncoder(detail.teacher) if detail else encoder,
-        visual.image_size[0],
-        tuple(visual.image_mean),
-        tuple(visual.image_std),
-        tokenize,
-        vocabulary,
-        detail,
+        spec=spec,
+        module=clip,
+        encoder=encoder,
+        chooser=OpenClipEncoder(visual=detail.teacher) if detail else encoder,
+        size=visual.image_size[0],
+        mean=tuple(visual.image_mean),
+        deviation=tuple(visual.image_std),
+        tokenize=tokenize,
+        vocabulary=vocabulary,
+        detail=detail,
     )
 
 
@@ -168,5 +168,13 @@ def open_transformers(spec: ModelSpec, folder: Path) -> Model:
     processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, use_fast=False)
     base = module.vit if spec.family == "mae" else module
     size = 224 // base.config.patch_size * base.config.patch_size
-    encoder = TransformersEncoder(base, size)
-    return Model(spec, module, encoder, encoder, size, tuple(processor.image_mean), tuple(processor.image_std))
+    encoder = TransformersEncoder(model=base, size=size)
+    return Model(
+        spec=spec,
+        module=module,
+        encoder=encoder,
+        chooser=encoder,
+        size=size,
+        mean=tuple(processor.image_mean),
+        deviation=tuple(processor.image_std),
+    )

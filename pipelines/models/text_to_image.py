@@ -14,7 +14,7 @@ from pipelines.models.parts import closed_vocabulary, device, megabytes_of
 from pipelines.models.registry import ModelSpec
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class TextToImage:
     """A text-to-image model in memory: the parts of diffusers' StableDiffusionPipeline."""
 
@@ -71,7 +71,7 @@ class TextToImage:
         return Image.fromarray((checked[0] * 255).round().astype(np.uint8)), bool(flagged[0])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class LatentDecoder:
     """A small decoder of another model's latents."""
 
@@ -95,11 +95,13 @@ def open_stable_diffusion(spec: ModelSpec, folder: Path) -> TextToImage:
     pipe.unet.to(memory_format=torch.channels_last)
     pipe.vae.to(memory_format=torch.channels_last)
     previewer = load(spec.previewer, LatentDecoder).module if spec.previewer else None
-    return TextToImage(spec, pipe, previewer, closed_vocabulary(pipe.tokenizer))
+    return TextToImage(spec=spec, pipe=pipe, previewer=previewer, vocabulary=closed_vocabulary(pipe.tokenizer))
 
 
 def open_autoencoder(spec: ModelSpec, folder: Path) -> LatentDecoder:
     from diffusers import AutoencoderTiny
 
     module = AutoencoderTiny.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    return LatentDecoder(spec, module.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False))
+    return LatentDecoder(
+        spec=spec, module=module.to(device(), memory_format=torch.channels_last).eval().requires_grad_(False)
+    )

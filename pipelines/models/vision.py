@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pipelines.errors import OTHER_MODEL, require_finite
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tokens:
     """What a vision transformer says about a batch of pictures."""
 
@@ -94,10 +94,10 @@ def openclip_tokens(
         if attention:
             rows.append(weights[:, :, 0, 1:])
     x = visual.ln_post(x)
-    return Tokens(x[:, 0], x[:, 1:], torch.stack(rows, dim=1) if attention else None)
+    return Tokens(cls=x[:, 0], patches=x[:, 1:], attention=torch.stack(rows, dim=1) if attention else None)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OpenClipEncoder:
     """An OpenCLIP image tower."""
 
@@ -163,7 +163,7 @@ def watch_class_attention(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TransformersEncoder:
     """A transformers `ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel` or `ViTMAEModel`, run at `size` pixels."""
 
@@ -214,7 +214,11 @@ class TransformersEncoder:
             for layer in self._layers:
                 x = layer(x)
         x = self.model.layernorm(x)
-        return _finite(Tokens(x[:, 0], x[:, prefix:], torch.stack([row[:, :, prefix:] for row in rows], dim=1)))
+        return _finite(
+            Tokens(
+                cls=x[:, 0], patches=x[:, prefix:], attention=torch.stack([row[:, :, prefix:] for row in rows], dim=1)
+            )
+        )
 
 
 Encoder = OpenClipEncoder | TransformersEncoder

@@ -24,7 +24,7 @@ from pipelines.models.vision import centre_square
 from pipelines.reconstruction.settings import MOST_HIDDEN, PATTERNS, Pattern, Settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoded:
     """A picture as the model sees it, and where its attention lies."""
 
@@ -34,7 +34,7 @@ class Encoded:
     attention: np.ndarray  # (g, g) float32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scores:
     """How near a painting is to the truth, over the patches nobody could see."""
 
@@ -44,7 +44,7 @@ class Scores:
     edge_mse: float  # weighted by the truth's gradient: what the error is on fur, leaves and outlines
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """One reconstruction. Pictures are (S, S, 3) float32 in [0, 1], grids (g, g)."""
 
@@ -69,7 +69,7 @@ def encode(picture: Image.Image, model: str) -> Encoded:
     tokens = loaded.chooser.encode(pixels)
     grid = loaded.encoder.grid
     attention = mean_attention(tokens).view(grid, grid).cpu().numpy()
-    return Encoded(model, pixels.cpu(), loaded.picture(pixels[0]), attention)
+    return Encoded(model=model, pixels=pixels.cpu(), picture=loaded.picture(pixels[0]), attention=attention)
 
 
 def _check_paints(loaded: Model) -> None:
@@ -237,4 +237,4 @@ def measure(painted: np.ndarray, truth: np.ndarray, where: np.ndarray) -> Scores
     edge = float((squared[where] * weights).sum() / max(weights.sum(), 1e-8))
     _, similarity = structural_similarity(truth, painted, channel_axis=-1, data_range=1.0, full=True)
     psnr = float(-10 * np.log10(max(mse, 1e-10)))
-    return Scores(mse, psnr, float(similarity.mean(-1)[where].mean()), edge)
+    return Scores(mse=mse, psnr=psnr, ssim=float(similarity.mean(-1)[where].mean()), edge_mse=edge)

@@ -25,7 +25,7 @@ from pipelines.self_distillation.settings import RULES, Settings
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StudentView:
     """What the student made of the two views at one keep ratio."""
 
@@ -34,7 +34,7 @@ class StudentView:
     patches: np.ndarray  # (g, g, bottleneck) unit length, removed patches too: the decoder guesses them
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoded:
     """Two views of a picture as teacher and student see them: 0 is the picture itself, 1 its crop, of which only the
     class token is asked."""
@@ -51,7 +51,7 @@ class Encoded:
     class_temperature: float  # of the teacher's class token, as trained
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Result:
     """Distributions over prototypes, patch by patch, for the picture itself."""
 
@@ -151,21 +151,21 @@ def _encode(loaded: Model, pixels: torch.Tensor, rule: str, seed: int, ratios: t
         tokens, decoded = detail.student(pixels[:1], own, retouched=False, canvas=canvas)
         crop = openclip_tokens(detail.clip.visual, pixels[1:], other, attention=False)
         students[ratio] = StudentView(
-            mask.view(2, grid, grid).bool().cpu().numpy(),
-            features(detail.head, torch.cat([tokens.cls, crop.cls])),
-            on_grid(features(detail.head, decoded.tokens)),
+            kept=mask.view(2, grid, grid).bool().cpu().numpy(),
+            cls=features(detail.head, torch.cat([tokens.cls, crop.cls])),
+            patches=on_grid(features(detail.head, decoded.tokens)),
         )
     return Encoded(
-        loaded.spec.name,
-        np.stack([loaded.picture(p) for p in pixels]),
-        features(detail.teacher_head, seen.cls),
-        on_grid(features(detail.teacher_head, seen.patches[:1])),
-        students,
-        detail.teacher_head.directions().cpu().numpy(),
-        detail.head.directions().cpu().numpy(),
-        detail.center_cls.cpu().numpy(),
-        detail.center_patch.cpu().numpy(),
-        detail.settings.teacher_temperature_cls,
+        model=loaded.spec.name,
+        pictures=np.stack([loaded.picture(p) for p in pixels]),
+        teacher_cls=features(detail.teacher_head, seen.cls),
+        teacher_patches=on_grid(features(detail.teacher_head, seen.patches[:1])),
+        students=students,
+        teacher_prototypes=detail.teacher_head.directions().cpu().numpy(),
+        student_prototypes=detail.head.directions().cpu().numpy(),
+        center_cls=detail.center_cls.cpu().numpy(),
+        center_patch=detail.center_patch.cpu().numpy(),
+        class_temperature=detail.settings.teacher_temperature_cls,
     )
 
 
@@ -217,15 +217,15 @@ def query(encoded: Encoded, settings: Settings) -> Result:
     student_cls = softmax(student.cls @ encoded.student_prototypes.T / settings.student_temperature)
     loss_cls = cross_entropy(teacher_cls, student_cls[::-1]).mean()  # u against v, and v against u
     return Result(
-        ~student.kept[0],
-        teacher,
-        guess,
-        ce,
-        np.maximum(ce - own, 0),
-        own,
-        float(entropy(teacher.mean((0, 1)))),
-        float(loss_cls),
-        (teacher_cls[0], student_cls[1]),
+        removed=~student.kept[0],
+        teacher=teacher,
+        student=guess,
+        cross_entropy=ce,
+        kl=np.maximum(ce - own, 0),
+        teacher_entropy=own,
+        mean_entropy=float(entropy(teacher.mean((0, 1)))),
+        loss_cls=float(loss_cls),
+        cls_pair=(teacher_cls[0], student_cls[1]),
     )
 
 

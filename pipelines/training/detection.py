@@ -118,7 +118,7 @@ def build(model: dict = MODEL, vision: dict = VISION, text: dict = TEXT) -> nn.M
 # --------------------------------------------------------------------------------------------------------------- data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
     """B pictures that share one prompt of P phrases and T tokens, with up to M objects each."""
 
@@ -235,7 +235,7 @@ class Scenes(IterableDataset):
                 phrase[row, column] = phrases.index(name) if name in phrases else -1
                 centre, side = (box[:2] + box[2:]) / 2 / size, (box[2:] - box[:2]) / size
                 boxes[row, column] = torch.from_numpy(np.concatenate([centre, side]))
-        return Batch(to_pixels(pictures), ids, spelled, phrase, boxes)
+        return Batch(pixels=to_pixels(pictures), ids=ids, spelled=spelled, phrase=phrase, boxes=boxes)
 
 
 # --------------------------------------------------------------------------------------------------------------- loss

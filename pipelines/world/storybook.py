@@ -95,7 +95,7 @@ _BASE_HUE = {  # degrees, the hue of the sprite's recolourable pixels
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SceneObject:
     """One thing in a picture. `box` is the tight bound (x0, y0, x1, y1) of `mask` in pixels, x1 and y1 exclusive."""
 
@@ -109,7 +109,7 @@ class SceneObject:
         return f"{self.colour} {self.noun}" if self.colour else self.noun
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scene:
     """A picture and its truth."""
 
@@ -268,7 +268,7 @@ def _paint(placed: Sequence[tuple[str, str | None, np.ndarray, int, int]], canva
         if not len(rows):
             raise UserError(f"The {noun} is hidden completely; give it a place of its own.")
         box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-        objects.append(SceneObject(noun, colour, box, mask))
+        objects.append(SceneObject(noun=noun, colour=colour, box=box, mask=mask))
     return objects
 
 
@@ -317,7 +317,7 @@ def scene(seed: int, count: int | None = None, held_out: frozenset[tuple[str, st
     canvas = _background(background, (SIZE, SIZE), rng)
     objects = _paint(placed, canvas)
     text = random_caption(objects, background, rng)
-    return Scene(canvas.round().astype(np.uint8), text, tuple(objects), background)
+    return Scene(picture=canvas.round().astype(np.uint8), caption=text, objects=tuple(objects), background=background)
 
 
 def compose(
@@ -357,7 +357,10 @@ def compose(
         placed.append((noun, colour, cutout, *corner))
     painted = tuple(_paint(placed, canvas))
     return Scene(
-        canvas.round().astype(np.uint8), caption_of([o.phrase for o in painted], background), painted, background
+        picture=canvas.round().astype(np.uint8),
+        caption=caption_of([o.phrase for o in painted], background),
+        objects=painted,
+        background=background,
     )
 
 

@@ -49,7 +49,13 @@ def detector(module: nn.Module, pixels: Tensor) -> Detector:
     from transformers import PreTrainedTokenizerFast
 
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer.build_phrases(), pad_token="[PAD]")
-    return Detector(MODELS["grounding-dino-tiny"], module, lambda *_, **__: {"pixel_values": pixels}, fast, None)
+    return Detector(
+        spec=MODELS["grounding-dino-tiny"],
+        module=module,
+        processor=lambda *_, **__: {"pixel_values": pixels},
+        tokenizer=fast,
+        vocabulary=None,
+    )
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,9 @@ def quarter_size() -> TextToImage:
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
     pipe.unet.to(memory_format=torch.channels_last)
-    return TextToImage(replace(MODELS[MODEL], sharpness=100.0, guidance_rescale=0.0), pipe, None, None)
+    return TextToImage(
+        spec=replace(MODELS[MODEL], sharpness=100.0, guidance_rescale=0.0), pipe=pipe, previewer=None, vocabulary=None
+    )
 
 
 def excited(steps: int) -> list[tuple[str, ...]]:
@@ -151,7 +153,7 @@ def excited(steps: int) -> list[tuple[str, ...]]:
     diffusion.load = lambda name: painter
     try:
         for told, refine in (("thresholds off", False), ("the paper's thresholds", True)):
-            schedule = Schedule(steps, refine=refine)
+            schedule = Schedule(steps=steps, refine=refine)
             thresholds = {step: schedule.threshold(step) for step in range(steps) if schedule.threshold(step)}
 
             def theirs(thresholds=thresholds):

@@ -24,17 +24,17 @@ def encoded_of(boxes, scores, size=(100, 80)) -> pipeline.Encoded:
     words, spans = ("cat", "red", "car", "car", "dog"), ((0, 1), (1, 3), (3, 4), (4, 5))
     by_word = np.stack([scores[:, 0], scores[:, 1], scores[:, 1] / 2, scores[:, 2], scores[:, 3]], axis=1)
     return pipeline.Encoded(
-        "storybook-grounding-dino",
-        "transformers",
-        size,
-        PHRASES,
-        words,
-        spans,
-        by_word,
-        scores,
-        np.float32(boxes),
-        12.0,
-        False,
+        model="storybook-grounding-dino",
+        backend="transformers",
+        size=size,
+        phrases=PHRASES,
+        words=words,
+        spans=spans,
+        word_scores=by_word,
+        scores=scores,
+        boxes=np.float32(boxes),
+        milliseconds=12.0,
+        backbone_skipped=False,
     )
 
 
@@ -96,7 +96,9 @@ def test_without_truth_nothing_is_judged(handler, picture):
 
 def test_where_nothing_is_there_everything_found_is_a_false_alarm(scene_file):
     """Words that are not in the scene: its truth is known, and empty."""
-    given = Given(Image.fromarray(storybook.scene(storybook.TEST[3]).picture), storybook.scene(storybook.TEST[3]))
+    given = Given(
+        picture=Image.fromarray(storybook.scene(storybook.TEST[3]).picture), scene=storybook.scene(storybook.TEST[3])
+    )
     handler = served(detection, pipeline)["detection"]
     shown = last(handler(scene_file, answers.fill("absent", given), box_threshold=0, text_threshold=0))
     found = shown[-1]
@@ -125,7 +127,7 @@ def test_the_point_walks_along_the_curve(handler, picture):
 
 def test_a_box_is_drawn_exactly_where_it_is(handler, picture):
     """On a picture that is not square; small pictures are shown by a whole factor."""
-    frame = drawing.Frame((10, 20, 50, 60), "cat 0.90", (255, 0, 0))
+    frame = drawing.Frame(box=(10, 20, 50, 60), label="cat 0.90", colour=(255, 0, 0))
     canvas, scale = drawing.show(PICTURE)
     drawn = np.asarray(drawing.frames(canvas, [frame], scale)).astype(int)
     red = (drawn == (255, 0, 0)).all(-1)
@@ -247,19 +249,19 @@ def test_a_scene_brings_its_truth_and_its_words(scene_file):
 def test_words_of_a_scene():
     for seed in range(40):
         scene = storybook.scene(storybook.TEST[seed])
-        given = Given(Image.fromarray(scene.picture), scene)
+        given = Given(picture=Image.fromarray(scene.picture), scene=scene)
         there = pipeline.parse(answers.fill("there", given))
         absent = pipeline.parse(answers.fill("absent", given))
         assert set(there) == {o.phrase for o in scene.objects} and len(absent) == 6 and not set(there) & set(absent)
         assert set(there) < set(pipeline.parse(answers.asked_of(scene)))
     assert set(pipeline.parse(answers.fill("all", given))) == set(storybook.NOUNS)
     with pytest.raises(ValueError, match="not known"):
-        answers.fill("there", Given(PICTURE, None))
+        answers.fill("there", Given(picture=PICTURE, scene=None))
 
 
 def test_an_object_counts_for_the_most_exact_phrase():
     _, scene = pictures.scene_picture({"text": "a cat left of a red car", "seed": 0})
-    given = Given(Image.fromarray(scene.picture), scene)
+    given = Given(picture=Image.fromarray(scene.picture), scene=scene)
     assert [p for p, _ in answers.truth_of(given, ("car", "red car"), "")] == ["red car"]
     assert [p for p, _ in answers.truth_of(given, ("car", "cat"), "")] == ["cat", "car"]
 
@@ -273,7 +275,7 @@ def test_truth_is_that_of_what_was_meant(line, tmp_path):
     scene = storybook.compose_text("a cat left of a red car on grass", seed=3)
     phrases = tuple(pipeline.parse(line))
     found = pipeline.select(pipeline.encode(given.picture, phrases, "storybook-grounding-dino"))
-    true = answers.truth_of(Given(given.picture, scene), phrases, "")
+    true = answers.truth_of(Given(picture=given.picture, scene=scene), phrases, "")
     assert [phrase for phrase, _ in true] == list(phrases)
     told = pipeline.match(found, true)
     assert told.true_positives == 2 and told.f1 == 1
@@ -293,7 +295,7 @@ def test_a_phrase_is_hidden_by_what_it_means(handler, picture, hide):
 
 
 def test_a_click_takes_the_smallest_box_around_it():
-    given = Given(PICTURE, None)
+    given = Given(picture=PICTURE, scene=None)
     answer = answers.judge(pipeline, given, ENCODED, None, (0.3, 0.25, 0.5), ())
     assert [answer.query_at(x, y, False) for x, y in ((30, 30), (70, 30), (5, 5))] == [0, 2, 3]
     strict = answers.judge(pipeline, given, ENCODED, None, (0.45, 0.25, 0.5), ())
@@ -302,7 +304,7 @@ def test_a_click_takes_the_smallest_box_around_it():
 
 def test_a_drawn_box_is_read_back():
     line = answers.truth_line("red car", (10.2, 20.7, 49.6, 60.4))
-    assert answers.truth_of(Given(PICTURE, None), PHRASES, line) == [("red car", (10, 21, 50, 60))]
+    assert answers.truth_of(Given(picture=PICTURE, scene=None), PHRASES, line) == [("red car", (10, 21, 50, 60))]
 
 
 def test_true_boxes_go_with_their_phrases_and_what_is_no_box_stays():

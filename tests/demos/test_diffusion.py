@@ -25,7 +25,9 @@ def painter() -> TextToImage:
     pipe = tiny_diffusion.pipeline()
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
-    return TextToImage(MODELS["storybook-diffusion"], pipe, None, frozenset(pipe.tokenizer.get_vocab()))
+    return TextToImage(
+        spec=MODELS["storybook-diffusion"], pipe=pipe, previewer=None, vocabulary=frozenset(pipe.tokenizer.get_vocab())
+    )
 
 
 class Detector:
@@ -247,14 +249,20 @@ def test_strip_of_maps_shows_every_word_on_its_own_scale():
 
 def test_words_in_the_strip_are_escaped(painter):
     """Names of seeds and faults reach the page as text."""
-    verdict = Verdict((True,), (0.9,), ((0, 0, 1, 1),), (None,), ("",))
-    drawn = seeds.Drawn(Image.new("RGB", (8, 8)), verdict, 1.0)
-    shown = seeds.strip([seeds.Pair(1, drawn, drawn)], ["<script>alert(1)</script>"])
+    verdict = Verdict(present=(True,), scores=(0.9,), boxes=((0, 0, 1, 1),), colours=(None,), faults=("",))
+    drawn = seeds.Drawn(picture=Image.new("RGB", (8, 8)), verdict=verdict, seconds=1.0)
+    shown = seeds.strip([seeds.Pair(seed=1, plain=drawn, excited=drawn)], ["<script>alert(1)</script>"])
     assert "<script>" not in shown and "&lt;script&gt;" in shown
 
 
 def test_boxes_are_drawn_where_the_detector_saw_them():
-    verdict = Verdict((True, False), (0.9, 0.2), ((10, 10, 60, 60), (70, 70, 120, 120)), (None, None), ("", "missing"))
+    verdict = Verdict(
+        present=(True, False),
+        scores=(0.9, 0.2),
+        boxes=((10, 10, 60, 60), (70, 70, 120, 120)),
+        colours=(None, None),
+        faults=("", "missing"),
+    )
     plain = Image.new("RGB", (128, 128), (10, 10, 10))
     shown = np.asarray(verdicts.boxed(plain, verdict, ["cat", "frog"]), int)
     scale = shown.shape[0] / 128

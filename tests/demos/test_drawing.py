@@ -62,8 +62,8 @@ def test_outline_follows_the_mask(picture):
 def test_curves_draw_each_line_and_escape_names():
     svg = drawing.curves(
         [
-            drawing.Line("<b>one</b>", [0, 1], [0.2, 0.9]),
-            drawing.Line("two", [0, 1], [0.5, 0.5], [0.4, 0.4], [0.6, 0.6]),
+            drawing.Line(name="<b>one</b>", x=[0, 1], y=[0.2, 0.9]),
+            drawing.Line(name="two", x=[0, 1], y=[0.5, 0.5], low=[0.4, 0.4], high=[0.6, 0.6]),
         ],
         "x & y",
         "value",
@@ -102,7 +102,7 @@ def test_histogram_counts_every_guess_once():
 
 
 def test_labels_stay_inside_the_picture():
-    frame = drawing.Frame((180, 0, 200, 20), "a very long phrase 0.99", (0, 0, 255))
+    frame = drawing.Frame(box=(180, 0, 200, 20), label="a very long phrase 0.99", colour=(0, 0, 255))
     drawn = np.asarray(drawing.frames(Image.new("RGB", (200, 100)), [frame], 1))
     blue = (drawn == (0, 0, 255)).all(-1)
     assert blue.any(0)[:100].any() and blue[22:38].any(), "below the box, moved to the left"

@@ -138,7 +138,15 @@ def test_collapse_is_named():
         mean = float(self_distillation_pipeline.entropy(teacher.mean((0, 1))))
         blank = np.zeros((2, 2), bool)
         return self_distillation_pipeline.Result(
-            blank, teacher, teacher, entropy, entropy * 0, entropy, mean, 0.0, (teacher[0, 0],) * 2
+            removed=blank,
+            teacher=teacher,
+            student=teacher,
+            cross_entropy=entropy,
+            kl=entropy * 0,
+            teacher_entropy=entropy,
+            mean_entropy=mean,
+            loss_cls=0.0,
+            cls_pair=(teacher[0, 0],) * 2,
         )
 
     uniform = np.full((2, 2, 4), 0.25)

@@ -484,7 +484,17 @@ def test_the_longest_text_that_fits_is_read_and_the_next_refused_with_its_number
         def encode_text(self, ids, normalize):
             return ids.float()
 
-    model = encoders.Model(SimpleNamespace(name="clip"), Text(), None, None, 224, (0,) * 3, (1,) * 3, tokenize, None)
+    model = encoders.Model(
+        spec=SimpleNamespace(name="clip"),
+        module=Text(),
+        encoder=None,
+        chooser=None,
+        size=224,
+        mean=(0,) * 3,
+        deviation=(1,) * 3,
+        tokenize=tokenize,
+        vocabulary=None,
+    )
     each = len(tokenize.encode(word))
     for pieces in range(1, 90):
         text = " ".join([word] * (pieces // each) + ["cat"] * (pieces % each))

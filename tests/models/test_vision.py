@@ -50,7 +50,7 @@ def build(kind: str) -> torch.nn.Module:
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "registers"])
 def test_tokens_are_the_librarys_own(kind):
     model, pixels = build(kind), torch.randn(2, 3, 32, 32)
-    tokens = TransformersEncoder(model, 32).encode(pixels)
+    tokens = TransformersEncoder(model=model, size=32).encode(pixels)
     with torch.no_grad():
         hidden = model(pixel_values=pixels).last_hidden_state
     torch.testing.assert_close(tokens.cls, hidden[:, 0], atol=1e-5, rtol=1e-4)
@@ -60,7 +60,7 @@ def test_tokens_are_the_librarys_own(kind):
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "registers"])
 def test_attention_is_the_librarys_own(kind):
     model, pixels = build(kind), torch.randn(2, 3, 32, 32)
-    ours = TransformersEncoder(model, 32).encode(pixels).attention
+    ours = TransformersEncoder(model=model, size=32).encode(pixels).attention
     model.set_attn_implementation("eager")
     with torch.no_grad():
         theirs = torch.stack(list(model(pixel_values=pixels, output_attentions=True).attentions), dim=1)
@@ -69,7 +69,7 @@ def test_attention_is_the_librarys_own(kind):
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "registers", "mae"])
 def test_dropping_nothing_changes_nothing_and_dropping_really_drops(kind):
-    encoder, pixels = TransformersEncoder(build(kind), 32), torch.randn(2, 3, 32, 32)
+    encoder, pixels = TransformersEncoder(model=build(kind), size=32), torch.randn(2, 3, 32, 32)
     whole = encoder.encode(pixels)
     torch.testing.assert_close(encoder.encode(pixels, torch.arange(16).expand(2, -1)).cls, whole.cls)
     kept = torch.arange(8).expand(2, -1)
@@ -89,14 +89,14 @@ def test_mae_encoder_is_the_librarys_under_the_same_noise():
     model.config.mask_ratio = 1 - kept.shape[1] / 16
     with torch.no_grad():
         theirs = model(pixel_values=pixels, noise=noise).last_hidden_state
-    ours = TransformersEncoder(model, 32).encode(pixels, kept)
+    ours = TransformersEncoder(model=model, size=32).encode(pixels, kept)
     torch.testing.assert_close(ours.cls, theirs[:, 0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(ours.patches, theirs[:, 1:], atol=1e-5, rtol=1e-4)
 
 
 def test_openclip_tower_gives_its_own_features_and_a_softmax_row(tiny):
     visual, pixels = tiny.clip.visual.eval(), torch.randn(2, 3, 32, 32)
-    tokens = OpenClipEncoder(visual).encode(pixels)
+    tokens = OpenClipEncoder(visual=visual).encode(pixels)
     with torch.no_grad():
         torch.testing.assert_close(tokens.cls @ visual.proj, visual(pixels), atol=1e-5, rtol=1e-5)
     assert tokens.attention.shape == (2, 2, 2, 16)

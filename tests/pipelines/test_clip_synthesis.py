@@ -221,8 +221,8 @@ def test_prompts_that_are_alike_are_all_followed(prompt):
 
 
 def test_prompts_with_weights():
-    assert parse("a cat") == [Term(1.0, "a cat")]
-    assert parse("a cat:2 | blurry : -0.3 |") == [Term(2.0, "a cat"), Term(-0.3, "blurry")]
+    assert parse("a cat") == [Term(weight=1.0, text="a cat")]
+    assert parse("a cat:2 | blurry : -0.3 |") == [Term(weight=2.0, text="a cat"), Term(weight=-0.3, text="blurry")]
     assert pipeline.main_prompt(parse("a cat:0.5 | a dog:1.5")) == "a dog"
 
 

@@ -20,7 +20,14 @@ def made(n: int = 8, width: int = 24) -> matrix.Encoded:
     texts = RNG.standard_normal((n, width))
     images = 0.5 * texts + RNG.standard_normal((n, width))
     texts, images = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (texts, images))
-    return matrix.Encoded(images, texts, tuple(f"caption {i}" for i in range(n)), "storybook-clip-b", 0.0, None)
+    return matrix.Encoded(
+        images=images,
+        texts=texts,
+        captions=tuple(f"caption {i}" for i in range(n)),
+        model="storybook-clip-b",
+        seconds=0.0,
+        untrained=None,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +103,17 @@ def test_a_step_along_the_arrows_lowers_the_loss(storybook_pairs):
     found = read(Settings(), storybook_pairs)
     moved = storybook_pairs.images + 0.1 * found.arrows
     moved /= np.linalg.norm(moved, axis=1, keepdims=True)
-    again = read(Settings(), matrix.Encoded(moved, storybook_pairs.texts, storybook_pairs.captions, "", 0.0, None))
+    again = read(
+        Settings(),
+        matrix.Encoded(
+            images=moved,
+            texts=storybook_pairs.texts,
+            captions=storybook_pairs.captions,
+            model="",
+            seconds=0.0,
+            untrained=None,
+        ),
+    )
     assert again.loss < found.loss
 
 

@@ -135,7 +135,14 @@ def test_hardness_weighs_friends_most_and_labels_leave_them_out():
 
 def test_equal_captions_are_friends():
     encoded = made(4)
-    same = matrix.Encoded(encoded.images, encoded.texts, ("a cat", "A  cat", "a dog", "a car"), "", 0.0, None)
+    same = matrix.Encoded(
+        images=encoded.images,
+        texts=encoded.texts,
+        captions=("a cat", "A  cat", "a dog", "a car"),
+        model="",
+        seconds=0.0,
+        untrained=None,
+    )
     assert read(Reading(), same).friends.sum() == 2
 
 
@@ -227,8 +234,22 @@ def test_the_smallest_batch_is_two(small):
 
 
 def frame(a: float, b: float) -> Frame:
-    arms = [negatives.Arm(160, 4.0, 1 / 6, 1.2, 0.0, knows, 160, np.zeros((1, 2))) for knows in (a, b)]
-    return Frame(*arms, 160, np.zeros(1, int), negatives.Baselines(1 / 6, 0.8, 0.65), 35.0)
+    arms = [
+        negatives.Arm(
+            step=160,
+            loss=4.0,
+            share_friends=1 / 6,
+            weight_friends=1.2,
+            clamped=0.0,
+            knows=knows,
+            measured=160,
+            points=np.zeros((1, 2)),
+        )
+        for knows in (a, b)
+    ]
+    baselines = negatives.Baselines(chance=1 / 6, pixels=0.8, untrained=0.65)
+    first, second = arms
+    return Frame(a=first, b=second, steps=160, nouns=np.zeros(1, int), baselines=baselines, seconds=35.0)
 
 
 @pytest.mark.parametrize("b, answer", [(0.954, "more"), (0.885, "same"), (0.80, "less")])

@@ -108,7 +108,9 @@ def test_a_tokenizer_that_spells_gives_a_phrase_all_its_pieces(detector, monkeyp
     fast = PreTrainedTokenizerFast(
         tokenizer_object=spelling, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]"
     )
-    other = detectors.Detector(detector.spec, detector.module, detector.processor, fast, None)
+    other = detectors.Detector(
+        spec=detector.spec, module=detector.module, processor=detector.processor, tokenizer=fast, vocabulary=None
+    )
     prompt = read(parse("backpacks . straw backpack"), other)
     assert prompt.words == ("back", "pack", "s", "straw", "back", "pack") and prompt.spans == ((0, 3), (3, 6))
     with pytest.raises(ValueError, match="does not know '😀'.$"):
@@ -318,17 +320,17 @@ def encoded(scores: list[list[float]], boxes: list[tuple], phrases: tuple[str, .
     scores = np.float32(scores)
     spans = tuple((i, i + 1) for i in range(len(phrases)))
     return Encoded(
-        NAME,
-        "transformers",
-        (100, 100),
-        phrases,
-        phrases,
-        spans,
-        scores,
-        scores,
-        np.float32(boxes),
-        1.0,
-        False,
+        model=NAME,
+        backend="transformers",
+        size=(100, 100),
+        phrases=phrases,
+        words=phrases,
+        spans=spans,
+        word_scores=scores,
+        scores=scores,
+        boxes=np.float32(boxes),
+        milliseconds=1.0,
+        backbone_skipped=False,
     )
 
 
@@ -358,9 +360,18 @@ def test_thresholds_and_suppression_by_hand():
 def test_text_threshold_names_the_words_of_the_box():
     word_scores = np.float32([[0.2, 0.8, 0.1]])
     found = Encoded(
-        NAME, "transformers", (9, 9), ("red car", "cat"), ("red", "car", "cat"), ((0, 2), (2, 3)), word_scores,
-        np.float32([[0.8, 0.1]]), np.float32([[0, 0, 5, 5]]), 1.0, False,
-    )  # fmt: skip
+        model=NAME,
+        backend="transformers",
+        size=(9, 9),
+        phrases=("red car", "cat"),
+        words=("red", "car", "cat"),
+        spans=((0, 2), (2, 3)),
+        word_scores=word_scores,
+        scores=np.float32([[0.8, 0.1]]),
+        boxes=np.float32([[0, 0, 5, 5]]),
+        milliseconds=1.0,
+        backbone_skipped=False,
+    )
     assert select(found)[0].words == ("car",) and select(found, 0.3, 0.1)[0].words == ("red", "car")
 
 
@@ -394,7 +405,10 @@ def test_overlap_by_hand():
 
 
 def detections(*given: tuple[str, float, tuple]) -> list[Detection]:
-    return [Detection(phrase, score, box, i, (phrase,)) for i, (phrase, score, box) in enumerate(given)]
+    return [
+        Detection(phrase=phrase, score=score, box=box, query=i, words=(phrase,))
+        for i, (phrase, score, box) in enumerate(given)
+    ]
 
 
 TRUTH = [("cat", (0, 0, 10, 10)), ("cat", (20, 0, 30, 10)), ("dog", (40, 0, 50, 10))]

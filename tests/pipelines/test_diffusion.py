@@ -29,7 +29,7 @@ def painter(request) -> TextToImage:
     pipe.set_progress_bar_config(disable=True)
     vocabulary = frozenset(pipe.tokenizer.get_vocab())
     spec = replace(MODELS["storybook-diffusion"], sharpness=100.0, guidance_rescale=0.0)
-    return TextToImage(spec, pipe, None, vocabulary)
+    return TextToImage(spec=spec, pipe=pipe, previewer=None, vocabulary=vocabulary)
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def test_same_excited_latents_as_the_authors_loop(painter, refine):
     parts = (pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, pipe.scheduler, None, None)
     peer = module.StableDiffusionAttendAndExcitePipeline(*parts, requires_safety_checker=False)
     peer.set_progress_bar_config(disable=True)
-    schedule = Schedule(STEPS, refine=refine)
+    schedule = Schedule(steps=STEPS, refine=refine)
     thresholds = {step: schedule.threshold(step) for step in range(STEPS) if schedule.threshold(step)}
     assert bool(thresholds) == refine
     theirs = peer(
@@ -281,14 +281,14 @@ def test_layers_are_found_by_the_size_of_their_maps(painter):
 
 
 def test_schedule_of_the_paper():
-    paper = Schedule(50)
+    paper = Schedule(steps=50)
     assert {n: paper.threshold(n) for n in range(50) if paper.threshold(n)} == {0: 0.05, 10: 0.5, 20: 0.8}
     assert [paper.updates(n) for n in (0, 24, 25, 49)] == [True, True, False, False]
     assert paper.size(0) == 20 and paper.size(49) == pytest.approx(20 * 0.5**0.5)
-    short = Schedule(20)
+    short = Schedule(steps=20)
     assert {n: short.threshold(n) for n in range(20) if short.threshold(n)} == {0: 0.05, 4: 0.5, 8: 0.8}
     assert short.staircase() == [0.05] * 4 + [0.5] * 4 + [0.8] * 2
-    assert Schedule(1).size(0) == 20
+    assert Schedule(steps=1).size(0) == 20
 
 
 def test_peak_is_the_papers_formula():

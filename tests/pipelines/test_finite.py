@@ -54,10 +54,10 @@ def test_nudges_of_attention_that_is_none_end_the_step():
     latents = torch.randn(1, 4, 4, 4)
     maps = lambda at: torch.softmax(at.sum() * torch.full((1, 4, 4, 6), float("nan")), -1)  # noqa: E731
     with pytest.raises(NotFinite, match="attended to in step 1"):
-        excite(latents, maps, [[1]], Schedule(4), 0)
+        excite(latents, maps, [[1]], Schedule(steps=4), 0)
     edge = lambda at: (at.mean() * 0).sqrt() + torch.full((1, 4, 4, 6), 1 / 6)  # noqa: E731
     with pytest.raises(NotFinite, match="nudge of step 1"):
-        excite(latents, edge, [[1]], Schedule(4), 0)
+        excite(latents, edge, [[1]], Schedule(steps=4), 0)
 
 
 def test_a_picture_of_latents_that_are_none_is_not_shown():
@@ -75,7 +75,7 @@ def test_features_that_are_none_are_not_compared(ask, scene_image, monkeypatch):
 
     def spoilt(*arguments, **settings):
         tokens = whole(*arguments, **settings)
-        return vision.Tokens(tokens.cls * float("nan"), tokens.patches, tokens.attention)
+        return vision.Tokens(cls=tokens.cls * float("nan"), patches=tokens.patches, attention=tokens.attention)
 
     monkeypatch.setattr(vision, "openclip_tokens", spoilt)
     with pytest.raises(NotFinite, match="features of this picture"):

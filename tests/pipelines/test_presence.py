@@ -38,7 +38,7 @@ def verdict(wanted: list[Wanted], found: list[tuple[tuple, dict]], threshold: fl
 
 
 HUB = "grounding-dino-tiny"
-CAT, FROG, CAR = Wanted("cat", None), Wanted("frog", None), Wanted("car", "red")
+CAT, FROG, CAR = Wanted(noun="cat", colour=None), Wanted(noun="frog", colour=None), Wanted(noun="car", colour="red")
 
 
 def test_both_there():
@@ -75,7 +75,7 @@ def test_one_too_many():
 
 
 def test_adjectives_that_are_colours():
-    assert wanted_of("car", ("small", "grey")) == Wanted("car", "gray")
+    assert wanted_of("car", ("small", "grey")) == Wanted(noun="car", colour="gray")
     assert wanted_of("cat", ()) == CAT
 
 
@@ -114,9 +114,9 @@ def test_shares_are_counted_under_both_thresholds():
     weak = verdict([CAT, CAR], [(LEFT, {"cat": 0.9}), (RIGHT, {"car": 0.3})])
     blue = verdict([CAT, CAR], [(LEFT, {"cat": 0.9}), (RIGHT, {"car": 0.9, "blue car": 0.5})])
     found = [
-        Outcome("a cat and a red car", 0, "none", fine, weak),
-        Outcome("a cat and a red car", 1, "none", weak, weak),
-        Outcome("a cat and a red car", 0, "attend-and-excite", blue, blue),
+        Outcome(prompt="a cat and a red car", seed=0, method="none", verdict=fine, strict=weak),
+        Outcome(prompt="a cat and a red car", seed=1, method="none", verdict=weak, strict=weak),
+        Outcome(prompt="a cat and a red car", seed=0, method="attend-and-excite", verdict=blue, strict=blue),
     ]
     plain, excited = summary(found).values()
     assert plain["pictures"] == 2 and plain["present"] == 0.5 and plain["faults"] == {"none": 1, "missing": 1}
@@ -135,7 +135,7 @@ def test_wilson_against_published_values():
 # ------------------------------------------------------------------------------------------------- one thing, one box
 
 PLACES = [(60 * n, 0, 60 * n + 50, 50) for n in range(6)]
-RED, BLUE, ANY = Wanted("car", "red"), Wanted("car", "blue"), Wanted("car", None)
+RED, BLUE, ANY = Wanted(noun="car", colour="red"), Wanted(noun="car", colour="blue"), Wanted(noun="car", colour=None)
 
 
 def car(place: int, colour: str, score: float = 0.9):
@@ -186,7 +186,7 @@ def test_k_equal_things_satisfy_exactly_k_equal_subjects(asked, shown):
 @pytest.mark.parametrize("seed", range(40))
 def test_the_order_of_the_subjects_changes_nothing(seed):
     dice = np.random.default_rng(seed)
-    kinds = [CAT, FROG, ANY, RED, BLUE, Wanted("cat", None)]
+    kinds = [CAT, FROG, ANY, RED, BLUE, Wanted(noun="cat", colour=None)]
     wanted = [kinds[n] for n in dice.integers(len(kinds), size=dice.integers(1, 5))]
     names = ["cat", "frog", "car", "red car", "blue car", "green car"]
     found = []
@@ -215,7 +215,7 @@ def test_no_other_assignment_is_worth_more(seed):
     nouns = ["cat", "frog", "dog"]
     scores = dice.random((4, 3))
     found = [(PLACES[n], dict(zip(nouns, scores[n], strict=True))) for n in range(4)]
-    said = verdict([Wanted(noun) for noun in nouns], found, 0.5)
+    said = verdict([Wanted(noun=noun) for noun in nouns], found, 0.5)
     worth = np.where(scores >= 0.5, scores, 0)
     best = max(sum(worth[thing, n] for n, thing in enumerate(things)) for things in itertools.permutations(range(4), 3))
     assert sum(s for s, there in zip(said.scores, said.present, strict=True) if there) == pytest.approx(best)
@@ -231,8 +231,8 @@ def test_a_thing_that_was_lost_to_another_noun_is_mixed_and_to_an_equal_one_miss
 
 def test_a_plural_asks_for_several():
     two = [(LEFT, {"cat": 0.9, "cats": 0.9}), (RIGHT, {"cat": 0.8, "cats": 0.8})]
-    assert verdict([Wanted("cats")], two).faults == ("",) and verdict([CAT], two).fault == "duplicated"
-    assert things_of([CAT, Wanted("cats"), Wanted("Cat")], HUB) == ["cat"]
+    assert verdict([Wanted(noun="cats")], two).faults == ("",) and verdict([CAT], two).fault == "duplicated"
+    assert things_of([CAT, Wanted(noun="cats"), Wanted(noun="Cat")], HUB) == ["cat"]
 
 
 def test_a_thing_of_two_colours_may_be_seen_in_either():
@@ -255,7 +255,11 @@ def test_a_thing_of_two_colours_may_be_seen_in_either():
 def test_scenes_are_judged_as_they_are(text, wanted, present):
     name = "storybook-grounding-dino"
     picture = Image.fromarray(storybook.compose_text(text, seed=0).picture)
-    said = examine([Wanted(*each) for each in wanted], name, lambda phrases: detection.encode(picture, phrases, name))
+    said = examine(
+        [Wanted(noun=noun, colour=colour) for noun, colour in wanted],
+        name,
+        lambda phrases: detection.encode(picture, phrases, name),
+    )
     assert said.present == present and not set(said.faults) - {"", "missing"}
     boxes = [box for box, there in zip(said.boxes, said.present, strict=True) if there]
     assert len(set(boxes)) == len(boxes)

@@ -23,8 +23,11 @@ def result_of(
 ) -> tuple[Settings, Result, Film]:
     """A run of random numbers; pictures of noise are the hardest to keep small."""
     rng = np.random.default_rng(0)
-    words = tuple(Word(text, (n + 1,), (text,)) for n, text in enumerate(WORDS))
-    subjects = (Subject("cat", (), 1, (2,)), Subject("frog", (), 4, (5,)))
+    words = tuple(Word(text=text, tokens=(n + 1,), pieces=(text,)) for n, text in enumerate(WORDS))
+    subjects = (
+        Subject(noun="cat", adjectives=(), word=1, tokens=(2,)),
+        Subject(noun="frog", adjectives=(), word=4, tokens=(5,)),
+    )
 
     def picture() -> Image.Image:
         coarse = rng.integers(0, 255, (side // 8, side // 8, 3), dtype=np.uint8)
@@ -37,16 +40,44 @@ def result_of(
     def step(n: int) -> Step:
         x = [rng.standard_normal(latents).astype(np.float32) for _ in range(4)]
         attention = rng.random((1 + len(WORDS), 16, 16)).astype(np.float32) / 10
-        told = Excited((0.1, 0.2), 3, 0.05) if n % 2 else None
-        return Step(n, steps, 999 - n, 9.0 / (n + 1), 0.1 * (n + 1), *x, 1.5, attention, (0.25, 0.5), told, None, 0.125)
+        told = Excited(peaks=(0.1, 0.2), tries=3, moved=0.05) if n % 2 else None
+        names = ("noisy", "clean", "conditional", "unconditional")
+        return Step(
+            index=n,
+            count=steps,
+            time=999 - n,
+            sigma=9.0 / (n + 1),
+            snr=0.1 * (n + 1),
+            **dict(zip(names, x, strict=True)),
+            gap=1.5,
+            attention=attention,
+            peaks=(0.25, 0.5),
+            excited=told,
+            picture=None,
+            seconds=0.125,
+        )
 
     run = tuple(step(n) for n in range(steps))
     sigmas = np.linspace(0.01, 100, 1000)
     request = Settings(
         prompt="a cat and a frog", guidance_scale=7.5, sampler="ddim", steps=steps, method="attend-and-excite"
     )
-    done = Result(picture(), x_of(run), Prompt("a cat and a frog", words, subjects, 7, 24), run, picture(), sigmas, 1.0)
-    return request, done, Film(*([picture() for _ in range(steps)] for _ in range(4)))
+    done = Result(
+        picture=picture(),
+        latents=x_of(run),
+        prompt=Prompt(text="a cat and a frog", words=words, subjects=subjects, length=7, most=24),
+        steps=run,
+        start=picture(),
+        sigmas=sigmas,
+        seconds=1.0,
+    )
+    return (
+        request,
+        done,
+        Film(
+            **{name: [picture() for _ in range(steps)] for name in ("noisy", "clean", "conditional", "unconditional")}
+        ),
+    )
 
 
 def x_of(steps) -> np.ndarray:

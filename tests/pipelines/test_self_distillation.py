@@ -53,18 +53,18 @@ def test_student_that_equals_the_teacher_has_no_kl():
     patches = rng.normal(size=(4, 4, 8))
     patches /= np.linalg.norm(patches, axis=-1, keepdims=True)
     prototypes = rng.normal(size=(5, 8))
-    student = self_distillation.StudentView(np.ones((2, 4, 4), bool), patches[0, :2], patches)
+    student = self_distillation.StudentView(kept=np.ones((2, 4, 4), bool), cls=patches[0, :2], patches=patches)
     same = self_distillation.Encoded(
-        "m",
-        np.zeros((2, 8, 8, 3)),
-        patches[0, :2],
-        patches,
-        {1.0: student},
-        prototypes,
-        prototypes,
-        np.zeros(5),
-        np.zeros(5),
-        0.04,
+        model="m",
+        pictures=np.zeros((2, 8, 8, 3)),
+        teacher_cls=patches[0, :2],
+        teacher_patches=patches,
+        students={1.0: student},
+        teacher_prototypes=prototypes,
+        student_prototypes=prototypes,
+        center_cls=np.zeros(5),
+        center_patch=np.zeros(5),
+        class_temperature=0.04,
     )
     found = self_distillation.query(same, Settings(keep_ratio=1.0, teacher_temperature=0.1, student_temperature=0.1))
     assert found.kl.max() < 1e-6 and found.agreement == 1.0
