@@ -4,6 +4,7 @@ library.
 
 import inspect
 import os
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it reports home otherwise
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -16,12 +17,12 @@ def _import_gradio() -> None:
     """
     getfile = inspect.getfile
 
-    def hidden(thing: object) -> str:
+    def hidden(thing: Any) -> str:
         if type(thing).__name__ == "ComponentMeta":
             raise OSError
         return getfile(thing)
 
-    inspect.getfile = hidden
+    inspect.getfile = hidden  # type: ignore[assignment]  # for the length of one import
     try:
         from gradio import component_meta
     finally:

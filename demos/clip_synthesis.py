@@ -195,10 +195,11 @@ def side_by_side(ways: list[tuple[str, Settings]]) -> Iterator[dict]:
     """Several runs in one row, beside a real picture."""
     ways = [(name, replace(settings, steps=min(settings.steps, COMPARED))) for name, settings in ways]
     first = ways[0][1]
-    real, done = truth_of(first), []
+    done: list = []
+    real = truth_of(first)
     for name, settings in ways:
         for step in run(settings):
-            told = {"status": f"**{name}**: {_progress(step)}"}
+            told: dict[str, object] = {"status": f"**{name}**: {_progress(step)}"}
             if step.look is not None:
                 last = step
                 told["picture"] = drawing.show(step.look.picture)[0]

@@ -204,7 +204,8 @@ def painted_patches(layers: Sequence[np.ndarray], grid: int) -> np.ndarray:
     if not any(layer.any() for layer in painted):
         raise UserError(say("Nothing is painted yet. Paint over what the model shall not see, then apply."))
     whole = [Image.fromarray(layer.astype(np.uint8) * 255) for layer in painted]
-    return np.max([layer.resize((grid, grid), Image.Resampling.BOX) for layer in whole], axis=0) >= 26
+    covered = [np.asarray(layer.resize((grid, grid), Image.Resampling.BOX)) for layer in whole]
+    return np.max(covered, axis=0) >= 26
 
 
 def _fit(painted: np.ndarray | None, grid: int) -> np.ndarray | None:

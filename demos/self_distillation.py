@@ -175,7 +175,8 @@ def export(image: str, settings: Settings) -> dict:
 def present(given: Given, encoded, found, colours, settings: Settings, picked: tuple[int, int] | None) -> dict:
     """What each part shows for one result."""
     if not picked or max(picked) >= len(found.removed):  # nothing picked, or on a model with more patches
-        picked = np.unravel_index(np.argmax(np.where(found.learnt_from, found.kl, -1)), found.kl.shape)
+        worst = int(np.argmax(np.where(found.learnt_from, found.kl, -1)))
+        picked = divmod(worst, len(found.removed))
     row, column = picked
     palette = drawing.palette(np.concatenate([found.teacher.argmax(-1), found.student.argmax(-1)]))
     seen = drawing.keep_patches(encoded.pictures[0], ~found.removed)
@@ -227,7 +228,8 @@ def _class_bars(found) -> str:
     order = np.argsort(-np.maximum(*found.cls_pair))[:6]
     return drawing.pair_bars(
         [f"#{k}" for k in order],
-        *(p[order] for p in found.cls_pair),
+        found.cls_pair[0][order],
+        found.cls_pair[1][order],
         (say("teacher, whole picture"), say("student, other view")),
     )
 

@@ -1,6 +1,6 @@
 """Which patches can a vision transformer do without? Wraps pipelines/token_removal."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 
 import gradio as gr
@@ -19,7 +19,7 @@ from demos.ui.text import say, t
 from demos.ui.words import ablation_table
 from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
-from pipelines.token_removal.settings import PLACES, RULES, Settings
+from pipelines.token_removal.settings import PLACES, RULES, Rule, Settings
 from pipelines.world import storybook
 
 BETTER = ("openclip-vit-b-16", "dinov2-small")  # on photographs
@@ -263,7 +263,7 @@ def _facts(n: dict) -> str:
 def _chart(points: Sequence, mark: float) -> str:
     """Cosine, and similarity where there is a description, against the keep ratio; the random rule with its spread."""
 
-    def line(rule: str, value) -> drawing.Line:
+    def line(rule: Rule, value: Callable) -> drawing.Line:
         ratios = sorted({p.keep_ratio for p in points})
         found = [[value(p) for p in points if p.rule == rule and p.keep_ratio == r] for r in ratios]
         band = {"low": [min(v) for v in found], "high": [max(v) for v in found]} if rule == "random" else {}

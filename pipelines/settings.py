@@ -35,6 +35,12 @@ class Setting:
     most: int = MOST_TEXT  # characters, of a text
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """Of the slider."""
+        assert self.low is not None and self.high is not None, f"{self.name} has no limits"
+        return self.slider or (self.low, self.high)
+
+    @property
     def name_in_messages(self) -> str:
         return self.noun or self.label
 

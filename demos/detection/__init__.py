@@ -263,7 +263,7 @@ def numbers_of(answer: Answer, settings: Settings) -> dict:
         "milliseconds": encoded.milliseconds,
         "backbone_skipped": encoded.backbone_skipped,
         "highest": {p: float(encoded.scores[:, i].max()) for i, p in enumerate(encoded.phrases)},
-        "truth": [{"phrase": p, "box": list(box)} for p, box in answer.true] if known else None,
+        "truth": [{"phrase": p, "box": list(box)} for p, box in answer.true or ()] if known else None,
         "true_positives": matching.true_positives if known else None,
         "false_positives": matching.false_positives if known else None,
         "false_negatives": matching.false_negatives if known else None,
@@ -279,7 +279,7 @@ def numbers_of(answer: Answer, settings: Settings) -> dict:
 
 def _tables(answer: Answer) -> str:
     """What was found, and how near every phrase came to being found."""
-    told = {None: say("false alarm")}
+    told: dict[int | None, str] = {None: say("false alarm")}
     rows = []
     for d, hit, iou in zip(answer.kept, answer.matching.truth, answer.matching.overlap, strict=True):
         judged = [f"{iou:.2f}", told.get(hit, say("found"))] if answer.true is not None else ["–", "–"]
@@ -389,7 +389,7 @@ def _charts(answer: Answer) -> str:
             say("precision"),
             y_range=(0, 1.02),
             x_range=(0, 1.02),
-            point=None if precision is None else (recall, precision),
+            point=None if precision is None or recall is None else (recall, precision),
             title=say("Precision and recall, and where you stand"),
         )
     return f'<div class="charts">{charts}</div>'

@@ -4,6 +4,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import regex
 
@@ -14,13 +15,16 @@ from pipelines.errors import UserError
 from pipelines.phrases import key, place_of, tidy
 from pipelines.world import storybook
 
+if TYPE_CHECKING:
+    from pipelines.detection.pipeline import Curve, Encoded, Matching
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """One model's detections in one picture at the present thresholds."""
 
     given: Given
-    encoded: object  # pipelines.detection.pipeline.Encoded
+    encoded: "Encoded"
     threshold: float  # that a score has to reach: the higher one of the box's and the text's
     unnamed: bool  # whether it is the text's
     kept: list  # detections that are shown, best first
@@ -28,8 +32,8 @@ class Answer:
     suppressed: int  # boxes that reach the threshold and overlap a better one of their phrase
     hidden: tuple[str, ...]
     true: list | None  # (phrase, box) of everything that should be found; None where that is not known
-    matching: object  # pipelines.detection.pipeline.Matching of `kept` and `true`
-    curve: object  # pipelines.detection.pipeline.Curve over all thresholds
+    matching: "Matching"  # of `kept` and `true`
+    curve: "Curve"  # over all thresholds
 
     def query_at(self, x: float, y: float, faint: bool) -> int | None:
         """The smallest shown box around a point in pixels of the picture."""
@@ -167,7 +171,7 @@ def truth_of(given: Given, phrases: Sequence[str], text: str) -> list | None:
     if not text.strip():
         if given.scene is None:
             return None
-        true = []
+        true: list[tuple[str, tuple[float, ...]]] = []
         for o in given.scene.objects:
             places = (place_of(name, phrases) for name in (o.phrase, o.noun))
             place = next((place for place in places if place is not None), None)

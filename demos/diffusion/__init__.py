@@ -27,11 +27,11 @@ from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
 from pipelines.phrases import distinct
 
-EXAMPLES = (Settings().prompt, "a bear and a turtle", "a lion with a crown", "a monkey and a red car")
-EXAMPLES += ("a green bowl and a red car", "an elephant", "a blue balloon at night")
+EXAMPLES: tuple[str, ...] = (Settings().prompt, "a bear and a turtle", "a lion with a crown")
+EXAMPLES += ("a monkey and a red car", "a green bowl and a red car", "an elephant", "a blue balloon at night")
 FIRST_SUBJECTS = ["1", "4"]  # places of "cat" and "frog": nothing is imported before the page is up
 MOST_SEEDS = 16
-UNJUDGED = {  # beside the picture of a run that is not finished
+UNJUDGED: dict[str, object] = {  # beside the picture of a run that is not finished
     "verdict": None,
     "strip": None,
     "player": None,

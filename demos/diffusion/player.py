@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
@@ -11,6 +12,9 @@ from PIL import Image
 from demos.ui import drawing
 from demos.ui.events import lazily
 from demos.ui.text import ASSETS, say
+
+if TYPE_CHECKING:
+    from pipelines.diffusion.recording import Recording
 
 CELL = 16  # pixels of a small map in the strip
 SIGMAS_SHOWN = 60
@@ -107,7 +111,7 @@ def played(run) -> dict:
     }
 
 
-def peaks_chart(runs: list[tuple[str, object]], refine: bool) -> str:
+def peaks_chart(runs: "list[tuple[str, Recording]]", refine: bool) -> str:
     """Highest attention of every subject over the steps, of one or two recordings of the same length, beside the
     thresholds of Attend-and-Excite."""
     lines = []
@@ -118,7 +122,8 @@ def peaks_chart(runs: list[tuple[str, object]], refine: bool) -> str:
             lines.append(drawing.Line(name=label, x=steps, y=[moment.peaks[place] for moment in run.moments]))
     if not lines:
         return ""
-    stairs = lazily("pipelines.diffusion.attend_excite").Schedule(len(runs[0][1].moments)).staircase() if refine else []
+    count, excite = len(runs[0][1].moments), lazily("pipelines.diffusion.attend_excite")
+    stairs = excite.Schedule(steps=count).staircase() if refine else []
     if stairs:
         x = [x for place in range(len(stairs)) for x in (place + 0.5, place + 1.5)]
         lines.append(drawing.Line(name=say("thresholds"), x=x, y=[y for y in stairs for _ in range(2)]))

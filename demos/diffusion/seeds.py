@@ -103,11 +103,10 @@ def _ticks(verdict: Verdict, subjects: Sequence[str]) -> str:
 def shares(pairs: Sequence[Pair], subjects: Sequence[str]) -> str:
     """Share of the pictures that show everything, and each subject, with 95 % Wilson intervals."""
     rows = []
-    what = [(say("all of them"), lambda v: v.all_present)]
-    what += [(subject, lambda v, n=n: v.present[n]) for n, subject in enumerate(subjects)]
-    for name, shown in what:
+    for place, name in enumerate([say("all of them"), *subjects]):
         for kind, label, colour in (("plain", say("plain"), 5), ("excited", say("excited"), 2)):
-            count = sum(shown(getattr(pair, kind).verdict) for pair in pairs)
+            verdicts = [getattr(pair, kind).verdict for pair in pairs]
+            count = sum(v.present[place - 1] if place else v.all_present for v in verdicts)
             low, high = wilson(count, len(pairs))
             share = count / len(pairs)
             rows.append(

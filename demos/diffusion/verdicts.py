@@ -45,13 +45,13 @@ def boxed(picture: Image.Image, verdict: presence.Verdict | None, subjects) -> I
 
 def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects) -> str:
     """A table: one row per subject, one column per picture."""
-    said = [(name, verdict) for name, verdict in said if verdict is not None]
-    if not said:
+    known = [(name, verdict) for name, verdict in said if verdict is not None]
+    if not known:
         return ""
     rows = []
     for place, subject in enumerate(subjects):
         cells = []
-        for _, verdict in said:
+        for _, verdict in known:
             mark = "✓" if verdict.present[place] else "✗"
             fault = f", {verdict.faults[place]}" if verdict.faults[place] else ""
             colour = f" ({verdict.colours[place]})" if verdict.faults[place] == "wrong colour" else ""
@@ -135,14 +135,13 @@ def versions(run) -> str:
 def numbers_of(run, verdict: presence.Verdict | None, score: float | None) -> dict:
     """Everything measured, as JSON. `presence` is null without a verdict. Of equal subjects the second is called
     "cat (2)", wherever a subject is a key and in `subjects`."""
-    known = verdict is not None
     return {
         "seed": run.settings.get("seed"),
         "steps": len(run.moments),
         "subjects": run.names,
-        "presence": dict(zip(run.names, verdict.present, strict=True)) if known else None,
-        "presence_all": verdict.all_present if known else None,
-        "faults": dict(zip(run.names, verdict.faults, strict=True)) if known else None,
+        "presence": dict(zip(run.names, verdict.present, strict=True)) if verdict else None,
+        "presence_all": verdict.all_present if verdict else None,
+        "faults": dict(zip(run.names, verdict.faults, strict=True)) if verdict else None,
         "attention_peak": {
             name: max(moment.peaks[place] for moment in run.moments) for place, name in enumerate(run.names)
         },

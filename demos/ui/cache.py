@@ -20,7 +20,7 @@ def remembered(function: Callable, most_bytes: int = MOST_BYTES) -> Callable:
 
     Pictures among the arguments count by their pixels. The result has `cache_info()` and `cache_clear()`.
     """
-    cache = cachetools.LRUCache(most_bytes, size_of)
+    cache: cachetools.LRUCache = cachetools.LRUCache(most_bytes, size_of)
     return cachetools.cached(cache, key=_key, condition=threading.Condition(), info=True)(function)
 
 

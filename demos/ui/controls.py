@@ -102,5 +102,5 @@ def control(known: Setting, *, menu: bool = False, **changes: Any) -> Component:
         return Textbox(**{"value": known.default, "max_length": known.most, **shown})
     if known.step is None:
         return Number(**{"value": known.default, **shown})
-    low, high = known.slider or (known.low, known.high)
+    low, high = known.ends
     return Slider(low, high, step=known.step, **{"value": known.default, **shown})

@@ -136,7 +136,7 @@ def _upright(image: Image.Image, exif: bytes) -> Image.Image:
     found = Image.Exif()
     try:
         found.load(exif)
-        turn = TURNS.get(found.get(ORIENTATION))
+        turn = TURNS.get(found.get(ORIENTATION, 1))
     except FAILURES:
         turn = None
     return image if turn is None else image.transpose(turn)
@@ -154,7 +154,9 @@ def _plain(image: Image.Image, png: _Png | None, tiff) -> Image.Image:
         return image
     if image.mode == "LAB":
         lab, rgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-        return ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+        converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
+        assert converted is not None, "only a conversion in place gives nothing"
+        return converted
     if image.has_transparency_data:
         return image.convert("RGBA")
     return image.convert("RGB")

@@ -5,6 +5,7 @@ are SVG that takes its colours from the page, so they follow light and dark mode
 escaped here.
 """
 
+import colorsys
 import html
 import math
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 SIDE = 448  # pixels, the side at which square pictures are shown
 
-_VIRIDIS = np.float32(
+_VIRIDIS = np.array(
     [  # ten stops of the viridis map (CC0), dark to light
         (68, 1, 84),
         (72, 40, 120),
@@ -27,7 +28,8 @@ _VIRIDIS = np.float32(
         (109, 205, 89),
         (180, 222, 44),
         (253, 231, 37),
-    ]
+    ],
+    np.float32,
 )
 SERIES = ("#3b82f6", "#f97316", "#10b981", "#a855f7", "#ef4444", "#64748b")  # lines of a chart, in order
 
@@ -130,12 +132,11 @@ def palette(ids: np.ndarray, most: int = 20) -> dict[int, tuple[int, int, int]]:
     """A colour for each of the `most` frequent ids, by falling frequency; ids not in it are drawn grey."""
     names, counts = np.unique(ids, return_counts=True)
     order = names[np.argsort(-counts, kind="stable")][:most]
-    colours = {}
+    colours: dict[int, tuple[int, int, int]] = {}
     for place, name in enumerate(order):
         hue = place * 0.618034 % 1  # the golden ratio keeps neighbours apart
         value, saturation = (0.95, 0.72, 0.52)[place % 3], (0.75, 0.55, 0.85)[place // 3 % 3]
-        rgb = Image.new("HSV", (1, 1), (int(hue * 255), int(saturation * 255), int(value * 255))).convert("RGB")
-        colours[int(name)] = rgb.getpixel((0, 0))
+        colours[int(name)] = _rgb(hue, saturation, value)
     return colours
 
 
@@ -199,11 +200,13 @@ def colour_of(place: int) -> tuple[int, int, int]:
     """A strong colour for the place-th of any number of things; neighbours are far apart."""
     value, saturation = (0.95, 0.72)[place // 6 % 2], (0.85, 0.6)[place // 12 % 2]
     hue = place * 0.618034 % 1
-    return (
-        Image.new("HSV", (1, 1), (int(hue * 255), int(saturation * 255), int(value * 255)))
-        .convert("RGB")
-        .getpixel((0, 0))
-    )
+    return _rgb(hue, saturation, value)
+
+
+def _rgb(hue: float, saturation: float, value: float) -> tuple[int, int, int]:
+    """From shares of a turn and of the whole to 0 to 255."""
+    red, green, blue = (round(255 * part) for part in colorsys.hsv_to_rgb(hue, saturation, value))
+    return red, green, blue
 
 
 def shown_size(size: tuple[int, int], most: int = 1024) -> tuple[int, int]:
@@ -247,7 +250,7 @@ def strip(images: Sequence[Image.Image], captions: Sequence[str], side: int = 24
     return sheet
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
     lines = [""]
     for word in text.split():
         trial = f"{lines[-1]} {word}".strip()

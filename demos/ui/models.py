@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
@@ -96,7 +97,7 @@ def model_menu(tab: str, names: Sequence[str]) -> ModelMenu:
     def back() -> tuple:
         return names[0], gr.Markdown(visible=False), gr.Button(visible=False)
 
-    private = {"api_visibility": "private", "show_progress": "hidden"}
+    private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     fetched = menu.input(event(fetch, seconds=7200), menu, [status, stop], trigger_mode="always_last", **private)
     fetched.failure(back, None, [menu, status, stop], **private)
     stop.click(back, None, [menu, status, stop], cancels=[fetched], **private)

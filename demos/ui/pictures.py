@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -39,7 +40,7 @@ class Canvas(gr.ImageEditor):
 
     is_template = True
 
-    def convert_and_format_image(self, file, flatten_on_white: bool = False) -> str | bytes | None:
+    def convert_and_format_image(self, file, flatten_on_white: bool = False) -> Any:
         if file is None or flatten_on_white:  # as Gradio asks for the background, and for all in one
             return None
         return file if isinstance(file, bytes | bytearray | memoryview) else file.path
@@ -53,7 +54,7 @@ class Given:
     scene: storybook.Scene | None
 
 
-def read_picture(path: str | None) -> Given:
+def read_picture(path: Any) -> Given:
     """Open an uploaded file with care; see demos/decoding.py for what becomes of which kind.
 
     Raises:
@@ -135,6 +136,7 @@ PHOTOGRAPHS = {  # pictures in the scikit-image package; sources and licences in
 def photograph(name: str) -> Image.Image:
     choice("photograph", name, list(PHOTOGRAPHS))
     package = importlib.util.find_spec("skimage")
+    assert package is not None and package.origin is not None, "scikit-image carries the photographs"
     image = Image.open(Path(package.origin).parent / "data" / PHOTOGRAPHS[name]).convert("RGB")
     return ImageOps.fit(image, (512, 512), Image.Resampling.LANCZOS)
 

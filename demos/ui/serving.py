@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 from gradio import processing_utils
@@ -77,7 +78,7 @@ class Page(gr.Blocks):
         )
 
 
-async def _refuse_remote(url: str, cache_dir: str) -> None:
+async def _refuse_remote(url: str, cache_dir: str) -> str:
     raise gr.Error("Pictures are taken from this page only, not from other addresses.", print_exception=False)
 
 
@@ -162,7 +163,8 @@ class Guard:
         listener = listener_of(scope)
         if listener is None:
             return await self.app(scope, receive, send_with_headers)
-        listeners = self.page._queue.listeners
+        line: Any = self.page._queue
+        listeners = line.listeners
         listeners[listener] += 1
         try:
             await self.app(scope, receive, send_with_headers)

@@ -25,7 +25,7 @@ from pipelines.settings import checked, settings_of
 
 SETTINGS = "settings"  # the parameter of a handler that takes all settings at once
 SPECIAL = (gr.SelectData, gr.Request)  # parameters that Gradio fills in by itself
-QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 class Tab:
@@ -72,7 +72,7 @@ class Tab:
 
     def panel(self, name: str, label: str, **changes: Any) -> gr.Image:
         """A picture that is shown, not taken."""
-        buttons = ["fullscreen", "download"]
+        buttons: list[Any] = ["fullscreen", "download"]
         image = gr.Image(
             label=t(label), format="png", interactive=False, elem_id=self.id(name), buttons=buttons, **changes
         )
@@ -80,7 +80,7 @@ class Tab:
 
     def picture(self, name: str, label: str, **changes: Any) -> pictures.Picture:
         """A picture that is taken, beside the tab's own."""
-        sources = ["upload", "clipboard"]
+        sources: list[Any] = ["upload", "clipboard"]
         image = pictures.Picture(
             label=t(label),
             elem_id=self.id(name),
@@ -149,7 +149,8 @@ class Tab:
 
     def main(self, listen: Callable | Sequence[Callable], **settings: Any) -> Dependency:
         """Run the lesson's main event: its endpoint where it is first called, and the same again after others."""
-        if not any(self.slug == fn.api_name for fn in Context.root_block.fns.values()):
+        page: Any = Context.root_block
+        if not any(self.slug == fn.api_name for fn in page.fns.values()):
             settings = {"api_name": self.slug, "api_visibility": "public", **settings}
         lesson = self.lesson
         return self.compute(listen, lesson.main, lesson.shows, seconds=lesson.seconds, **settings)
@@ -200,7 +201,7 @@ class Tab:
     def _reads(self, handler: Callable) -> list[str]:
         """The parts a handler's parameters name, `settings` taken apart."""
         hints = _hints(handler)
-        names = []
+        names: list[str] = []
         for name in inspect.signature(handler).parameters:
             if hints.get(name) not in SPECIAL:
                 names += self.settings if name == SETTINGS else [name]
@@ -216,7 +217,7 @@ class Tab:
 
         def taken(values: tuple, keywords: Mapping[str, object]) -> dict[str, object]:
             specials = [name for name in parameters if hints.get(name) in SPECIAL]
-            given = dict(zip([*reads, *specials], values, strict=False)) | keywords
+            given: dict[str, Any] = {**dict(zip([*reads, *specials], values, strict=False)), **keywords}
             arguments = {name: given[name] for name in parameters if name in given}
             known = pictures.opened(self.settings, {name: given[name] for name in self.settings if name in given})
             for name in arguments:
@@ -290,7 +291,9 @@ class Tab:
         """Redraw after a slow run whose answer is for sliders that have moved since; nothing where they have not."""
 
         def redraw(numbers: dict | None, *values: object) -> Any:
-            now = checked(self.lesson.settings, dict(zip(self.settings, values[-len(self.settings) :], strict=True)))
+            given = dict(zip(reads, values, strict=True))
+            known = pictures.opened(self.settings, {name: given[name] for name in self.settings})
+            now: Any = checked(self.lesson.settings, known)
             if numbers is None or numbers["settings"] == settings_as_json(now):
                 return gr.skip()
             return bound(*values)
@@ -332,12 +335,13 @@ class Tab:
         functions, says = {run["id"] for run in self.running}, self.bound(self.stopped)
 
         async def stopped(request: gr.Request, *values: object) -> dict:
-            await LocalContext.blocks.get()._queue.stop(request.session_hash, functions)
+            line_up: Any = LocalContext.blocks.get()
+            await line_up._queue.stop(request.session_hash, functions)
             return says(*values)
 
         line = next((self[name] for name in ("told", "status") if name in self.parts), None)
         reads = [self[name] for name in self._reads(self.stopped)] if line else None
-        self._stop.click(stopped if line else None, reads, line, cancels=self.running, **QUIET)
+        self._stop.click(stopped if line else None, reads, line, cancels=list[Any](self.running), **QUIET)
 
 
 def tell_stopped() -> dict:

@@ -10,7 +10,10 @@ import gradio as gr
 from gradio.context import LocalContext
 
 ASSETS = Path(__file__).parents[2] / "assets"
-LATEX = [{"left": "$$", "right": "$$", "display": True}, {"left": "$", "right": "$", "display": False}]
+LATEX: list[dict[str, str | bool]] = [
+    {"left": "$$", "right": "$$", "display": True},
+    {"left": "$", "right": "$", "display": False},
+]
 LANGUAGES = {file.stem: json.loads(file.read_bytes()) for file in sorted((ASSETS / "languages").glob("*.json"))}
 TEXT = gr.I18n(**LANGUAGES)
 

@@ -9,6 +9,7 @@ import collections
 import time
 import weakref
 from collections.abc import Iterator
+from typing import cast
 
 from gradio import queueing, routes
 from gradio.context import LocalContext
@@ -22,7 +23,7 @@ from demos.ui.text import say
 SHARE = 12  # requests of one visitor that wait or run at once: a fifth of the queue
 PATIENCE = 6.0  # seconds without a listener after which a request ends; a busy browser opens its stream within two
 # An answer that refuses no input at all: to the page the event is over, with neither an error nor what follows success.
-QUIETLY = {"error": []}
+QUIETLY: dict = {"error": []}
 
 _lines: "weakref.WeakSet[Line]" = weakref.WeakSet()
 
@@ -93,7 +94,7 @@ class Line(queueing.Queue):
     async def _end_what_nobody_awaits(self) -> None:
         while not self.stopped:
             now = time.monotonic()
-            for event in list(self.events()):
+            for event in cast("list[Event]", list(self.events())):
                 if self.is_awaited(event):
                     event.heard = now
                 elif event.alive and now - event.heard > PATIENCE:
@@ -101,7 +102,7 @@ class Line(queueing.Queue):
             await asyncio.sleep(PATIENCE / 20)
 
     def _end_unread(self, event: queueing.Event) -> None:
-        LocalContext.request.set(event.request)
+        LocalContext.request.set(event.request)  # type: ignore[arg-type]  # for the language; Starlette's will do
         self.end(event, {"error": say("Nobody was listening, so this request has ended. Please ask again.")})
 
     def end(self, event: queueing.Event, told: dict) -> None:
@@ -148,7 +149,8 @@ async def _cancel_tasks(task_ids: set[str]) -> list[str]:
     return []
 
 
-queueing.Queue, queueing.Event, routes.cancel_tasks = Line, Event, _cancel_tasks
+queueing.Queue, queueing.Event = Line, Event  # type: ignore[misc]  # Gradio makes its queue itself
+routes.cancel_tasks = _cancel_tasks
 
 
 def listener_of(scope: Scope) -> str | None:
