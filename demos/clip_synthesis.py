@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
@@ -21,6 +22,9 @@ from pipelines.clip_synthesis.settings import PARAMETRIZATIONS, Settings
 from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
 
+if TYPE_CHECKING:
+    from pipelines.clip_synthesis.pipeline import Step, Truth
+
 EXAMPLES = ("a cat", "a red car", "a frog on grass", "a yellow crown", "a cat:1 | a dog:-0.5", "an elephant in snow")
 COMPARED = 80  # most steps of each picture of a comparison
 LONGEST = 1800  # seconds
@@ -39,13 +43,13 @@ pipeline = lazily("pipelines.clip_synthesis.pipeline")
 
 
 @on_device(seconds=LONGEST)
-def run(settings: Settings) -> Iterator:
+def run(settings: Settings) -> "Iterator[Step]":
     yield from pipeline.run(settings)
 
 
 @remembered
 @on_device
-def truth(prompt: str, model: str, judge: str):
+def truth(prompt: str, model: str, judge: str) -> "Truth | None":
     """What real pictures of a prompt score; None where the world cannot draw it."""
     return pipeline.truth(prompt, model, judge)
 
@@ -156,7 +160,7 @@ def follow(settings: Settings, before: Sequence = ()) -> Iterator[dict]:
     yield now | {"status": ""}
 
 
-def truth_of(settings: Settings):
+def truth_of(settings: Settings) -> "Truth | None":
     """What real pictures of the main prompt score; None where the world cannot draw it."""
     prompt = pipeline.main_prompt(pipeline.parse(settings.prompt))
     return truth(prompt, settings.model, settings.judge)
@@ -252,12 +256,12 @@ def _without_views(shown: list) -> list:
     return [replace(step, look=replace(step.look, views=step.look.views[:0])) for step in shown]
 
 
-def _progress(step) -> str:
+def _progress(step: "Step") -> str:
     left = step.seconds / step.iteration * (step.steps - step.iteration)
     return say("Step {n} of {count}, {left} s left", n=step.iteration, count=step.steps, left=f"{left:.0f}")
 
 
-def _curves(shown: list, real) -> str:
+def _curves(shown: list["Step"], real: "Truth | None") -> str:
     x = [step.iteration for step in shown]
     lines = [
         drawing.Line(name=say("the CLIP that is followed"), x=x, y=[step.look.similarity for step in shown]),
@@ -272,7 +276,7 @@ def _curves(shown: list, real) -> str:
     return f'<div class="charts">{chart}</div>'
 
 
-def _facts(step, real, planned: int) -> str:
+def _facts(step: "Step", real: "Truth | None", planned: int) -> str:
     look = step.look
 
     def beside(values) -> str:
@@ -311,7 +315,7 @@ def _left(look) -> str:
     return "–" if look.after_blur is None else f"{look.after_blur:.0%}"
 
 
-def _table(done: list, real, budget: int) -> str:
+def _table(done: list, real: "Truth | None", budget: int) -> str:
     head = [say("{n} steps each", n=budget), say("followed"), say("other CLIP"), say("rank of 100"), say("after blur")]
     head += [say("fine detail")]
     rows = [
@@ -340,7 +344,7 @@ def _note(settings: Settings) -> str:
     )
 
 
-def _numbers(step) -> dict:
+def _numbers(step: "Step") -> dict:
     look = step.look
     return {
         "similarity": look.similarity,
@@ -353,7 +357,7 @@ def _numbers(step) -> dict:
     }
 
 
-def numbers_of(settings: Settings, shown: list, real) -> dict:
+def numbers_of(settings: Settings, shown: list["Step"], real: "Truth | None") -> dict:
     """Everything measured, as JSON."""
     return {
         **_numbers(shown[-1]),

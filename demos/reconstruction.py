@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
@@ -21,6 +22,9 @@ from demos.ui.words import ablation_table
 from pipelines.errors import UserError
 from pipelines.reconstruction.settings import PATTERNS, Settings
 
+if TYPE_CHECKING:
+    from pipelines.reconstruction.pipeline import Encoded, Result
+
 ROW_RATIOS = (0.25, 0.5, 0.75, 0.9)
 BETTER = ("mae-base",)  # on photographs
 CANVAS = 448  # pixels of a side of what is painted on
@@ -30,12 +34,12 @@ pipeline = lazily("pipelines.reconstruction.pipeline")
 
 @remembered
 @on_device
-def encode(picture, model: str):
+def encode(picture: Image.Image, model: str) -> "Encoded":
     return pipeline.encode(picture, model)
 
 
 @on_device
-def reconstruct(encoded, settings: Settings, painted: np.ndarray | None):
+def reconstruct(encoded: "Encoded", settings: Settings, painted: np.ndarray | None) -> "Result":
     return pipeline.reconstruct(encoded, settings, painted)
 
 
@@ -218,7 +222,7 @@ def _fit(painted: np.ndarray | None, grid: int) -> np.ndarray | None:
 # ------------------------------------------------------------------------------------------------------ what is shown
 
 
-def present(given: Given, encoded, found) -> dict:
+def present(given: Given, encoded: "Encoded", found: "Result") -> dict:
     """What each part shows for one result."""
     original, predicted, pasted = (drawing.enlarge(p) for p in (encoded.picture, found.predicted, found.pasted))
     numbers = numbers_of(encoded, found)
@@ -238,7 +242,7 @@ def present(given: Given, encoded, found) -> dict:
     }
 
 
-def numbers_of(encoded, found) -> dict:
+def numbers_of(encoded: "Encoded", found: "Result") -> dict:
     """Everything measured, as JSON. Of neighbours it is None when nothing is hidden."""
     return {
         "mse_masked": found.scores.mse,

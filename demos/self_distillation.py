@@ -3,9 +3,11 @@
 import functools
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 
 from demos.ui import drawing, pictures, scenes
 from demos.ui.cache import remembered
@@ -20,6 +22,9 @@ from demos.ui.text import say, t
 from demos.ui.words import ablation_table
 from pipelines.self_distillation.settings import Settings
 
+if TYPE_CHECKING:
+    from pipelines.self_distillation.pipeline import Encoded, Result
+
 BREAKS = {  # what each button sets: teacher temperature, student temperature, centring
     "Healthy": (0.07, 0.1, True),
     "No centring": (0.07, 0.1, False),
@@ -32,7 +37,7 @@ pipeline = lazily("pipelines.self_distillation.pipeline")
 
 @remembered
 @on_device
-def encode(picture, model: str, rule: str, seed: int, ratios: tuple[float, ...]):
+def encode(picture: Image.Image, model: str, rule: str, seed: int, ratios: tuple[float, ...]) -> "Encoded":
     return pipeline.encode(picture, model, rule, seed, ratios)
 
 
@@ -172,7 +177,14 @@ def export(image: str, settings: Settings) -> dict:
 # ------------------------------------------------------------------------------------------------------ what is shown
 
 
-def present(given: Given, encoded, found, colours, settings: Settings, picked: tuple[int, int] | None) -> dict:
+def present(
+    given: Given,
+    encoded: "Encoded",
+    found: "Result",
+    colours: tuple[np.ndarray, np.ndarray],
+    settings: Settings,
+    picked: tuple[int, int] | None,
+) -> dict:
     """What each part shows for one result."""
     if not picked or max(picked) >= len(found.removed):  # nothing picked, or on a model with more patches
         worst = int(np.argmax(np.where(found.learnt_from, found.kl, -1)))
@@ -203,7 +215,7 @@ def present(given: Given, encoded, found, colours, settings: Settings, picked: t
     }
 
 
-def numbers_of(encoded, found) -> dict:
+def numbers_of(encoded: "Encoded", found: "Result") -> dict:
     """Everything measured, as JSON."""
     learnt = found.learnt_from
     return {
@@ -224,7 +236,7 @@ def numbers_of(encoded, found) -> dict:
     }
 
 
-def _class_bars(found) -> str:
+def _class_bars(found: "Result") -> str:
     order = np.argsort(-np.maximum(*found.cls_pair))[:6]
     return drawing.pair_bars(
         [f"#{k}" for k in order],
@@ -234,13 +246,13 @@ def _class_bars(found) -> str:
     )
 
 
-def kl_picture(encoded, found, row: int, column: int):
+def kl_picture(encoded: "Encoded", found: "Result", row: int, column: int) -> Image.Image:
     """KL per patch in colour, from 0 to the worst; visible patches, from which nothing is learnt, stay as they are."""
     heat = np.where(found.learnt_from, found.kl / max(float(found.kl[found.learnt_from].max()), 1e-6), np.nan)
     return drawing.mark_cell(drawing.heat_over(encoded.pictures[0], heat, 0.8), row, column, len(heat))
 
 
-def patch_bars(found, row: int, column: int) -> str:
+def patch_bars(found: "Result", row: int, column: int) -> str:
     top = found.at(row, column)
     hidden = say("hidden from the student") if found.removed[row, column] else say("seen by the student")
     title = say(
@@ -259,7 +271,7 @@ def patch_bars(found, row: int, column: int) -> str:
     return f"<h4>{title}</h4>{bars}"
 
 
-def collapse_of(found) -> str:
+def collapse_of(found: "Result") -> str:
     """`uniform` when every prototype is equally likely everywhere, `one` when one takes all, `hard` when the teacher is
     certain of every patch and so only points at one prototype each, else `none`.
     """
@@ -333,7 +345,7 @@ def _facts(n: dict) -> str:
     )
 
 
-def _formula(found, settings: Settings) -> str:
+def _formula(found: "Result", settings: Settings) -> str:
     center = "c" if settings.centering else "0"
     loss = float(found.cross_entropy[found.learnt_from].mean())
     return (

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 
 from demos.ui import controls, drawing, pictures, scenes
 from demos.ui.cache import remembered
@@ -22,6 +24,9 @@ from pipelines.models.registry import MODELS
 from pipelines.token_removal.settings import PLACES, RULES, Rule, Settings
 from pipelines.world import storybook
 
+if TYPE_CHECKING:
+    from pipelines.token_removal.pipeline import Encoded, Result
+
 BETTER = ("openclip-vit-b-16", "dinov2-small")  # on photographs
 LAYERS = HEADS = 6  # of the model that is chosen first
 
@@ -30,17 +35,17 @@ pipeline = lazily("pipelines.token_removal.pipeline")
 
 @remembered
 @on_device
-def encode(picture, model):
+def encode(picture: Image.Image, model: str) -> "Encoded":
     return pipeline.encode(picture, model)
 
 
 @on_device
-def query(encoded, settings: Settings):
+def query(encoded: "Encoded", settings: Settings) -> "Result":
     return pipeline.query(encoded, settings, names=storybook.NOUNS)
 
 
 @on_device
-def sweep(encoded, ratio: float, settings: Settings):
+def sweep(encoded: "Encoded", ratio: float, settings: Settings) -> list:
     return pipeline.sweep(encoded, ratio, settings)
 
 
@@ -92,7 +97,14 @@ def wire(tab: Tab) -> None:
     fitted = tab.compute(tab.fetched.success, fit_menus, ["layer", "head"])
     changed = tab.main(fitted.success, progress="kept")
     sweep = f"{tab.slug}_sweep"
-    tab.compute(tab["compare"].click, compare, ["chart", "points", "curves"], progress="chart", api_name=sweep)
+    tab.compute(
+        tab["compare"].click,
+        compare,
+        ["chart", "points", "curves"],
+        progress="chart",
+        api_name=sweep,
+        api_visibility="public",
+    )
     tab.when_open("heads_box", show_heads, ["heads"], image.change, changed.success)
     tab.compute(tab["export"].click, export, ["files"])
     tab.of_picture = ("heads",)
@@ -175,7 +187,7 @@ def _reads(model: str) -> bool:
 # ------------------------------------------------------------------------------------------------------ what is shown
 
 
-def present(given: Given, encoded, found, settings: Settings, points: Sequence = ()) -> dict:
+def present(given: Given, encoded: "Encoded", found: "Result", settings: Settings, points: Sequence = ()) -> dict:
     """What each part shows, and all numbers."""
     heat = drawing.heat_over(encoded.picture, drawing.normalised(found.heat))
     kept = drawing.keep_patches(encoded.picture, found.kept)
@@ -290,7 +302,7 @@ def _chart(points: Sequence, mark: float) -> str:
     return f'<div class="charts">{charts}</div>'
 
 
-def head_pictures(encoded) -> list[tuple]:
+def head_pictures(encoded: "Encoded") -> list[tuple]:
     """One small heat map per layer and head, with its caption."""
     shown = []
     for i, layer in enumerate(encoded.attention):

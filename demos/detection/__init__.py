@@ -2,9 +2,11 @@
 
 import functools
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import gradio as gr
 import regex
+from PIL import Image
 
 from demos.detection.answers import Answer, asked_of, fill, frames_of, judge, kept_truth, truth_line, truth_of
 from demos.ui import controls, drawing, pictures, scenes
@@ -23,6 +25,9 @@ from pipelines.phrases import key, same
 from pipelines.settings import settings_of
 from pipelines.world import storybook
 
+if TYPE_CHECKING:
+    from pipelines.detection.pipeline import Encoded
+
 FIRST = 4  # scene of the test range
 BETTER = ("grounding-dino-tiny", "mm-grounding-dino-tiny")  # on photographs
 MOST_BARS = 24  # phrases whose scores are drawn for one box
@@ -34,7 +39,7 @@ pipeline = lazily("pipelines.detection.pipeline")
 
 @remembered
 @on_device
-def encode(picture, phrases: tuple[str, ...], model: str, backend: str):
+def encode(picture: Image.Image, phrases: tuple[str, ...], model: str, backend: str) -> "Encoded":
     return pipeline.encode(picture, phrases, model, backend)
 
 
@@ -127,10 +132,10 @@ def wire(tab: Tab) -> None:
 
 def detection(image: str, settings: Settings, picked: int | None = None) -> dict:
     """Find what the words name, and hold it against the truth."""
-    return present(answers(image, settings), settings, picked)
+    return present(judged(image, settings), settings, picked)
 
 
-def answers(image: str, settings: Settings) -> list[Answer]:
+def judged(image: str, settings: Settings) -> list[Answer]:
     """Of the chosen model, and of the one beside it if there is one."""
     given = pictures.read_picture(image)
     limits = settings.box_threshold, settings.text_threshold, settings.nms_iou
@@ -149,7 +154,7 @@ def click(
 ) -> dict:
     """A click on the picture picks a box, or sets a corner of a true one."""
     controls.choice(say("What a click does"), clicking, list(CLICKS))
-    answer = answers(image, replace(settings, compare=""))[0]
+    answer = judged(image, replace(settings, compare=""))[0]
     x, y = drawing.place_in(answer.given.picture.size, at.index)
     if clicking == "ask":
         return {"picked": answer.query_at(x, y, settings.faint), "corner": None}
@@ -192,7 +197,7 @@ def fill_words(kind: str, image: str | None) -> dict:
 
 def export(image: str, settings: Settings) -> dict:
     """The figure as shown, with all settings inside."""
-    found = answers(image, settings)
+    found = judged(image, settings)
     panels = [drawing.show(found[0].given.picture)[0], *(picture_of(a, settings.faint, None) for a in found)]
     captions = [say("picture"), *(f"{a.encoded.model}, {a.encoded.backend}" for a in found)]
     figure = drawing.strip(panels, captions, 420)
@@ -202,7 +207,7 @@ def export(image: str, settings: Settings) -> dict:
 # ------------------------------------------------------------------------------------------------------ what is shown
 
 
-def picture_of(answer: Answer, faint: bool, picked: int | None):
+def picture_of(answer: Answer, faint: bool, picked: int | None) -> Image.Image:
     canvas, scale = drawing.show(answer.given.picture)
     return drawing.frames(canvas, frames_of(answer, faint, picked), scale)
 
@@ -236,7 +241,7 @@ def _title(answer: Answer, picked: int) -> str:
     return say("Guess {number}, {phrase}: its score for every word", number=picked + 1, phrase=shown[0].phrase)
 
 
-def _word_scores(encoded, picked: int) -> tuple[list[str], list[float]]:
+def _word_scores(encoded: "Encoded", picked: int) -> tuple[list[str], list[float]]:
     """The phrases by falling score of this guess, each followed by its words where it has several."""
     names, scores = [], []
     for place in encoded.scores[picked].argsort()[::-1][:MOST_BARS]:

@@ -4,6 +4,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import regex
@@ -16,7 +17,7 @@ from pipelines.phrases import key, place_of, tidy
 from pipelines.world import storybook
 
 if TYPE_CHECKING:
-    from pipelines.detection.pipeline import Curve, Encoded, Matching
+    from pipelines.detection.pipeline import Curve, Detection, Encoded, Matching
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,8 @@ class Answer:
     encoded: "Encoded"
     threshold: float  # that a score has to reach: the higher one of the box's and the text's
     unnamed: bool  # whether it is the text's
-    kept: list  # detections that are shown, best first
-    below: list  # those that do not reach the threshold
+    kept: "list[Detection]"  # detections that are shown, best first
+    below: "list[Detection]"  # those that do not reach the threshold
     suppressed: int  # boxes that reach the threshold and overlap a better one of their phrase
     hidden: tuple[str, ...]
     true: list | None  # (phrase, box) of everything that should be found; None where that is not known
@@ -50,7 +51,12 @@ def _area(box: Sequence[float]) -> float:
 
 
 def judge(
-    pipeline, given: Given, encoded, true: list | None, limits: tuple[float, float, float], hidden: Sequence[str]
+    pipeline: ModuleType,
+    given: Given,
+    encoded: "Encoded",
+    true: list | None,
+    limits: tuple[float, float, float],
+    hidden: Sequence[str],
 ) -> Answer:
     """Detections at these limits (box threshold, text threshold, NMS), without a model."""
     box, text, nms = limits

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
@@ -26,6 +27,10 @@ from pipelines.diffusion.settings import METHODS, Settings
 from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
 from pipelines.phrases import distinct
+
+if TYPE_CHECKING:
+    from pipelines.detection.pipeline import Encoded
+    from pipelines.diffusion.pipeline import Film, Result
 
 EXAMPLES: tuple[str, ...] = (Settings().prompt, "a bear and a turtle", "a lion with a crown")
 EXAMPLES += ("a monkey and a red car", "a green bowl and a red car", "an elephant", "a blue balloon at night")
@@ -55,17 +60,17 @@ def run(settings: Settings) -> Iterator:
 
 
 @on_device
-def film(result, model: str):
+def film(result: "Result", model: str) -> "Film":
     return pipeline.film(result, model)
 
 
 @on_device
-def detect(picture, phrases, model: str):
+def detect(picture: Image.Image, phrases: Sequence[str], model: str) -> "Encoded":
     return detector.encode(picture, phrases, model)
 
 
 @on_device
-def clip_score(picture, prompt: str, model: str) -> float:
+def clip_score(picture: Image.Image, prompt: str, model: str) -> float:
     return pipeline.clip_score(picture, prompt, model)
 
 
@@ -239,7 +244,7 @@ def count_missing(settings: Settings, many: int) -> Iterator[dict]:
         yield _counted(drawn, pairs) | {"status": say("Seed {n} of {count} done.", n=number + 1, count=many)}
 
 
-def _verdict_of(result, model: str) -> presence.Verdict:
+def _verdict_of(result: "Result", model: str) -> presence.Verdict:
     """The verdict on a picture that is counted: without one there is nothing to count."""
     if not result.prompt.subjects:
         pipeline.chosen_subjects(result.prompt)
@@ -302,7 +307,7 @@ def save(kept: object) -> dict:
     return {"files": [save_bytes_to_cache(recording.dump(kept), recording.name_of(kept), get_upload_folder())]}
 
 
-def export(kept, numbers: dict | None) -> dict:
+def export(kept: Any, numbers: dict | None) -> dict:
     """Six moments of the run on show and its result, with all settings inside."""
     if not kept:
         raise UserError(say("There is no finished run to export yet. Press Draw first."))

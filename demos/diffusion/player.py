@@ -41,7 +41,7 @@ def decibels(snr: float) -> float:
     return 10 * math.log10(max(snr, 1e-12))
 
 
-def _told(run, place: int) -> str:
+def _told(run: "Recording", place: int) -> str:
     moment, count = run.moments[place], len(run.moments)
     parts = [
         say("Step {step} of {count}", step=place + 1, count=count),
@@ -75,7 +75,7 @@ def strip_of(attention: np.ndarray) -> Image.Image:
     return Image.fromarray(sheet)
 
 
-def played(run) -> dict:
+def played(run: "Recording") -> dict:
     """What the player shows of a pipelines.diffusion.recording.Recording."""
     out = io.BytesIO()
     strip_of(run.attention).save(out, "PNG")

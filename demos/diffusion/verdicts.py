@@ -1,6 +1,8 @@
 """What a drawn picture is told to be: boxes and verdicts, measured facts, notes, the numbers as JSON."""
 
 import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
@@ -11,8 +13,12 @@ from demos.ui.text import say
 from pipelines.diffusion import presence
 from pipelines.models.registry import MODELS
 
+if TYPE_CHECKING:
+    from pipelines.diffusion.pipeline import Result, Step
+    from pipelines.diffusion.recording import Recording
 
-def progress(step) -> str:
+
+def progress(step: "Step") -> str:
     nudged = say(", {n} nudges", n=step.excited.tries + 1) if step.excited else ""
     return say(
         "Step {n} of {count}, {ms} ms{nudged}",
@@ -23,7 +29,7 @@ def progress(step) -> str:
     )
 
 
-def boxed(picture: Image.Image, verdict: presence.Verdict | None, subjects) -> Image.Image:
+def boxed(picture: Image.Image, verdict: presence.Verdict | None, subjects: Sequence[str]) -> Image.Image:
     """The picture with the box of every subject that was left one: solid where it counts, faint where it does not."""
     canvas, scale = drawing.show(picture)
     if verdict is None:
@@ -43,7 +49,7 @@ def boxed(picture: Image.Image, verdict: presence.Verdict | None, subjects) -> I
     return drawing.frames(canvas, found, scale)
 
 
-def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects) -> str:
+def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects: Sequence[str]) -> str:
     """A table: one row per subject, one column per picture."""
     known = [(name, verdict) for name, verdict in said if verdict is not None]
     if not known:
@@ -64,7 +70,7 @@ def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects) -> 
     return drawing.grid_table(head, rows)
 
 
-def facts_of(run, verdict, score) -> str:
+def facts_of(run: "Recording", verdict: presence.Verdict | None, score: float | None) -> str:
     channels, rows, columns = run.latents.shape[1:]
     with Image.open(io.BytesIO(run.picture)) as picture:
         pixels = picture.width * picture.height * 3
@@ -96,7 +102,7 @@ def facts_of(run, verdict, score) -> str:
     return drawing.facts(told)
 
 
-def cost(pairs) -> str:
+def cost(pairs: Sequence[seeds.Pair]) -> str:
     found = seeds.numbers(pairs, [])
     ratio = found["cost_ratio"]
     return drawing.facts(
@@ -111,7 +117,7 @@ def cost(pairs) -> str:
     )
 
 
-def note_of(model: str, done, verdict) -> str:
+def note_of(model: str, done: "Result", verdict: presence.Verdict | None) -> str:
     spec = MODELS[model]
     told = [say("{name} was trained on {seen}. {notice}", name=spec.name, seen=spec.seen, notice=spec.notice)]
     if done.flagged:
@@ -128,11 +134,11 @@ def note_of(model: str, done, verdict) -> str:
     return " ".join(told)
 
 
-def versions(run) -> str:
+def versions(run: "Recording") -> str:
     return ", ".join(f"{name} {version}" for name, version in run.versions.items())
 
 
-def numbers_of(run, verdict: presence.Verdict | None, score: float | None) -> dict:
+def numbers_of(run: "Recording", verdict: presence.Verdict | None, score: float | None) -> dict:
     """Everything measured, as JSON. `presence` is null without a verdict. Of equal subjects the second is called
     "cat (2)", wherever a subject is a key and in `subjects`."""
     return {

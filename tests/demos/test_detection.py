@@ -12,8 +12,9 @@ from demos.detection import answers
 from demos.ui import drawing, pictures
 from demos.ui.pictures import Given
 from pipelines.detection import pipeline
+from pipelines.detection.settings import Settings
 from pipelines.world import storybook
-from tests.demos.test_tabs import counting, last, served
+from tests.demos.served import Served, counting, last
 
 PHRASES = ("cat", "red car", "car", "dog")
 
@@ -46,12 +47,23 @@ TRUTH = "cat: 10 10 50 60; red car: 60 20 90 72"
 PICTURE = Image.new("RGB", (100, 80), (40, 90, 60))
 
 
-@pytest.fixture(scope="module")
-def handler():
-    """The tab's endpoint over known scores."""
-    fake = types.SimpleNamespace(**{n: getattr(pipeline, n) for n in dir(pipeline) if not n.startswith("__")})
-    fake.encode = lambda picture, phrases, model, backend: ENCODED
-    return served(detection, fake)["detection"]
+@pytest.fixture
+def known(monkeypatch) -> Served:
+    """The tab over known scores."""
+    monkeypatch.setattr(detection, "encode", lambda picture, phrases, model, backend: ENCODED)
+    return Served(detection.LESSON)
+
+
+@pytest.fixture
+def handler(known):
+    return known["detection"]
+
+
+@pytest.fixture
+def endpoint():
+    """Over the model itself."""
+    detection.encode.cache_clear()
+    return Served(detection.LESSON)["detection"]
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +74,7 @@ def picture(tmp_path_factory) -> str:
 
 
 def numbers(handler, picture, **settings) -> dict:
-    return last(handler(picture, "cat . red car . car . dog", **settings))[-1]
+    return last(handler(picture, "cat . red car . car . dog", **settings))["numbers"]
 
 
 def test_counts_follow_the_threshold_by_hand(handler, picture):
@@ -88,29 +100,29 @@ def test_a_hidden_phrase_is_gone_with_its_truth(handler, picture):
 
 
 def test_without_truth_nothing_is_judged(handler, picture):
-    *_, found = last(handler(picture, "cat . red car . car . dog"))
+    found = numbers(handler, picture)
     assert found["truth"] is None and found["f1"] is None and found["detections"][0]["iou"] is None
     shown = last(handler(picture, "cat . red car . car . dog"))
-    assert "Precision, recall" not in shown[4] and "false alarm" not in shown[3]
+    assert "Precision, recall" not in shown["facts"] and "false alarm" not in shown["table"]
 
 
-def test_where_nothing_is_there_everything_found_is_a_false_alarm(scene_file):
+def test_where_nothing_is_there_everything_found_is_a_false_alarm(scene_file, endpoint):
     """Words that are not in the scene: its truth is known, and empty."""
     given = Given(
         picture=Image.fromarray(storybook.scene(storybook.TEST[3]).picture), scene=storybook.scene(storybook.TEST[3])
     )
-    handler = served(detection, pipeline)["detection"]
-    shown = last(handler(scene_file, answers.fill("absent", given), box_threshold=0, text_threshold=0))
-    found = shown[-1]
+    shown = last(endpoint(scene_file, answers.fill("absent", given), box_threshold=0, text_threshold=0))
+    found = shown["numbers"]
     assert found["truth"] == [] and found["true_positives"] == found["false_negatives"] == 0
     assert found["false_positives"] == len(found["detections"]) > 0
     assert found["precision"] == 0 and found["recall"] is None and found["average_precision"] is None
-    assert f"0, {found['false_positives']}, 0" in shown[4] and "of 0 true boxes" in shown[4]
-    assert "Precision, recall" not in shown[4] and "no: false alarm" in shown[3]
+    assert f"0, {found['false_positives']}, 0" in shown["facts"] and "of 0 true boxes" in shown["facts"]
+    assert "Precision, recall" not in shown["facts"] and "no: false alarm" in shown["table"]
 
 
 def test_tables_say_what_was_found_and_what_was_not_there(handler, picture):
-    *_, table, facts, formula, _, charts, _, _, _ = last(handler(picture, "cat . red car . car . dog", truth=TRUTH))
+    shown = last(handler(picture, "cat . red car . car . dog", truth=TRUTH))
+    table, facts, formula, charts = (shown[name] for name in ("table", "facts", "formula", "charts"))
     assert "<td>false alarm</td>" in table and "no: false alarm" in table and "+0.05" in table
     assert "2, 1, 0" in facts and "67%, 100%" in facts
     assert r"F_1" in formula and "= 0.80" in formula
@@ -119,7 +131,7 @@ def test_tables_say_what_was_found_and_what_was_not_there(handler, picture):
 
 def test_the_point_walks_along_the_curve(handler, picture):
     def point(threshold: float) -> str:
-        charts = last(handler(picture, "cat . red car . car . dog", box_threshold=threshold, truth=TRUTH))[7]
+        charts = last(handler(picture, "cat . red car . car . dog", box_threshold=threshold, truth=TRUTH))["charts"]
         return charts[charts.index("<circle") : charts.index('class="point"')]
 
     assert len({point(b) for b in (0.2, 0.4, 0.8)}) == 3
@@ -167,27 +179,25 @@ def test_bad_input_is_told(handler, picture, settings, told):
 
 
 @pytest.mark.parametrize("line", ["گربه . سگ", "🐱 . 🐶", "a zebra . cat"])
-def test_words_the_bundled_model_does_not_know_are_named(line, scene_file):
-    handler = served(detection, pipeline)["detection"]
+def test_words_the_bundled_model_does_not_know_are_named(line, scene_file, endpoint):
     with pytest.raises(Exception, match="does not know.*apple"):
-        last(handler(scene_file, line))
+        last(endpoint(scene_file, line))
 
 
 # ---- what runs the model
 
 
-def test_thresholds_overlap_and_hiding_never_run_the_model(scene_file):
+def test_thresholds_overlap_and_hiding_never_run_the_model(scene_file, endpoint):
     """Counted at the module itself, not at our own function."""
     from pipelines.models.detectors import Detector
     from pipelines.models.loading import load
 
-    handler = served(detection, pipeline)["detection"]
     words = answers.asked_of(storybook.scene(storybook.TEST[3]))
     module, passes = load("storybook-grounding-dino", Detector).module.model.decoder, []
     hook = module.register_forward_hook(lambda *_: passes.append(1))
     try:
         found = [
-            last(handler(scene_file, words, **settings))[-1]
+            last(endpoint(scene_file, words, **settings))["numbers"]
             for settings in (
                 {},
                 {"box_threshold": 0.05},
@@ -199,19 +209,19 @@ def test_thresholds_overlap_and_hiding_never_run_the_model(scene_file):
             )
         ]
         assert len(passes) == 1 and len({len(f["detections"]) for f in found}) > 1
-        last(handler(scene_file, "lion"))
+        last(endpoint(scene_file, "lion"))
         assert len(passes) == 2
     finally:
         hook.remove()
 
 
-def test_both_backends_side_by_side_agree(scene_file):
+def test_both_backends_side_by_side_agree(scene_file, endpoint, monkeypatch):
     fake, calls = counting(pipeline, "encode")
-    handler = served(detection, fake)["detection"]
+    monkeypatch.setattr(detection, "pipeline", fake)
     words = answers.asked_of(storybook.scene(storybook.TEST[3]))
-    shown = last(handler(scene_file, words, compare="storybook-grounding-dino/groundingdino"))
-    assert calls["encode"] == 2 and shown[1]["visible"]
-    one, two = (last(handler(scene_file, words, backend=b))[-1]["detections"] for b in detection.BACKENDS)
+    shown = last(endpoint(scene_file, words, compare="storybook-grounding-dino/groundingdino"))
+    assert calls["encode"] == 2 and shown["other"]["visible"]
+    one, two = (last(endpoint(scene_file, words, backend=b))["numbers"]["detections"] for b in detection.BACKENDS)
     assert len(one) == len(two) > 0
     for a, b in zip(one, two, strict=True):
         assert a["phrase"] == b["phrase"] and np.allclose(a["box"], b["box"], atol=0.2)
@@ -238,10 +248,10 @@ def test_boxes_land_exactly_on_a_picture_that_is_not_square():
             assert pipeline.iou([d.box], [true[d.phrase]])[0, 0] > 0.8, (size, d)
 
 
-def test_a_scene_brings_its_truth_and_its_words(scene_file):
+def test_a_scene_brings_its_truth_and_its_words(scene_file, endpoint):
     scene = storybook.scene(storybook.TEST[3])
     words = answers.asked_of(scene)
-    found = last(served(detection, pipeline)["detection"](scene_file, words))[-1]
+    found = last(endpoint(scene_file, words))["numbers"]
     assert {t["phrase"] for t in found["truth"]} == {o.phrase for o in scene.objects}
     assert [t["box"] for t in found["truth"]] == [list(o.box) for o in scene.objects]
 
@@ -313,25 +323,22 @@ def test_true_boxes_go_with_their_phrases_and_what_is_no_box_stays():
     assert answers.kept_truth("", ["cat"]) == ("", [])
 
 
-def test_a_true_box_is_checked_before_it_is_kept(picture):
+def test_a_true_box_is_checked_before_it_is_kept(known, picture):
     """Two clicks on one point, a text too long: refused, and what was there stays."""
-    fake = types.SimpleNamespace(**{n: getattr(pipeline, n) for n in dir(pipeline) if not n.startswith("__")})
-    fake.encode = lambda picture, phrases, model, backend: ENCODED
-    with gr.Blocks() as page:
-        detection.build(fake)
-    click = next(fn.fn for fn in page.fns.values() if getattr(fn.fn, "__name__", "") == "click")
-    given = [picture, "cat . dog", 0.3, 0.25, 0.5, "storybook-grounding-dino", "transformers"]
 
     def at(x, y, truth="", corner=None):
         event = types.SimpleNamespace(index=[x, y])
-        return click(*given, truth, [], False, "draw", None, corner, event)
+        return known["click"](
+            picture, *vars(Settings(prompt="cat . dog", truth=truth)).values(), "draw", None, corner, event
+        )
 
-    _, corner, truth = at(40, 40)
-    assert corner is not None and truth == ""
+    first = at(40, 40)
+    corner = first["corner"]
+    assert corner is not None and "truth" not in first
     for x, y in ((40, 40), (40, 300), (300, 41)):
         with pytest.raises(gr.Error, match="apart in both directions"):
             at(x, y, corner=corner)
-    *_, truth = at(200, 240, corner=corner)
+    truth = at(200, 240, corner=corner)["truth"]
     assert truth == "cat: 10 10 50 60"
     with pytest.raises(gr.Error, match="too long"):
         at(200, 240, "; ".join([truth] * 222), corner)

@@ -9,47 +9,39 @@ import pytest
 
 from demos import detection, reconstruction, self_distillation, token_removal
 from demos.ui import pictures
-from pipelines.detection import pipeline as detection_pipeline
+from demos.ui.page import build
 from pipelines.reconstruction import pipeline as reconstruction_pipeline
 from pipelines.self_distillation import pipeline as self_distillation_pipeline
 from pipelines.token_removal import pipeline as token_removal_pipeline
+from pipelines.token_removal.settings import Settings
 from pipelines.world import storybook
+from tests.demos.served import Served, counting, last
 
 
-def counting(module: types.ModuleType, *names: str) -> tuple[types.SimpleNamespace, dict[str, int]]:
-    """The pipeline itself, with the calls of some of its functions counted."""
-    calls = dict.fromkeys(names, 0)
-    fake = types.SimpleNamespace(**{n: getattr(module, n) for n in dir(module) if not n.startswith("__")})
-
-    def counted(name: str):
-        def call(*arguments, **keywords):
-            calls[name] += 1
-            return getattr(module, name)(*arguments, **keywords)
-
-        return call
-
-    for name in names:
-        setattr(fake, name, counted(name))
-    return fake, calls
+@pytest.fixture(autouse=True)
+def nothing_remembered():
+    """What is counted here was not computed before."""
+    for tab in (self_distillation, token_removal, reconstruction, detection):
+        tab.encode.cache_clear()
 
 
-def served(tab: types.ModuleType, fake) -> dict:
-    """The tab's functions by their endpoint, as the server would call them."""
-    with gr.Blocks() as page:
-        tab.build(fake)
-    return {fn.api_name: fn.fn for fn in page.fns.values() if fn.api_visibility == "public"}
+@pytest.fixture
+def counted(monkeypatch):
+    """A tab over its own pipeline, whose calls are counted."""
+
+    def of(tab: types.ModuleType, pipeline: types.ModuleType, *names: str) -> tuple[Served, dict[str, int]]:
+        fake, calls = counting(pipeline, *names)
+        monkeypatch.setattr(tab, "pipeline", fake)
+        return Served(tab.LESSON), calls
+
+    return of
 
 
-def last(steps):
-    *_, result = steps
-    return result
-
-
-def test_temperatures_centring_and_keep_ratio_encode_once(scene_file):
-    fake, calls = counting(self_distillation_pipeline, "encode")
-    handler = served(self_distillation, fake)["self_distillation"]
+def test_temperatures_centring_and_keep_ratio_encode_once(scene_file, counted):
+    served, calls = counted(self_distillation, self_distillation_pipeline, "encode")
+    handler = served["self_distillation"]
     answers = [
-        last(handler(scene_file, keep_ratio=keep, teacher_temperature=t, student_temperature=s, centering=c))[-1]
+        last(handler(scene_file, keep_ratio=keep, teacher_temperature=t, student_temperature=s, centering=c))["numbers"]
         for keep, t, s, c in (
             (0.5, 0.07, 0.1, True),
             (0.3, 0.07, 0.1, True),
@@ -63,71 +55,64 @@ def test_temperatures_centring_and_keep_ratio_encode_once(scene_file):
     assert calls["encode"] == 2
 
 
-def test_keep_ratio_looks_at_the_whole_picture_once(scene_file):
-    fake, calls = counting(token_removal_pipeline, "encode", "query")
-    handler = served(token_removal, fake)["token_removal"]
+def test_keep_ratio_looks_at_the_whole_picture_once(scene_file, counted):
+    served, calls = counted(token_removal, token_removal_pipeline, "encode", "query")
+    handler = served["token_removal"]
     for keep_ratio in (0.3, 0.5, 0.7):
         last(handler(scene_file, keep_ratio=keep_ratio))
     assert calls == {"encode": 1, "query": 3}
 
 
-def test_a_description_is_left_out_for_a_model_that_reads_none():
-    checked = [
-        token_removal._checked("a cat", 0.5, "attention", "mean", "mean", 1, m)
-        for m in ("dino-vits16", "storybook-clip-b")
-    ]
-    assert [c["prompt"] for c in checked] == ["", "a cat"]
+def test_a_description_is_left_out_for_a_model_that_reads_none(scene_file, monkeypatch):
+    monkeypatch.setattr(token_removal, "at_hand", lambda model: None)
+    monkeypatch.setattr(token_removal, "encode", lambda *_: types.SimpleNamespace(attention=np.zeros((12, 12, 1, 1))))
+    asked = [Settings(prompt="a cat", seed=1, model=m) for m in ("dino-vits16", "storybook-clip-b")]
+    assert [token_removal.look(scene_file, each)[-1].prompt for each in asked] == ["", "a cat"]
 
 
 def test_finished_figure_follows_the_slider(scene_file):
-    handlers = served(token_removal, token_removal_pipeline)
-    assert last(handlers["token_removal"](scene_file, keep_ratio=0.3))[5] == ""
-    steps = [
-        s
-        for s in handlers["token_removal_sweep"](scene_file, "", 0.3, 42, "storybook-detailclip")
-        if isinstance(s, tuple)
+    handlers = Served(token_removal.LESSON)
+    assert last(handlers["token_removal"](scene_file, keep_ratio=0.3))["chart"] == ""
+    *steps, kept = handlers["token_removal_sweep"](scene_file, "", 0.3, 42, "storybook-detailclip")
+    assert len(steps) == len(token_removal_pipeline.SWEEP_RATIOS) and len(steps[-1]["points"]) == 8 * len(steps)
+    charts = [
+        last(handlers["token_removal"](scene_file, keep_ratio=keep, curves=kept["curves"]))["chart"]
+        for keep in (0.3, 0.6)
     ]
-    assert len(steps) == len(token_removal_pipeline.SWEEP_RATIOS) and len(steps[-1][1]) == 8 * len(steps)
-    charts = [last(handlers["token_removal"](scene_file, keep_ratio=keep))[5] for keep in (0.3, 0.6)]
     assert charts[0].count("<polyline") == 4 and charts[0] != charts[1]
 
 
 @pytest.mark.parametrize(
-    ("tab", "pipeline", "slider", "others"),
-    [
-        (self_distillation, self_distillation_pipeline, "keep_ratio", ()),
-        (detection, detection_pipeline, "box_threshold", ("cat. dog.",)),
-    ],
+    ("tab", "slider", "others"),
+    [(self_distillation, "keep_ratio", {}), (detection, "box_threshold", {"prompt": "cat. dog."})],
 )
-def test_a_slow_answer_does_not_outlive_the_slider(tab, pipeline, slider, others, scene_file):
+def test_a_slow_answer_does_not_outlive_the_slider(tab, slider, others, scene_file):
     """Every run is followed by a look at the sliders, which draws again exactly where they have moved since."""
-    with gr.Blocks() as page:
-        tab.build(pipeline)
-    runs = [number for number, fn in page.fns.items() if fn.concurrency_id == "compute" and fn.name == tab.TAB]
-    followed = {fn.trigger_after: fn for fn in page.fns.values() if fn.trigger_after in runs}
+    served, slug = Served(tab.LESSON), tab.LESSON.slug
+    fns = served.page.fns
+    runs = [number for number, fn in fns.items() if fn.concurrency_id == "compute" and fn.name == slug]
+    followed = {fn.trigger_after: fn for fn in fns.values() if fn.trigger_after in runs and fn.name == "redraw"}
     assert runs and set(followed) == set(runs)
-    numbers = last(page.fns[runs[0]].fn(scene_file, *others))[-1]
-    given = inspect.signature(page.fns[runs[0]].fn).parameters
-    arguments = {name: p.default for name, p in list(given.items())[1 + len(others) :]} | {"hide": []}
+    given = {name: p.default for name, p in inspect.signature(fns[runs[0]].fn).parameters.items()}
+    given |= {"image": scene_file, **others}
+    numbers = last(served[slug](**given))["numbers"]
     for value, moved in ((numbers["settings"][slider], False), (0.9, True)):
-        arguments[slider] = value
-        settings = [arguments[name] for name in list(given)[1 + len(others) :]]
+        given[slider] = value
         for follow in followed.values():
-            told = follow.fn(numbers, scene_file, *others, *settings)
-            assert (told[-1]["settings"][slider] == 0.9) if moved else told == gr.skip()
+            told = served.called(follow.fn)(numbers, *given.values())
+            assert (told["numbers"]["settings"][slider] == 0.9) if moved else told is None
 
 
-def test_leaving_a_sweep_stops_the_work(scene_file):
-    fake, calls = counting(token_removal_pipeline, "sweep")
-    run = served(token_removal, fake)["token_removal_sweep"](scene_file, "", 0.5, 42, "storybook-detailclip")
-    next(run)
+def test_leaving_a_sweep_stops_the_work(scene_file, counted):
+    served, calls = counted(token_removal, token_removal_pipeline, "sweep")
+    run = served["token_removal_sweep"](scene_file, "", 0.5, 42, "storybook-detailclip")
     next(run)
     run.close()
     assert calls["sweep"] == 1
 
 
 def test_share_of_object_patches_is_counted_on_the_truth(scene_file):
-    numbers = last(served(token_removal, token_removal_pipeline)["token_removal"](scene_file))[-1]
+    numbers = token_removal.token_removal(scene_file, Settings())["numbers"]
     objects = storybook.object_share(storybook.scene(storybook.TEST[3]), 16) >= 0.5
     assert numbers["object_patches_kept"] == pytest.approx(np.array(numbers["keep_mask"], bool)[objects].mean())
 
@@ -160,73 +145,65 @@ def test_collapse_is_named():
 
 def test_click_means_the_same_patch_in_every_panel(scene_file):
     """The panels are equally large, and a click on the last patch of any of them picks the last patch."""
-    handlers = {}
-    with gr.Blocks() as page:
-        self_distillation.build(self_distillation_pipeline)
-    for fn in page.fns.values():
-        handlers.setdefault(fn.name, fn.fn)
-    shown = last(handlers["self_distillation"](scene_file))
-    sizes = {picture.size for picture in shown[1:4]}
+    settings = self_distillation.Settings()
+    shown = self_distillation.self_distillation(scene_file, settings)
+    sizes = {shown[panel].size for panel in ("kl", "ids_teacher", "ids_student")}
     assert len(sizes) == 1
     width, height = sizes.pop()
     click = types.SimpleNamespace(index=[width - 1, height - 1])
-    settings = (scene_file, 0.5, "attention", 0.07, 0.1, True, 42, "storybook-detailclip")
-    (row, column), *_ = handlers["pick"](*settings, click)
-    assert (row, column) == (15, 15)
-    numbers = last(handlers["self_distillation"](scene_file, picked=(99, 99)))[-1]
+    assert self_distillation.pick(scene_file, settings, click)["picked"] == (15, 15)
+    numbers = self_distillation.self_distillation(scene_file, settings, picked=(99, 99))["numbers"]
     assert numbers["patches"] == 256, "a patch of another model's larger grid is forgotten"
 
 
 def test_nothing_hidden_has_no_interpolation_to_compare_with(scene_file):
-    handler = served(reconstruction, reconstruction_pipeline)["reconstruction"]
-    *_, facts, _, _, numbers = last(handler(scene_file, 0.0, pattern="random"))
+    shown = reconstruction.reconstruction(scene_file, reconstruction.Settings(mask_ratio=0.0, pattern="random"))
+    facts, numbers = shown["facts"], shown["numbers"]
     assert numbers["psnr_neighbours"] is None and numbers["psnr_mean_colour"] < 40 and "interpolated" not in facts
 
 
 def test_formulas_carry_the_present_values(scene_file):
-    *_, formula, _, _, numbers = last(
-        served(token_removal, token_removal_pipeline)["token_removal"](scene_file, "", 0.25)
-    )
+    shown = token_removal.token_removal(scene_file, Settings(keep_ratio=0.25))
+    formula, numbers = shown["formula"], shown["numbers"]
     assert r"64 \cdot 0.25 \rfloor + 1" in formula and f"= {numbers['tokens_kept']}" in formula
     assert f"{numbers['cosine_to_full']:.3f}" in formula and numbers["tokens_kept"] == 68
-    *_, formula, _, numbers = last(served(reconstruction, reconstruction_pipeline)["reconstruction"](scene_file))
+    shown = reconstruction.reconstruction(scene_file, reconstruction.Settings())
+    formula, numbers = shown["formula"], shown["numbers"]
     assert f"{numbers['mse_masked']:.5f}" in formula and f"{numbers['psnr_masked']:.1f}" in formula
 
 
 def test_export_refuses_a_layer_that_is_not_there(scene_file):
-    with gr.Blocks() as page:
-        token_removal.build(token_removal_pipeline)
-    export = next(fn.fn for fn in page.fns.values() if fn.name == "export")
+    export = Served(token_removal.LESSON)["export"]
     with pytest.raises(gr.Error, match="6 layers"):
         last(export(scene_file, "", 0.5, "attention", "11", "mean", 42, "storybook-detailclip"))
 
 
-def test_painted_patches_are_those_under_the_paint():
+def test_painted_patches_are_those_under_the_paint(scene_file, monkeypatch):
+    monkeypatch.setattr(pictures, "read_layer", lambda layer: layer)
     layer = np.zeros((448, 448, 4), np.uint8)
     layer[0:28, 28:56] = 255  # exactly one patch of a 16x16 grid
     layer[100:104, 100:104] = 255  # a dab that covers too little of its patch
-    painted = reconstruction.painted_patches({"layers": [layer]}, 16)
+    painted = reconstruction.painted_patches([layer], 16)
     assert np.argwhere(painted).tolist() == [[0, 1]]
     for empty in (None, {}, {"layers": []}, {"layers": [layer * 0]}):
         with pytest.raises(ValueError, match="Nothing is painted"):
-            reconstruction.painted_patches(empty, 16)
+            reconstruction.take_paint(empty, "storybook-detailclip", scene_file)
 
 
-def test_painting_hides_those_patches(scene_file):
-    fake, calls = counting(reconstruction_pipeline, "reconstruct")
-    handler = served(reconstruction, fake)["reconstruction"]
+def test_painting_hides_those_patches(scene_file, counted):
+    served, calls = counted(reconstruction, reconstruction_pipeline, "reconstruct")
+    handler = served["reconstruction"]
     painted = np.zeros((16, 16), bool)
     painted[5:8, 5:8] = True
-    numbers = last(handler(scene_file, pattern="painted", painted=(scene_file, painted)))[-1]
+    numbers = last(handler(scene_file, pattern="painted", painted=(scene_file, painted)))["numbers"]
     assert np.array_equal(np.array(numbers["mask"], bool), painted) and calls["reconstruct"] == 1
     with pytest.raises(gr.Error, match="Nothing is painted"):
         last(handler(scene_file, pattern="painted", painted=("another picture", painted)))
 
 
 def test_low_resolution_shows_both_numbers(scene_file):
-    *_, facts, _, note, numbers = last(
-        served(reconstruction, reconstruction_pipeline)["reconstruction"](scene_file, 0.0, low_resolution=4)
-    )
+    shown = reconstruction.reconstruction(scene_file, reconstruction.Settings(mask_ratio=0.0, low_resolution=4))
+    facts, note, numbers = shown["facts"], shown["note"], shown["numbers"]
     assert (
         "bicubic" in facts and f"{numbers['psnr_bicubic']:.1f}" in facts and f"{numbers['psnr_sharpened']:.1f}" in facts
     )
@@ -242,6 +219,6 @@ def test_unseen_things_can_be_drawn_without_breaking_the_description():
 
 @pytest.mark.parametrize("tab", [self_distillation, token_removal, reconstruction])
 def test_each_tab_runs_alone(tab):
-    with gr.Blocks() as page:
-        handler, inputs, outputs = tab.build(types.SimpleNamespace())
-    assert callable(handler) and inputs and outputs and page.fns
+    page = build([tab.LESSON])
+    (endpoint,) = (fn for fn in page.fns.values() if fn.api_name == tab.LESSON.slug)
+    assert callable(endpoint.fn) and endpoint.inputs and endpoint.outputs
