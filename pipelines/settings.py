@@ -96,7 +96,7 @@ class Setting:
     def _texts(self, value: object) -> tuple[str, ...]:
         if not isinstance(value, list | tuple) or not all(isinstance(each, str) for each in value):
             raise UserError(
-                "{name} must be a list of texts, not {value}.", name=self.name_in_messages, value=shown(value)
+                "{name} must be a list of words, not {value}.", name=self.name_in_messages, value=shown(value)
             )
         return tuple(value)
 

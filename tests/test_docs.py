@@ -39,17 +39,23 @@ def test_no_file_is_above_ten_megabytes_and_no_pickle_is_shipped():
 
 
 def test_file_tree_names_every_module():
+    """Every file under its folder, in the order of the tree; nothing that is not there."""
     tree = re.search(r"## The files\n\n```\n(.*?)```", README, re.S)[1]
-    folders = ["demos", *sorted({str(f.parent.relative_to(ROOT)) for f in (ROOT / "pipelines").rglob("*.py")})]
-    for folder in folders:
-        for file in (ROOT / folder).glob("*.py"):
-            if file.stem != "__init__":
-                assert re.search(rf"^\s+{file.name}\s+\S", tree, re.M), (
-                    f"{folder}/{file.name} is not in the README's tree"
-                )
-    for name in re.findall(r"^\s+(\w+\.py)", tree, re.M):
-        places = (ROOT / folder / name for folder in ("", *folders))
-        assert any(place.exists() for place in places), f"{name} is in the tree and not on disk"
+    named, folders = set(), []
+    for line in tree.splitlines():
+        indent, name = re.match(r"( *)(\S+)", line).groups()
+        folders = folders[: len(indent) // 2]
+        if name.endswith("/"):
+            folders.append(name.removesuffix("/"))
+        if name.endswith((".py", "/")):
+            path = "/".join(folders if name.endswith("/") else [*folders, name])
+            assert (ROOT / path).exists(), f"{path} is in the tree and not on disk"
+            assert line.strip() != name or path == "assets", f"{path} says nothing"
+            named.add(path)
+    for file in [*(ROOT / "demos").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]:
+        path = file.relative_to(ROOT)
+        path = path.parent if path.stem == "__init__" else path
+        assert path.as_posix() in named, f"{path} is not in the README's tree"
 
 
 def model_table() -> str:
@@ -76,8 +82,8 @@ def test_model_table_is_the_registry():
 
 
 def test_every_tab_has_a_lesson_that_says_what_a_lesson_must():
-    for tab in app.TABS:
-        text = (ROOT / "assets" / "lessons" / f"{tab.TAB}.md").read_text(encoding="utf-8")
+    for lesson in app.LESSONS:
+        text = (ROOT / "assets" / "lessons" / f"{lesson.slug}.md").read_text(encoding="utf-8")
         for heading in (
             "The idea in 60 seconds",
             "What to try",
@@ -86,7 +92,7 @@ def test_every_tab_has_a_lesson_that_says_what_a_lesson_must():
             "What breaks if it is removed",
             "Where it comes from",
         ):
-            assert f"\n## {heading}\n" in text, (tab.TAB, heading)
+            assert f"\n## {heading}\n" in text, (lesson.slug, heading)
         assert "arxiv.org" in text and not set("{}") & set(text), "braces break Gradio's translation keys"
 
 
@@ -157,10 +163,10 @@ def test_what_goes_missing_was_counted_over_the_whole_prompt_set():
 
 def test_lessons_show_the_measured_tables_of_their_own_tab():
     """Each figure as the command wrote it beside the model, and nobody else's table."""
-    for tab in (tab.TAB for tab in app.TABS):
-        shown = lessons.table_of(tab, "Good and bad numbers")
+    for lesson in app.LESSONS:
+        tab, shown = lesson.slug, lesson.tables.get("Good and bad numbers")
         assert (shown is lessons.missing_table) == (tab == "diffusion"), tab
-        shown = lessons.table_of(tab, "What breaks if it is removed")
+        shown = lesson.tables.get("What breaks if it is removed")
         assert (shown is lessons.synthesis_table) == (tab == "clip_synthesis"), tab
         assert tab in ("self_distillation", "token_removal", "reconstruction") or shown is not lessons.ablation_table
     made, text = json.loads(lessons.SYNTHESIS.read_text(encoding="utf-8")), html.unescape(lessons.synthesis_table())

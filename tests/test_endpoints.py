@@ -85,10 +85,13 @@ def photograph_file(tmp_path_factory) -> str:
     return str(path)
 
 
-def defaults_of(client: Client, endpoint: str) -> dict[str, object]:
+def defaults(described: dict) -> dict[str, object]:
     """Of an endpoint's parameters, in their order; None where there is none."""
-    described = client.view_api(return_format="dict")["named_endpoints"][endpoint]["parameters"]
-    return {p["parameter_name"]: p.get("parameter_default") for p in described}
+    return {p["parameter_name"]: p.get("parameter_default") for p in described["parameters"]}
+
+
+def defaults_of(client: Client, endpoint: str) -> dict[str, object]:
+    return defaults(client.view_api(return_format="dict")["named_endpoints"][endpoint])
 
 
 @pytest.mark.parametrize("endpoint", CONTRACT)
@@ -101,6 +104,22 @@ def test_contract(client, scene_file, endpoint):
     assert shown.shape[0] == shown.shape[1] >= 256 and shown.std() > 5 and str(pictures[0]).endswith(".png")
     given = defaults_of(client, endpoint)
     assert list(given)[0] == "image" and defaults.items() <= given.items()
+
+
+RECORDED = json.loads((ROOT / "tests" / "data" / "endpoints.json").read_text(encoding="utf-8"))
+ASKED = {"/diffusion": {"prompt": "a cat", "steps": 2}, "/clip_synthesis": {"prompt": "a cat", "steps": 2}}
+
+
+@pytest.mark.parametrize("endpoint", RECORDED)
+def test_endpoints_are_as_recorded(client, scene_file, endpoint):
+    """Parameters, defaults and returned components; keys of the JSON may only grow."""
+    recorded, told = RECORDED[endpoint], client.view_api(return_format="dict")["named_endpoints"][endpoint]
+    plain = {name: "a picture" if isinstance(v, dict) and "path" in v else v for name, v in defaults(told).items()}
+    assert [[name, value] for name, value in plain.items()] == recorded["parameters"]
+    assert [each["component"] for each in told["returns"]] == recorded["returns"]
+    asked = ASKED.get(endpoint, {"image": handle_file(scene_file)} | ({"prompt": "cat"} if "prompt" in plain else {}))
+    *_, numbers = client.predict(api_name=endpoint, **asked)
+    assert set(recorded["numbers"]) <= set(numbers if isinstance(numbers, dict) else numbers[0])
 
 
 def test_numbers_are_json_and_grids_are_row_major(client, scene_file):
