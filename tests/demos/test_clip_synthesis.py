@@ -14,6 +14,7 @@ from demos import clip_synthesis as tab
 from demos.ui import pictures
 from pipelines.clip_synthesis import parametrizations as canvas
 from tests import tiny_diffusion
+from tests.demos.served import Served
 
 GIVEN = {
     "prompt": "a cat",
@@ -31,17 +32,21 @@ GIVEN = {
     "noise": 0.1,
     "autoencoder": "storybook-autoencoder",
 }
-PICTURE, VIEWS, STATUS, CHARTS, FACTS, COMPARED, TABLE, NOTE, KEPT, NUMBERS = range(10)
+PICTURE, STATUS, CHARTS, FACTS = "picture", "status", "charts", "facts"
+COMPARED, TABLE, NOTE, KEPT, NUMBERS = "compared", "table", "note", "kept", "numbers"
 
 
 @pytest.fixture(scope="module")
 def page():
     """The tab's handlers by name."""
-    with gr.Blocks() as blocks:
-        tab.build()
-    handlers = {fn.api_name or fn.fn.__name__: fn.fn for fn in blocks.fns.values() if fn.fn}
-    names = ("clip_synthesis", "continued", "compare", "compare_views", "exported")
-    return types.SimpleNamespace(**{name: handlers[name] for name in names})
+    served = Served(tab.LESSON)
+    return types.SimpleNamespace(
+        clip_synthesis=served["clip_synthesis"],
+        continued=lambda kept, *given: served["go_on"](*given, kept),
+        compare=served["compare_parametrizations"],
+        compare_views=served["compare_views"],
+        exported=served["export"],
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -58,20 +63,20 @@ def settings(**changed) -> list:
     return list((GIVEN | changed).values())
 
 
-def last_of(steps: list, place: int):
-    """The newest value of this output: a skip leaves what was there."""
-    return [step[place] for step in steps if isinstance(step, tuple) and not isinstance(step[place], dict)][-1]
+def last_of(steps: list, part: str):
+    """The newest value of this part: one that is not named stays as it was."""
+    return [step[part] for step in steps if part in step][-1]
 
 
 def numbers_of(steps: list) -> dict:
-    return [s[NUMBERS] for s in steps if isinstance(s, tuple) and "similarity" in s[NUMBERS]][-1]
+    return last_of(steps, NUMBERS)
 
 
 def test_every_step_is_told_and_pictures_arrive_on_the_way(page):
-    _, *steps = page.clip_synthesis(*settings(steps=11))
+    steps = list(page.clip_synthesis(*settings(steps=11)))
     told = [step[STATUS] for step in steps]
     assert [text.split(",")[0] for text in told] == [f"Step {n} of 11" for n in range(1, 12)] + [""]
-    drawn = [step[PICTURE] for step in steps if isinstance(step[PICTURE], Image.Image)]
+    drawn = [step[PICTURE] for step in steps if PICTURE in step]
     assert len(drawn) == 5, "after 1, 5, 10 and 11 steps, and the last answer is whole"
     assert len({picture.tobytes() for picture in drawn}) == 4
     numbers = numbers_of(steps)
@@ -86,14 +91,14 @@ def test_every_step_is_told_and_pictures_arrive_on_the_way(page):
 
 def test_the_prompt_alone_is_enough(page):
     run = page.clip_synthesis("a cat")
-    assert [next(run) for _ in range(2)][1][STATUS].startswith("Step 1 of 80")
+    assert next(run)[STATUS].startswith("Step 1 of 80")
     run.close()
     assert numbers_of(list(page.clip_synthesis(*settings(steps=1))))["steps"] == 1, "the device is free again"
 
 
 def test_going_on_continues_the_curve_even_after_a_stop(page):
     run = page.clip_synthesis(*settings(steps=100))
-    steps = [next(run) for _ in range(1 + 7)]
+    steps = [next(run) for _ in range(7)]
     run.close()
     kept = last_of(steps, KEPT)
     assert [step.iteration for step in kept[1]] == [1, 5]
@@ -107,10 +112,10 @@ def test_going_on_continues_the_curve_even_after_a_stop(page):
         list(page.continued(None, *settings()))
 
 
-def test_handwritings_are_compared_in_one_row_beside_a_real_picture(page):
+def test_parametrizations_are_compared_in_one_row_beside_a_real_picture(page):
     *_, done = page.compare(*settings(steps=2))
-    assert set(done[NUMBERS]) == set(tab.WRITINGS.values())
-    for name in tab.WRITINGS.values():
+    assert set(done[NUMBERS]) == set(tab.PARAMETRIZATIONS.values())
+    for name in tab.PARAMETRIZATIONS.values():
         assert html.escape(name) in done[TABLE]
     assert "real pictures, mean" in done[TABLE]
     row = done[COMPARED]["value"]
@@ -141,7 +146,7 @@ def test_begins_from_a_picture_and_comes_close_to_another(page, tmp_path):
 
 def test_export_has_the_growing_picture_and_its_settings(page):
     steps = list(page.clip_synthesis(*settings()))
-    picture, data = page.exported(last_of(steps, KEPT), numbers_of(steps))
+    picture, data = page.exported(last_of(steps, KEPT), numbers_of(steps))["files"]
     record = json.loads(open(data).read())
     assert record["settings"]["prompt"] == "a cat" and record["numbers"]["steps"] == 6
     assert json.loads(Image.open(picture).info["patchlight"]) == record
@@ -159,7 +164,7 @@ def test_export_has_the_growing_picture_and_its_settings(page):
         ({"prompt": "a zebra"}, "does not know 'zebra'"),
         ({"prompt": "cat " * 5000}, "too long"),
         ({"prompt": 7}, "must be text"),
-        ({"parametrization": "oil"}, "handwriting must be one of 'latent'"),
+        ({"parametrization": "oil"}, "parametrization must be one of 'latent'"),
         ({"steps": 0}, "Steps must be a number from 1 to 500"),
         ({"steps": 10**9}, "Steps must be a number from 1 to 500"),
         ({"steps": float("nan")}, "Steps must be a number"),
@@ -185,9 +190,10 @@ def test_bad_settings_say_what_is_wrong_and_the_next_request_works(page, changed
 
 def test_a_comparison_leaves_nothing_of_the_run_before(page):
     run = page.compare(*settings(steps=2))
-    shown = [next(run) for _ in range(2)][-1]
+    shown = next(run)
     run.close()
-    assert [shown[place] for place in (CHARTS, FACTS, COMPARED, TABLE, NOTE, NUMBERS)] == [None] * 6
+    assert [shown[part] for part in (CHARTS, FACTS, TABLE, NOTE, NUMBERS)] == [None] * 5
+    assert shown[COMPARED]["value"] is None
     assert shown[KEPT] is False
     with pytest.raises(gr.Error, match="no picture yet"):
         list(page.continued(shown[KEPT], *settings()))

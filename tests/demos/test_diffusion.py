@@ -10,12 +10,12 @@ from PIL import Image
 from demos import diffusion as tab
 from demos.diffusion import player as film
 from demos.diffusion import seeds, verdicts
-from demos.ui import common
 from pipelines.diffusion import pipeline, presence, recording
 from pipelines.diffusion.presence import Verdict
 from pipelines.models.registry import MODELS
 from pipelines.models.text_to_image import TextToImage
 from tests import tiny_diffusion
+from tests.demos.served import Served
 
 PROMPT = "a cat and a red car"
 
@@ -28,6 +28,10 @@ def painter() -> TextToImage:
     return TextToImage(
         spec=MODELS["storybook-diffusion"], pipe=pipe, previewer=None, vocabulary=frozenset(pipe.tokenizer.get_vocab())
     )
+
+
+def verdict_of(present, scores, boxes, faults) -> Verdict:
+    return Verdict(present=present, scores=scores, boxes=boxes, colours=(None,) * len(present), faults=faults)
 
 
 class Detector:
@@ -48,18 +52,17 @@ class Detector:
 def page(painter, monkeypatch):
     """The tab's handlers by name, over the tiny model and a detector whose answers are known."""
     monkeypatch.setattr(pipeline, "load", lambda *_: painter)
-    monkeypatch.setattr(common, "model_names", lambda *families: ["storybook-diffusion"])
+    monkeypatch.setattr(tab, "model_names", lambda *families: ["storybook-diffusion"])
     monkeypatch.setattr(pipeline, "clip_score", lambda *_: 0.25)
     detector = Detector()
-    with gr.Blocks() as blocks:
-        tab.build(detection=detector)
-    handlers = {fn.api_name or fn.fn.__name__: fn for fn in blocks.fns.values() if fn.fn}
+    monkeypatch.setattr(tab, "detector", detector)
+    served = Served(tab.LESSON)
     return types.SimpleNamespace(
-        draw=handlers["diffusion"].fn,
-        count=handlers["count"].fn,
-        saved=handlers["saved"].fn,
-        exported=handlers["exported"].fn,
-        reopened=handlers["reopened"].fn,
+        draw=served["diffusion"],
+        count=lambda many, *given: served["count_missing"](*given, many),
+        saved=served["save"],
+        exported=served["export"],
+        reopened=served["reopen"],
         detector=detector,
     )
 
@@ -67,11 +70,11 @@ def page(painter, monkeypatch):
 def settings(**changed) -> list:
     given = {
         "prompt": PROMPT,
-        "negative": "",
+        "negative_prompt": "",
         "image": None,
         "strength": 0.6,
         "steps": 4,
-        "guidance": 7.5,
+        "guidance_scale": 7.5,
         "method": "none",
         "subjects": "",
         "seed": 1,
@@ -84,10 +87,10 @@ def settings(**changed) -> list:
 
 
 def test_pictures_arrive_step_by_step_and_numbers_last(page):
-    first, *steps, done = page.draw(PROMPT, steps=4)
-    assert len(steps) == 4 and all(isinstance(step[0], Image.Image) for step in steps)
-    assert "Step 1 of 4" in steps[0][2] and "Step 4 of 4" in steps[3][2]
-    *_, kept, _, numbers = done
+    *steps, done = page.draw(PROMPT, steps=4)
+    assert len(steps) == 4 and all(isinstance(step["picture"], Image.Image) for step in steps)
+    assert "Step 1 of 4" in steps[0]["status"] and "Step 4 of 4" in steps[3]["status"]
+    kept, numbers = done["kept"], done["numbers"]
     assert numbers["seed"] == 42 and numbers["steps"] == 4 and numbers["subjects"] == ["cat", "red car"]
     assert set(numbers["presence"]) == set(numbers["attention_peak"]) == {"cat", "red car"}
     assert numbers["clip_score"] == 0.25 and numbers["seconds"] > 0
@@ -95,23 +98,23 @@ def test_pictures_arrive_step_by_step_and_numbers_last(page):
 
 
 def test_verdict_is_the_detectors(page):
-    missing, there = (list(page.draw(PROMPT, steps=2))[-1][-1] for _ in range(2))
+    missing, there = (list(page.draw(PROMPT, steps=2))[-1]["numbers"] for _ in range(2))
     assert missing["presence"] == {"cat": True, "red car": False} and not missing["presence_all"]
     assert there["presence_all"] and there["faults"] == {"cat": "", "red car": "wrong colour"}
 
 
 def test_counting_shows_every_seed_under_both_methods(page):
     *steps, done = page.count(3, *settings())
-    numbers = done[-1]
+    numbers = done["numbers"]
     assert numbers["seeds"] == [1, 2, 3]
     assert numbers["plain"]["presence_all"] == 0 and numbers["excited"]["presence_all"] == 1
     assert numbers["plain"]["presence"] == {"cat": 1, "red car": 0}
     assert set(numbers["plain"]["faults"]) == {"1", "2", "3"}, "JSON has no other keys than text"
     assert numbers["plain"]["interval"] == list(presence.wilson(0, 3))
-    strip = done[4]
+    strip = done["strip"]
     assert strip.count("<figure") == 3 and strip.count('class="good"') == strip.count('class="bad"') == 3
     assert "0/3 = 0% (0% – 56%)" in strip and "3/3 = 100% (44% – 100%)" in strip
-    arrived = [step[4] for step in steps if isinstance(step, tuple) and isinstance(step[4], str)]
+    arrived = [step["strip"] for step in steps if isinstance(step.get("strip"), str)]
     assert [text.count("<figure") for text in arrived] == [1, 2], "each seed appears when it is ready"
 
 
@@ -123,7 +126,7 @@ def test_leaving_the_count_leaves_the_model_as_it_was(page, painter):
     run.close()
     now = painter.pipe.unet.attn_processors
     assert all(now[name] is processors[name] for name in processors)
-    assert list(page.draw(PROMPT, steps=1))[-1][-1]["steps"] == 1, "the device is free again"
+    assert list(page.draw(PROMPT, steps=1))[-1]["numbers"]["steps"] == 1, "the device is free again"
 
 
 def test_nothing_to_count_without_a_subject(page):
@@ -133,12 +136,14 @@ def test_nothing_to_count_without_a_subject(page):
 
 def test_a_saved_run_is_opened_without_a_model(page, monkeypatch):
     done = list(page.draw(PROMPT, steps=3))[-1]
-    (path,) = page.saved(done[9])
+    (path,) = page.saved(done["kept"])["files"]
     assert path.endswith("patchlight-a-cat-and-a-red-car-42.safetensors")
     monkeypatch.setattr(pipeline, "load", lambda *_: pytest.fail("a model was loaded"))
     again = page.reopened(path)
-    assert again[5]["count"] == 3 and again[5]["tracks"] == done[5]["tracks"]
-    assert again[-1]["attention_peak"] == done[-1]["attention_peak"] and "without a model" in again[8]
+    assert again["player"]["count"] == 3 and again["player"]["tracks"] == done["player"]["tracks"]
+    assert (
+        again["numbers"]["attention_peak"] == done["numbers"]["attention_peak"] and "without a model" in again["note"]
+    )
 
 
 def test_a_file_that_is_no_run_leaves_everything_as_it_is(page, tmp_path):
@@ -158,7 +163,7 @@ def test_export_has_the_figure_and_its_settings(page):
     import json
 
     done = list(page.draw(PROMPT, steps=3))[-1]
-    picture, data = page.exported(done[9], done[-1])
+    picture, data = page.exported(done["kept"], done["numbers"])["files"]
     record = json.loads(open(data).read())
     assert record["settings"]["prompt"] == PROMPT and record["numbers"]["steps"] == 3
     assert json.loads(Image.open(picture).info["patchlight"]) == record
@@ -177,50 +182,49 @@ def test_export_has_the_figure_and_its_settings(page):
         ({"steps": 2.5}, "whole number"),
         ({"strength": float("nan")}, "strength must be a number"),
         ({"strength": 0}, "strength must be a number"),
-        ({"guidance": 1e308}, "Guidance must be a number"),
+        ({"guidance_scale": 1e308}, "Guidance must be a number"),
         ({"method": "magic"}, "method must be one of 'none'"),
         ({"sampler": "magic"}, "sampler must be one of"),
         ({"model": "gpt"}, "model must be one of"),
         ({"seed": -1}, "seed must be a number"),
-        ({"scale": float("inf")}, "nudge must be a number"),
+        ({"scale": float("inf")}, "size of an update must be a number"),
         ({"refine": "yes"}, "true or false"),
     ],
 )
 def test_bad_settings_say_what_is_wrong_and_the_next_request_works(page, changed, message):
     with pytest.raises(gr.Error, match=message):
         list(page.draw(*settings(**changed)))
-    assert list(page.draw(PROMPT, steps=1))[-1][-1]["steps"] == 1
+    assert list(page.draw(PROMPT, steps=1))[-1]["numbers"]["steps"] == 1
 
 
 def test_chips_follow_the_prompt_and_correct_it():
-    box, line = tab._chosen("a green bowl and a red car on grass")
+    found = tab.find_subjects("a green bowl and a red car on grass")
+    box, line = found["chips"], found["subjects"]
     assert [name for name, _ in box.choices] == "a green bowl and a red car on grass".split()
     assert box.value == ["2", "6"] and line == ""
     from pipelines.diffusion import prompts
 
     first = [str(subject.word) for subject in prompts.sketch(tab.EXAMPLES[0]).subjects]
     assert first == tab.FIRST_SUBJECTS, "what is chosen before anything is imported"
-    assert tab._subjects(prompts, "a green bowl and a red car", ["6"]) == "red car #7"
-    assert tab._subjects(prompts, "a green bowl and a red car", ["1", "2"]) == "green #2, green bowl #3"
+    assert tab.take_subjects("a green bowl and a red car", ["6"])["subjects"] == "red car #7"
+    assert tab.take_subjects("a green bowl and a red car", ["1", "2"])["subjects"] == "green #2, green bowl #3"
     with pytest.raises(ValueError, match="words of the prompt"):
-        tab._subjects(prompts, "a cat", ["99"])
+        tab.take_subjects("a cat", ["99"])
 
 
 def test_a_chip_is_a_place_and_not_a_word(page):
     """Of two cats the one that was clicked, in the line and in the run."""
-    from pipelines.diffusion import prompts
-
     text = "a cat and a cat and a red and white car"
     for place in (1, 4):
-        line = tab._subjects(prompts, text, [str(place)])
+        line = tab.take_subjects(text, [str(place)])["subjects"]
         done = list(page.draw(text, steps=1, subjects=line))[-1]
-        assert done[9].subject_words == (place,) and done[-1]["subjects"] == ["cat"]
-    assert tab._chosen(text)[0].value == ["1", "4", "10"]
+        assert done["kept"].subject_words == (place,) and done["numbers"]["subjects"] == ["cat"]
+    assert tab.find_subjects(text)["chips"].value == ["1", "4", "10"]
 
 
 def test_equal_subjects_keep_their_own_numbers(page):
     """Nothing is keyed by a text that occurs twice: the second cat is called "cat (2)"."""
-    numbers = list(page.draw("a cat and a cat and a red car", steps=2))[-1][-1]
+    numbers = list(page.draw("a cat and a cat and a red car", steps=2))[-1]["numbers"]
     names = ["cat", "cat (2)", "red car"]
     assert numbers["subjects"] == names
     for told in ("presence", "faults", "attention_peak"):
@@ -228,14 +232,14 @@ def test_equal_subjects_keep_their_own_numbers(page):
     assert numbers["presence"] == {"cat": True, "cat (2)": False, "red car": False}
     assert numbers["faults"]["cat (2)"] == "missing"
     *_, done = page.count(1, *settings(prompt="a cat and a cat"))
-    assert done[-1]["plain"]["presence"] == {"cat": 1, "cat (2)": 0}
+    assert done["numbers"]["plain"]["presence"] == {"cat": 1, "cat (2)": 0}
 
 
 def test_a_model_brings_the_settings_that_suit_it():
-    assert tab._usual("sd-turbo") == (4, 1.0, "ddim"), "made for few steps without guidance"
-    assert tab._usual("stable-diffusion-1.5") == (20, 7.5, "ddim")
+    assert tuple(tab.take_usual("sd-turbo").values()) == (4, 1.0, "ddim"), "made for few steps without guidance"
+    assert tuple(tab.take_usual("stable-diffusion-1.5").values()) == (20, 7.5, "ddim")
     with pytest.raises(ValueError, match="model must be one of"):
-        tab._usual("../../etc")
+        tab.take_usual("../../etc")
 
 
 def test_strip_of_maps_shows_every_word_on_its_own_scale():
@@ -273,22 +277,24 @@ def test_boxes_are_drawn_where_the_detector_saw_them():
 def test_nothing_of_the_run_before_stands_beside_a_new_picture(page):
     """From its first step on; what is not finished is neither saved nor exported."""
     for run, at in ((page.draw(PROMPT, steps=3), 1), (page.count(2, *settings(steps=2)), 1)):
-        shown = [next(run) for _ in range(1 + at)][-1]
-        assert shown[3:9] == (None,) * 6 and shown[9] is False and shown[10] == [] and shown[11] is None
+        shown = [next(run) for _ in range(at)][-1]
+        emptied = ("verdict", "strip", "player", "charts", "facts", "note")
+        assert [shown[name] for name in emptied] == [None] * 6
+        assert shown["kept"] is False and shown["files"] == [] and shown["numbers"] is None
         run.close()
         with pytest.raises(gr.Error, match="no finished run to save"):
-            page.saved(shown[9])
+            page.saved(shown["kept"])
         with pytest.raises(gr.Error, match="no finished run to export"):
-            page.exported(shown[9], shown[11])
+            page.exported(shown["kept"], shown["numbers"])
     assert "nothing has judged it" in tab._held(False, None)
     assert "finished run" in tab._held(object(), {"seed": 1})
     assert "Counted are the 2 seeds" in tab._held(False, {"seeds": [1, 2]})
 
 
 def test_a_seed_being_drawn_has_no_verdict_of_the_seed_before(page):
-    steps = [step for step in page.count(2, *settings(steps=2)) if isinstance(step, tuple)]
-    ended = next(i for i, step in enumerate(steps) if isinstance(step[4], str))
+    steps = list(page.count(2, *settings(steps=2)))
+    ended = next(i for i, step in enumerate(steps) if isinstance(step["strip"], str))
     following = steps[ended + 1]
-    assert following[3] is None and following[5] is None and following[9] is False
-    grey = np.asarray(following[1]["value"])
+    assert following["verdict"] is None and following["player"] is None and following["kept"] is False
+    grey = np.asarray(following["other"]["value"])
     assert np.ptp(grey.reshape(-1, 3), axis=1).max() == 0, "the excited picture of the seed before is greyed"
