@@ -303,15 +303,18 @@ class Tab:
         run.success(light(redraw), inputs, [self[name] for name in self.lesson.shows], **QUIET)
 
     def told(self) -> None:
-        """The line above results that are of one picture: it says when they are not of the one that was given."""
+        """The line above results that are of one picture: it says when they are not of the one that was given.
+
+        Place it after the picture and before `wire`: of the listeners to one event, the browser starts the next one
+        only when the one before has its answer, and greying must not wait for a model.
+        """
         self.html("told", elem_classes="told-of")
+        self["image"].change(None, None, self["told"], js=f"() => '{stale.STALE}'")
 
     def connect(self) -> None:
         """What all tabs do at the end of a run: say whether the screen is of it, and stop."""
         if "files" in self.parts:  # exported files go when the numbers on show are those of another run
             self["numbers"].change(None, None, self["files"], js="() => null")
-        if "told" in self.parts:
-            self["image"].change(None, None, self["told"], js=f"() => '{stale.STALE}'")
         for run in self.runs:
             if "told" in self.parts:
                 self.quick(run.success, stale.tell_done, ["told"])
