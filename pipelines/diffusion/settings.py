@@ -5,13 +5,12 @@ from typing import Literal
 
 from PIL import Image
 
-from pipelines.models.registry import MODELS
+from pipelines.models.registry import MODELS, Sampler
 from pipelines.settings import SEED_LIMIT, Checked, setting
 
 MOST_CHARACTERS = 2000  # of a prompt; more are refused before any tokenizer sees them
 Method = Literal["none", "attend-and-excite"]
 METHODS: dict[Method, str] = {"none": "plain", "attend-and-excite": "Attend-and-Excite"}
-Sampler = Literal["ddpm", "ddim", "euler", "dpm++"]
 SAMPLERS: dict[Sampler, str] = {"ddpm": "DDPM", "ddim": "DDIM", "euler": "Euler", "dpm++": "DPM++ 2M"}
 Precision = Literal["float32", "bfloat16"]
 USUAL = MODELS["storybook-diffusion"]  # a visitor's first model, and what it is usually asked for

@@ -83,6 +83,8 @@ class Decoded:
 class PixelDecoder(nn.Module):
     """Kept tokens -> a token and the pixels of every patch, as in MAE: mask tokens appear only here."""
 
+    positions: Tensor
+
     def __init__(
         self,
         width: int,
@@ -101,9 +103,8 @@ class PixelDecoder(nn.Module):
         self.blocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.to_pixels = nn.Linear(width, patch * patch * 3)
-        self.surroundings = None
+        self.surroundings = Surroundings(width, patch) if on_fill else None
         if on_fill:
-            self.surroundings = Surroundings(width, patch)
             nn.init.zeros_(self.to_pixels.weight)  # who knows nothing adds nothing to the fill
             nn.init.zeros_(self.to_pixels.bias)
         self.retouch = Retouch(width, patch, retouch) if on_fill and retouch else None
@@ -129,13 +130,14 @@ class PixelDecoder(nn.Module):
         x = x + self.positions.to(x.dtype)
         near = None
         if self.surroundings is not None:
+            assert fill is not None and seen is not None, "a decoder with `paint_on_fill` paints on a canvas"
             near = self.surroundings(fill, seen)
             x = torch.cat([x[:, :1], x[:, 1:] + self.surroundings.to_token(near).to(x.dtype)], dim=1)
         for block in self.blocks:
             x, _ = residual_block(block, x)
         x = self.norm(x)[:, 1:]
         painted = self.to_pixels(x).float()
-        if near is None:
+        if self.surroundings is None or near is None or fill is None or seen is None:
             return Decoded(tokens=x, painted=painted, fill=torch.zeros_like(painted))
         canvas = patchify(fill, self.patch)
         painted = canvas + painted + self.surroundings.to_pixels(near).float()
@@ -214,9 +216,8 @@ class Retouch(nn.Module):
         self.from_coarse = nn.ConvTranspose2d(coarse, middle, 2, stride=2)
         self.from_middle = nn.ConvTranspose2d(middle, fine, 2, stride=2)
         self.norm, self.to_pixels = nn.GroupNorm(GROUPS, fine), nn.Conv2d(fine, 3 * self.cell**2, 1)
-        for layer in (self.from_token, self.to_pixels):
-            nn.init.zeros_(layer.weight)
-        nn.init.zeros_(self.to_pixels.bias)
+        for parameter in (self.from_token.weight, *self.to_pixels.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(self, painted: Tensor, fill: Tensor, seen: Tensor, tokens: Tensor | None) -> Tensor:
         """Painted patches (B, N, p*p*3), the fill (B, 3, H, W), what of it was seen (B, 1, H, W) and the decoder's
@@ -243,8 +244,8 @@ class Residual(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(GROUPS, channels)
         self.first, self.second = (nn.Conv2d(channels, channels, 3, padding=1) for _ in range(2))
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for parameter in self.second.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.second(F.gelu(self.first(self.norm(x))))

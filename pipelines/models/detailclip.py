@@ -12,6 +12,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -93,6 +94,7 @@ def complement(kept: Tensor, count: int) -> Tensor:
 
 def mean_attention(tokens: Tokens) -> Tensor:
     """(B, N) the score of each patch: the class token's attention, averaged over all layers and heads."""
+    assert tokens.attention is not None, "encoded without attention"
     return tokens.attention.float().mean(dim=(1, 2))
 
 
@@ -178,7 +180,7 @@ class Losses:
 # -------------------------------------------------------------------------------------------------------------- model
 
 
-def vit_size(visual: nn.Module) -> tuple[int, int, int]:
+def vit_size(visual: Any) -> tuple[int, int, int]:
     """(width, grid, patch) of an OpenCLIP image tower."""
     return visual.conv1.out_channels, visual.grid_size[0], visual.patch_size[0]
 
@@ -186,7 +188,11 @@ def vit_size(visual: nn.Module) -> tuple[int, int, int]:
 class DetailCLIP(nn.Module):
     """Student CLIP, projection head, pixel decoder, and the teacher: a slow copy of the image tower and the head."""
 
-    def __init__(self, clip: nn.Module, settings: Settings = Settings()):  # noqa: B008 (frozen)
+    clip: Any  # OpenCLIP's own module
+    center_cls: Tensor
+    center_patch: Tensor
+
+    def __init__(self, clip: Any, settings: Settings = Settings()):  # noqa: B008 (frozen)
         super().__init__()
         self.settings = settings
         width, self.grid, self.patch = vit_size(clip.visual)
@@ -201,7 +207,7 @@ class DetailCLIP(nn.Module):
             settings.paint_on_fill,
             settings.retouch,
         )
-        self.teacher = copy.deepcopy(clip.visual).requires_grad_(False)
+        self.teacher: Any = copy.deepcopy(clip.visual).requires_grad_(False)
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
         self.register_buffer("center_cls", torch.zeros(settings.prototypes))
         self.register_buffer("center_patch", torch.zeros(settings.prototypes))
@@ -246,9 +252,11 @@ class DetailCLIP(nn.Module):
 
     def paint_blindly(self, pixels: Tensor, kept: Tensor | None, retouched: bool = True) -> Decoded:
         """What a decoder with `paint_on_fill` paints without a single token: outlines go on, meaning is not known."""
+        surroundings = self.decoder.surroundings
+        assert surroundings is not None, "only a decoder with `paint_on_fill` paints without tokens"
         canvas, seen = self.canvas(pixels, kept)
-        fill, near = patchify(canvas, self.patch), self.decoder.surroundings(canvas, seen)
-        painted = fill + self.decoder.surroundings.to_pixels(near).float()
+        fill, near = patchify(canvas, self.patch), surroundings(canvas, seen)
+        painted = fill + surroundings.to_pixels(near).float()
         if self.decoder.retouch is not None and retouched:
             painted = self.decoder.retouch(painted, canvas, seen, None)
         return Decoded(tokens=near, painted=painted, fill=fill)

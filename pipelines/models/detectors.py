@@ -2,9 +2,9 @@
 
 import functools
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,12 +18,12 @@ class Detector:
     """A text-prompted detector in memory."""
 
     spec: ModelSpec
-    module: nn.Module  # transformers' own object, in eval mode, without gradients
-    processor: Callable  # transformers' image processor: picture -> pixels of the size the model was trained on
-    tokenizer: Callable  # a fast tokenizer of transformers, which knows where in the text each token stands
+    module: Any  # transformers' own object, in eval mode, without gradients
+    processor: Any  # transformers' image processor: picture -> pixels of the size the model was trained on
+    tokenizer: Any  # a fast tokenizer of transformers, which knows where in the text each token stands
     vocabulary: frozenset[str] | None  # the only words it knows; None when it can spell
     features: OrderedDict = field(default_factory=OrderedDict)  # of the last pictures: see pipelines.detection.pipeline
-    views: dict[str, nn.Module] = field(default_factory=dict)  # of `faster`, by precision
+    views: dict[str, Any] = field(default_factory=dict)  # of `faster`, by precision
 
     @property
     def device(self) -> torch.device:
@@ -33,7 +33,7 @@ class Detector:
     def megabytes(self) -> float:
         return megabytes_of(self.module)
 
-    def faster(self, precision: str = "float32") -> nn.Module:
+    def faster(self, precision: str = "float32") -> Any:
         """The same weights computed sooner: see `fast_grounding_dino.faster`, which says what it raises."""
         from pipelines.models.fast_grounding_dino import faster
 
@@ -42,7 +42,7 @@ class Detector:
         return self.views[precision]
 
     @functools.cached_property
-    def groundingdino(self) -> nn.Module:
+    def groundingdino(self) -> Any:
         """The same weights in the model of groundingdino-py. Raises what `groundingdino_backend.build` raises."""
         from pipelines.models.groundingdino_backend import build
 
@@ -67,7 +67,7 @@ def open_grounding_dino(spec: ModelSpec, folder: Path) -> Detector:
     )
 
 
-def mend_word_positions(module: nn.Module) -> None:
+def mend_word_positions(module: Any) -> None:
     """Let a GroundingDino or MMGroundingDino count words from the beginning of their phrase, as the authors' code does.
 
     transformers before 5.23, of which 5.20 is the last for Python 3.10, counts the full stop of a phrase as its first

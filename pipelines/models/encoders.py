@@ -1,9 +1,9 @@
 """Image encoders, with a text encoder beside them or without: OpenCLIP, vision transformers, masked autoencoders."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +22,13 @@ class Model:
     """A model in memory and all it takes to ask it something."""
 
     spec: ModelSpec
-    module: nn.Module  # the library's own object, in eval mode, without gradients
+    module: Any  # the library's own object, in eval mode, without gradients
     encoder: Encoder  # its image tower
     chooser: Encoder  # the tower whose attention decides which patches stay: the teacher's where there is one
     size: int  # pixels, the side of the square it looks at
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
-    tokenize: Callable[[list[str]], Tensor] | None = None  # texts -> (B, T) ids; None when it reads no text
+    tokenize: Any = None  # OpenCLIP's tokenizer: texts -> (B, T) ids; None when it reads no text
     vocabulary: frozenset[str] | None = None  # the only words it knows; None when it takes any
     detail: DetailCLIP | None = None  # teacher, head and decoder, where they are part of it
 
@@ -44,13 +44,13 @@ class Model:
         """A square picture -> (1, 3, size, size), resized and normalised as the model was trained."""
         resized = picture.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
         array = np.asarray(resized, np.float32) / 255
-        normalised = (array - np.float32(self.mean)) / np.float32(self.deviation)
+        normalised = (array - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
         return torch.from_numpy(normalised).permute(2, 0, 1)[None].to(self.device)
 
     def picture(self, pixels: Tensor) -> np.ndarray:
         """(3, H, W) normalised -> (H, W, 3) float32 in [0, 1]. Inverse of `pixels`."""
         array = pixels.detach().float().cpu().permute(1, 2, 0).numpy()
-        return np.clip(array * np.float32(self.deviation) + np.float32(self.mean), 0, 1)
+        return np.clip(array * np.array(self.deviation, np.float32) + np.array(self.mean, np.float32), 0, 1)
 
     @torch.no_grad()
     def image_features(self, cls: Tensor) -> Tensor:
@@ -72,7 +72,7 @@ class Model:
             )
         ids = self.tokenize(texts)
         if self.vocabulary is not None:
-            self._refuse_unknown(texts, ids)
+            self._refuse_unknown(texts, ids, self.vocabulary)
         else:
             self._refuse_long(texts, ids.shape[1])
         found = self.module.encode_text(ids.to(self.device), normalize=True).float()
@@ -91,15 +91,15 @@ class Model:
                     "Shorten it."
                 )
 
-    def _refuse_unknown(self, texts: list[str], ids: Tensor) -> None:
+    def _refuse_unknown(self, texts: list[str], ids: Tensor, vocabulary: frozenset[str]) -> None:
         tokenizer = self.tokenize.tokenizer  # OpenCLIP's wrapper around a transformers tokenizer
         for text in texts:
             words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(
                 tokenizer.backend_tokenizer.normalizer.normalize_str(text)
             )
-            unknown = list(dict.fromkeys(word for word, _ in words if word not in self.vocabulary))
+            unknown = list(dict.fromkeys(word for word, _ in words if word not in vocabulary))
             if unknown:
-                raise UserError(not_known(self.spec, unknown, self.vocabulary))
+                raise UserError(not_known(self.spec, unknown, vocabulary))
             if len(words) + 2 > ids.shape[1]:
                 raise UserError(
                     f"{self.spec.name} reads at most {ids.shape[1] - 2} words and commas, not {len(words)}."
@@ -110,7 +110,7 @@ def open_openclip(spec: ModelSpec, folder: Path) -> Model:
     import open_clip
 
     source = f"local-dir:{folder}"
-    clip = open_clip.create_model(source, device=device()).eval().requires_grad_(False)
+    clip: Any = open_clip.create_model(source, device=device()).eval().requires_grad_(False)
     tokenize = open_clip.get_tokenizer(source)
     encoder = OpenClipEncoder(visual=clip.visual)
     vocabulary = closed_vocabulary(getattr(tokenize, "tokenizer", None))
@@ -130,7 +130,7 @@ def open_openclip(spec: ModelSpec, folder: Path) -> Model:
     )
 
 
-def load_detail(folder: Path, clip: nn.Module) -> DetailCLIP:
+def load_detail(folder: Path, clip: Any) -> DetailCLIP:
     """Teacher, head and decoder from their safetensors files, around a student that OpenCLIP has opened."""
     from open_clip.transformer import QuickGELU
 
@@ -158,7 +158,7 @@ def beside_student(folder: Path) -> dict[str, Tensor]:
 def open_transformers(spec: ModelSpec, folder: Path) -> Model:
     from transformers import AutoImageProcessor, AutoModel, ViTMAEForPreTraining
 
-    opener = ViTMAEForPreTraining if spec.family == "mae" else AutoModel
+    opener: Any = ViTMAEForPreTraining if spec.family == "mae" else AutoModel
     module = (
         opener.from_pretrained(folder, use_safetensors=True, local_files_only=True)
         .to(device())

@@ -18,7 +18,7 @@ softmax, sampling, the heads that refine boxes, and the text tower, whose few to
 import copy
 import types
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ ROWS = 1024  # pixels at a time: their 2048 hidden units are 8 MB
 
 
 def _fusion(
-    layer: nn.Module, vision_features: Tensor, text_features: Tensor, **_
+    layer: Any, vision_features: Tensor, text_features: Tensor, **_
 ) -> tuple[tuple[Tensor, None], tuple[Tensor, None]]:
     """(B, N, d) pixels and (B, T, d) words look at each other, with h heads of c channels (GLIP, Li et al. 2021,
     https://arxiv.org/abs/2112.03857).
@@ -45,7 +45,7 @@ def _fusion(
     pixels, text = layer.layer_norm_vision(vision_features), layer.layer_norm_text(text_features)
     by_head = text.shape[:2] + (attention.num_heads, attention.head_dim)  # (B, T, h, c)
 
-    def weight(linear: nn.Module) -> Tensor:  # (h, c, d)
+    def weight(linear: Any) -> Tensor:  # (h, c, d)
         return linear.weight.unflatten(0, by_head[2:])
 
     keys = attention.text_proj(text).view(by_head) * attention.scale
@@ -64,13 +64,13 @@ def _fusion(
     return (pixels + layer.vision_param * to_pixels, None), (text + layer.text_param * to_text, None)
 
 
-def _in_parts(layer: nn.Module, hidden_states: Tensor) -> Tensor:
+def _in_parts(layer: Any, hidden_states: Tensor) -> Tensor:
     """The layer's perceptron over (B, N, d), whose wide middle is there for a few of the N at a time."""
     parts = [layer.fc2(layer.activation_fn(layer.fc1(some))) for some in hidden_states.split(ROWS, dim=1)]
     return torch.cat(parts, dim=1)
 
 
-def _columns(layer: nn.Module, spatial_shapes: Tensor) -> tuple[Tensor, Tensor]:
+def _columns(layer: Any, spatial_shapes: Tensor) -> tuple[Tensor, Tensor]:
     """For each of the C = h * L * P samples of a query: (2, C) width and height of its level, and (C) where that level
     begins for its head in a table of (S * h, d / h) values, whose rows are pixels and, within a pixel, heads."""
     sizes, heads = spatial_shapes.flip(1), torch.arange(layer.n_heads, device=spatial_shapes.device)
@@ -123,7 +123,7 @@ def _sampled(values: Tensor, x: Tensor, y: Tensor, weights: Tensor, sizes: Tenso
 
 
 def _deformable_attention(
-    layer: nn.Module,
+    layer: Any,
     hidden_states: Tensor,
     encoder_hidden_states: Tensor,
     position_embeddings: Tensor,
@@ -155,7 +155,7 @@ def _deformable_attention(
     return layer.output_proj(torch.cat(found).view_as(hidden_states)), None
 
 
-def _deformable_layer(layer: nn.Module, hidden_states: Tensor, **others) -> tuple[Tensor, None]:
+def _deformable_layer(layer: Any, hidden_states: Tensor, **others) -> tuple[Tensor, None]:
     """(B, N, d) pixels look around, then change one by one."""
     seen, _ = layer.self_attn(hidden_states=hidden_states, encoder_hidden_states=hidden_states, **others)
     pixels = layer.self_attn_layer_norm(hidden_states + seen)
@@ -163,11 +163,11 @@ def _deformable_layer(layer: nn.Module, hidden_states: Tensor, **others) -> tupl
 
 
 def _attention(
-    layer: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None = None, **_
+    layer: Any, queries: Tensor, keys: Tensor, values: Tensor, attention_mask: Tensor | None = None, **_
 ) -> tuple[Tensor, None]:
     """(B, Q, d) and (B, K, d) -> (B, Q, d); the mask, (B, h, Q, K), is added to the scores."""
 
-    def by_head(linear: nn.Module, tokens: Tensor) -> Tensor:
+    def by_head(linear: Any, tokens: Tensor) -> Tensor:
         return linear(tokens).unflatten(-1, (layer.num_attention_heads, -1)).transpose(1, 2)
 
     context = F.scaled_dot_product_attention(
@@ -176,7 +176,7 @@ def _attention(
     return layer.out_proj(context.transpose(1, 2).flatten(2)), None
 
 
-def _linear(layer: nn.Module, tokens: Tensor) -> Tensor:
+def _linear(layer: Any, tokens: Tensor) -> Tensor:
     """float32 in and out, bfloat16 products."""
     return F.linear(tokens.bfloat16(), *layer.halved).float()
 
@@ -202,7 +202,7 @@ def checked(precision: str) -> str:
     return precision
 
 
-def faster(module: nn.Module, precision: Precision = "float32") -> nn.Module:
+def faster(module: Any, precision: str = "float32") -> Any:
     """A second view of `module`, in eval mode, that computes the same; `checked` says what it raises.
 
     bfloat16 keeps a second copy of the linear layers' weights, and gains nothing where the processor has no such

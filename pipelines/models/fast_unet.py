@@ -15,6 +15,7 @@ import copy
 import math
 import types
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,7 @@ def _as_many(states: Tensor, others: Tensor) -> Tensor:
     return states if len(states) == len(others) else torch.cat([states] * (len(others) // len(states)))
 
 
-def _residual(block: nn.Module, pixels: Tensor, time: Tensor, *_, **__) -> Tensor:
+def _residual(block: Any, pixels: Tensor, time: Tensor, *_, **__) -> Tensor:
     """(B, C, H, W) pixels and (B, D) time -> (B, C', H, W)."""
     told = _as_many(block.time_emb_proj(F.silu(time))[:, :, None, None], pixels)
     middle = block.conv1(F.silu(_group_norm(block.norm1, pixels)).to(pixels.dtype)) + told
@@ -45,7 +46,7 @@ def _project(layer: nn.Linear | nn.Conv2d, tokens: Tensor) -> Tensor:
     return F.linear(tokens, layer.weight.flatten(1), layer.bias)
 
 
-def _transformer(model: nn.Module, pixels: Tensor, encoder_hidden_states: Tensor, **_) -> tuple[Tensor]:
+def _transformer(model: Any, pixels: Tensor, encoder_hidden_states: Tensor, **_) -> tuple[Tensor]:
     """(B, C, H, W) pixels and (kB, T, D) words -> (kB, C, H, W)."""
     tokens = _group_norm(model.norm, pixels).to(pixels.dtype).permute(0, 2, 3, 1).flatten(1, 2)
     tokens = _project(model.proj_in, tokens)
@@ -55,7 +56,7 @@ def _transformer(model: nn.Module, pixels: Tensor, encoder_hidden_states: Tensor
     return (_as_many(pixels, found) + found.permute(0, 3, 1, 2),)
 
 
-def _block(block: nn.Module, tokens: Tensor, encoder_hidden_states: Tensor, **_) -> Tensor:
+def _block(block: Any, tokens: Tensor, encoder_hidden_states: Tensor, **_) -> Tensor:
     """(B, N, C) tokens and (kB, T, D) words -> (kB, N, C)."""
     tokens = _as_many(tokens + block.attn1(block.norm1(tokens)), encoder_hidden_states)
     tokens = tokens + block.attn2(block.norm2(tokens), encoder_hidden_states)
@@ -64,7 +65,7 @@ def _block(block: nn.Module, tokens: Tensor, encoder_hidden_states: Tensor, **_)
     return tokens + back(values * F.gelu(gates))
 
 
-def _attention(layer: nn.Module, tokens: Tensor, encoder_hidden_states: Tensor | None = None, **_) -> Tensor:
+def _attention(layer: Any, tokens: Tensor, encoder_hidden_states: Tensor | None = None, **_) -> Tensor:
     """(B, N, C) tokens look at (B, T, D) words or at themselves; by whoever listens, where somebody does."""
     if not isinstance(layer.processor, AttnProcessor2_0):
         return layer.processor(layer, tokens, encoder_hidden_states)
@@ -77,7 +78,7 @@ def _attention(layer: nn.Module, tokens: Tensor, encoder_hidden_states: Tensor |
     return layer.to_out[0](mixed.transpose(1, 2).flatten(2))
 
 
-def _offered(layer: nn.Module, tokens: Tensor, words: Tensor | None) -> tuple[Tensor, Tensor]:
+def _offered(layer: Any, tokens: Tensor, words: Tensor | None) -> tuple[Tensor, Tensor]:
     """Keys and values, (B, T, C); those of the words of the last pass are kept."""
     if words is None:
         return layer.to_k(tokens), layer.to_v(tokens)
@@ -87,7 +88,7 @@ def _offered(layer: nn.Module, tokens: Tensor, words: Tensor | None) -> tuple[Te
 
 
 def _up(
-    block: nn.Module,
+    block: Any,
     hidden_states: Tensor,
     res_hidden_states_tuple: tuple[Tensor, ...],
     temb: Tensor,
@@ -119,7 +120,7 @@ BLOCKS = {"CrossAttnDownBlock2D", "DownBlock2D", "UNetMidBlock2DCrossAttn", "Cro
 BLOCKS |= {"NoneType"}  # a UNet without a middle
 
 
-def _usual(module: nn.Module) -> bool:
+def _usual(module: Any) -> bool:
     """Whether it is made as in Stable Diffusion."""
     if type(module).__name__ == "ResnetBlock2D":
         added = module.time_embedding_norm == "default" and module.time_emb_proj is not None
@@ -140,7 +141,7 @@ def _usual(module: nn.Module) -> bool:
     return True
 
 
-def faster(unet: nn.Module) -> nn.Module:
+def faster(unet: Any) -> Any:
     """A second view of a UNet, in eval mode, that computes the same.
 
     Where its `looks_once` is true it also takes B pictures with kB sets of words, for the k answers one after another.
@@ -151,7 +152,7 @@ def faster(unet: nn.Module) -> nn.Module:
     return view
 
 
-def _view(module: nn.Module) -> nn.Module:
+def _view(module: Any) -> Any:
     view, name = copy.copy(module), type(module).__name__
     if name in FORWARDS and _usual(module):
         view.forward = types.MethodType(FORWARDS[name], view)

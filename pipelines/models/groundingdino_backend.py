@@ -13,6 +13,7 @@ import types
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -177,8 +178,9 @@ def _library() -> types.SimpleNamespace:
     Raises:
         UserError: where it cannot be imported, naming what is missing.
     """
-    for about in ({"module": r"groundingdino\."}, {"module": r"timm\.models"}, {"message": r"torch\.meshgrid"}):
-        warnings.filterwarnings("ignore", **about)
+    warnings.filterwarnings("ignore", module=r"groundingdino\.")
+    warnings.filterwarnings("ignore", module=r"timm\.models")
+    warnings.filterwarnings("ignore", message=r"torch\.meshgrid")
     try:
         from groundingdino.models.GroundingDINO import groundingdino, transformer
         from groundingdino.models.GroundingDINO.backbone import backbone, position_encoding, swin_transformer
@@ -202,12 +204,12 @@ def _library() -> types.SimpleNamespace:
     )
 
 
-def unpadded(pixels: Tensor) -> object:
+def unpadded(pixels: Tensor) -> Any:
     """(B, 3, H, W) -> the library's pair of pixels and padding mask, for pictures of one size."""
     return _library().NestedTensor(pixels, torch.zeros_like(pixels[:, 0], dtype=torch.bool))
 
 
-def _text_tower(config: object) -> nn.Module:
+def _text_tower(config: Any) -> nn.Module:
     """BERT in the place of the library's BertModelWarper: every phrase attends to itself alone."""
     from transformers import BertModel
 
@@ -221,7 +223,7 @@ def _text_tower(config: object) -> nn.Module:
     return PhrasewiseBert(config)
 
 
-def _refuse_others(config: object) -> None:
+def _refuse_others(config: Any) -> None:
     alike = (
         config.model_type == "grounding-dino"
         and config.backbone_config.model_type == "swin"
@@ -238,7 +240,7 @@ def _refuse_others(config: object) -> None:
         )
 
 
-def build(module: nn.Module, tokenizer: Callable) -> nn.Module:
+def build(module: Any, tokenizer: Callable) -> Any:
     """groundingdino-py's model with the weights of transformers' `module`, most of them shared.
 
     Raises:

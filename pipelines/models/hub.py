@@ -180,6 +180,7 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
             yield min(0.99, there / (spec.megabytes * 1e6))
             time.sleep(0.5)
         if process.returncode:
+            assert process.stderr is not None, "it is a pipe"
             reason = (process.stderr.read().decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
             raise ModelUnavailable(
                 f"The download of {spec.name} broke off ({reason.split(':')[0][:80]}). Try again: it goes on where it "
@@ -200,7 +201,9 @@ def locate(spec: ModelSpec) -> Path:
     """The folder that holds the model, fetched first if need be. Raises what `fetch` raises."""
     for _ in fetch(spec):
         pass
-    return folder_of(spec)
+    folder = folder_of(spec)
+    assert folder is not None, "`fetch` ends only where the model is whole"
+    return folder
 
 
 def _download_command(spec: ModelSpec, revision: str) -> list[str]:
@@ -228,12 +231,13 @@ def _ask(spec: ModelSpec) -> str:
 def _revision_with_safetensors(spec: ModelSpec) -> str:
     """The main branch, or the pull request of the hub's own converter where main has only pickles."""
     hub = HfApi()
-    files = {file.rfilename for file in hub.model_info(spec.source, timeout=ANSWER_SECONDS / 2).siblings}
+    files = {file.rfilename for file in hub.model_info(spec.source, timeout=ANSWER_SECONDS / 2).siblings or ()}
     if spec.weights in files:
         return "main"
     for discussion in hub.get_repo_discussions(spec.source, author="SFconvertbot", discussion_type="pull_request"):
-        if spec.weights in hub.list_repo_files(spec.source, revision=discussion.git_reference):
-            return discussion.git_reference
+        revision = discussion.git_reference
+        if revision and spec.weights in hub.list_repo_files(spec.source, revision=revision):
+            return revision
     raise ModelUnavailable(
         f"{spec.source} offers no {spec.weights}, and pickled weights are never opened. Choose another model."
     )

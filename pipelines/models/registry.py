@@ -7,6 +7,7 @@ from typing import Literal
 BUNDLED = Path(__file__).parents[2] / "assets" / "models"
 
 Family = Literal["openclip", "vit", "mae", "grounding_dino", "stable_diffusion", "autoencoder"]
+Sampler = Literal["ddpm", "ddim", "euler", "dpm++"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +38,7 @@ class ModelSpec:
     # What a drawing is begun with, unless its visitor says otherwise.
     steps: int = 20
     guidance: float = 7.5
-    sampler: str = "ddim"  # one of pipelines.diffusion.pipeline.SAMPLERS
+    sampler: Sampler = "ddim"
 
 
 # One set of weights of a diffusers repository, which often has them in three precisions and as one big file besides.

@@ -3,11 +3,11 @@
 import copy
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import nn
 
 from pipelines.errors import UserError
 from pipelines.models.parts import closed_vocabulary, device, megabytes_of
@@ -19,10 +19,10 @@ class TextToImage:
     """A text-to-image model in memory: the parts of diffusers' StableDiffusionPipeline."""
 
     spec: ModelSpec
-    pipe: object  # unet, vae, text_encoder, tokenizer, scheduler; safety_checker where the checkpoint ships one
-    previewer: nn.Module | None  # a small decoder of the same latents; None: the model's own is small enough
+    pipe: Any  # unet, vae, text_encoder, tokenizer, scheduler; safety_checker where the checkpoint ships one
+    previewer: Any  # a small decoder of the same latents; None: the model's own is small enough
     vocabulary: frozenset[str] | None  # the only words it knows; None when it can spell
-    views: dict[str, nn.Module] = field(default_factory=dict)  # of the UNet, by precision
+    views: dict[str, Any] = field(default_factory=dict)  # of the UNet, by precision
 
     @property
     def device(self) -> torch.device:
@@ -45,7 +45,7 @@ class TextToImage:
         parts.append(getattr(self.pipe, "safety_checker", None))
         return sum(megabytes_of(part) for part in parts if part is not None)
 
-    def unet(self, precision: str = "float32") -> nn.Module:
+    def unet(self, precision: str = "float32") -> Any:
         """The UNet, or a copy of it in that precision, computed sooner: see `fast_unet.faster`.
 
         Raises:
@@ -76,7 +76,7 @@ class LatentDecoder:
     """A small decoder of another model's latents."""
 
     spec: ModelSpec
-    module: nn.Module
+    module: Any  # diffusers' own object
 
     @property
     def megabytes(self) -> float:

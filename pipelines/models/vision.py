@@ -7,14 +7,15 @@ https://arxiv.org/abs/2111.06377, section 3), not masked. Models are only read: 
 within a `with`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipelines.errors import OTHER_MODEL, require_finite
 
@@ -49,7 +50,7 @@ def gather_tokens(tokens: Tensor, index: Tensor) -> Tensor:
 # --------------------------------------------------------------------------------------------------------- OpenCLIP
 
 
-def residual_block(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+def residual_block(block: Any, x: Tensor) -> tuple[Tensor, Tensor]:
     """One OpenCLIP `ResidualAttentionBlock`, (B, T, D) -> the same and its attention weights (B, h, T, T).
 
     Written as plain matrix products: fused attention returns no weights, and on a CPU its backward pass takes three
@@ -66,7 +67,7 @@ def residual_block(block: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def openclip_tokens(
-    visual: nn.Module,
+    visual: Any,
     pixels: Tensor,
     kept: Tensor | None = None,
     attention: bool = True,
@@ -101,7 +102,7 @@ def openclip_tokens(
 class OpenClipEncoder:
     """An OpenCLIP image tower."""
 
-    visual: nn.Module
+    visual: Any  # OpenCLIP's own module
 
     @property
     def grid(self) -> int:
@@ -133,7 +134,7 @@ class OpenClipEncoder:
 
 
 @contextmanager
-def watch_class_attention(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
+def watch_class_attention(layers: Iterable[Any]) -> Iterator[list[Tensor]]:
     """Within the `with`, each layer's class-token attention (B, h, T) is appended to the list that this yields.
 
     Only the class token's row is computed, from the layer's own queries and keys; the model goes on with its fused
@@ -142,16 +143,16 @@ def watch_class_attention(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
     rows: list[Tensor] = []
     handles = []
 
-    def heads_apart(projected: Tensor, module: nn.Module) -> Tensor:
+    def heads_apart(projected: Tensor, module: Any) -> Tensor:
         return projected.unflatten(-1, (module.num_attention_heads, -1)).transpose(1, 2)  # (B, h, T, d)
 
     for layer in layers:
-        module, found = layer.attention, {}
+        module, found = layer.attention, dict[str, Tensor]()
 
         def keep_query(_, __, output: Tensor, found: dict = found) -> None:
             found["query"] = output[:, :1]
 
-        def keep_key(_, __, output: Tensor, found: dict = found, module: nn.Module = module) -> None:
+        def keep_key(_, __, output: Tensor, found: dict = found, module: Any = module) -> None:
             query, key = heads_apart(found["query"], module), heads_apart(output, module)
             rows.append((query * module.scaling @ key.transpose(-2, -1)).softmax(-1)[:, :, 0])
 
@@ -167,7 +168,7 @@ def watch_class_attention(layers: nn.ModuleList) -> Iterator[list[Tensor]]:
 class TransformersEncoder:
     """A transformers `ViTModel`, `Dinov2Model`, `Dinov2WithRegistersModel` or `ViTMAEModel`, run at `size` pixels."""
 
-    model: nn.Module
+    model: Any  # transformers' own module
     size: int
 
     @property
@@ -192,7 +193,7 @@ class TransformersEncoder:
         return self._layers[0].attention.num_attention_heads
 
     @property
-    def _layers(self) -> nn.ModuleList:
+    def _layers(self) -> Any:
         return self.model.encoder.layer if hasattr(self.model, "encoder") else self.model.layers
 
     def _embed(self, pixels: Tensor) -> Tensor:
