@@ -1,5 +1,7 @@
 """The one class of errors whose words reach a visitor. Everything else is ours to mend, and is logged instead."""
 
+from typing import Any
+
 import numpy as np
 
 
@@ -22,7 +24,7 @@ class NotFinite(UserError):
 OTHER_MODEL = "Choose another picture or another model."
 
 
-def require_finite(what: str, advice: str, *values) -> None:
+def require_finite(what: str, advice: str, *values: Any) -> None:
     """Stop where a value, a NumPy array or a tensor holds NaN or an infinity.
 
     Args:

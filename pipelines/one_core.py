@@ -9,7 +9,7 @@ long as the run, so nothing else is slowed down. Two runs side by side take one 
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -31,7 +31,7 @@ class _Steps(Iterator[T]):
         self.thread = ThreadPoolExecutor(1, "one core")
         self.thread.submit(_take_one_core).result()
         torch.set_num_threads(threads)
-        self.steps = self.thread.submit(make).result()
+        self.steps: Any = self.thread.submit(make).result()
 
     def begin(self) -> Future:
         return self.thread.submit(next, self.steps, _END)

@@ -60,6 +60,8 @@ class Fourier(Canvas):
     rate = 0.05
     decay = 1.0  # a wave of frequency f is scaled by 1 / f^decay, as in natural pictures
     contrast = 4.0
+    scale: Tensor
+    colours: Tensor
 
     def __init__(self, side: int, dice: torch.Generator, picture: Tensor | None = None):
         super().__init__(side, dice, picture)
@@ -100,7 +102,7 @@ class Pyramid(Canvas):
         return F.interpolate(level, (self.side, self.side), mode="bilinear", align_corners=False)
 
     def forward(self) -> Tensor:
-        return sum(self._enlarged(level) for level in self.levels).sigmoid()
+        return sum((self._enlarged(level) for level in self.levels), torch.zeros(())).sigmoid()
 
 
 class Latent(Canvas):

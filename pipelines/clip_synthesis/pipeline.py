@@ -9,7 +9,7 @@ import functools
 import math
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -251,7 +251,7 @@ def run(settings: Settings) -> Iterator[Step]:
             parts[variation] = settings.variation * total_variation(picture)
         if settings.saturation:
             parts[saturation] = settings.saturation * greyness(picture)
-        loss = sum(parts.values())
+        loss = sum(parts.values(), torch.zeros(()))
         require_finite(f"the loss of iteration {iteration + 1}", ADVICE, loss)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -316,7 +316,7 @@ class Critic:
         self.wanted, self.known = model.text_features([prompt])[0], judge.text_features(self.texts)
 
     @torch.no_grad()
-    def look(self, canvas: Canvas, views: Tensor) -> Look:
+    def look(self, canvas: Callable[[], Tensor], views: Tensor) -> Look:
         """Everything that is known of the picture on the canvas; `views` is (N, 3, s, s)."""
         picture = canvas()
         before, after = (features_of(self.model, torch.cat([picture, blurred(picture)])) @ self.wanted).tolist()

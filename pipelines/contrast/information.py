@@ -9,7 +9,7 @@ trained one is a product of two small networks that starts knowing nothing.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -141,7 +141,8 @@ class Critic(nn.Module):
         self.requires_grad_()
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        return self.x(x.float()) @ self.y(y.float()).transpose(-1, -2) / self.x[-1].out_features ** 0.5
+        codes, others = self.x(x.float()), self.y(y.float())
+        return codes @ others.transpose(-1, -2) / codes.shape[-1] ** 0.5
 
 
 @one_core
@@ -158,8 +159,11 @@ def run(settings: Settings) -> Iterator[Estimate]:
     truth, trains = truth_of(d, r), settings.critic == "trained"
     steps = settings.steps if trains else len(SIZES)
     test_x, test_y = (each.view(-1, batch, d) for each in draw(max(2048, batch), d, r, dice))
+    critic: Critic | Callable[[Tensor, Tensor], Tensor]
     critic = Critic(d, dice) if trains else lambda x, y: exact_logits(x, y, r)
-    sizes, exact, course = [], [], []
+    sizes: list[int] = []
+    exact: list[float] = []
+    course: list[tuple[int, float]] = []
 
     def now(step: int) -> Estimate:
         with torch.no_grad():
@@ -185,7 +189,7 @@ def run(settings: Settings) -> Iterator[Estimate]:
         sizes.append(size)
         exact.append(exact_estimate(size, d, r, dice))
         yield now(0 if trains else len(sizes))
-    if not trains:
+    if not isinstance(critic, Critic):
         return
     optimizer = torch.optim.Adam(critic.parameters(), 1e-3)  # the first of a process takes its time
     for step in range(1, steps + 1):

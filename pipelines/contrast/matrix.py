@@ -113,10 +113,11 @@ class Matrix:
     def accuracy(self) -> tuple[float, float]:
         """Share of pictures, and of captions, that are nearest to their own partner. Chance: 1 / N; a tie is a miss."""
         right = np.eye(len(self.captions), dtype=bool)
-        return tuple(
+        pictures, captions = (
             float(np.mean(np.where(right, s, -np.inf).max(1) > np.where(right, -np.inf, s).max(1)))
             for s in (self.similarity, self.similarity.T)
         )
+        return pictures, captions
 
     @property
     def mass(self) -> float:
@@ -280,7 +281,8 @@ def _vectors(model: Model, pictures: Sequence[Image.Image], captions: list[str])
     pixels = torch.cat([model.pixels(centre_square(picture)) for picture in pictures])
     images = model.image_features(model.encoder.encode(pixels).cls)
     found = [each.double().cpu() for each in (images, model.text_features(captions))]
-    return tuple(nn.functional.normalize(each).numpy() for each in found)
+    of_pictures, of_captions = (nn.functional.normalize(each).numpy() for each in found)
+    return of_pictures, of_captions
 
 
 def encode(settings: Settings, pictures: Sequence[Image.Image], captions: Sequence[str]) -> Encoded:

@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -141,7 +142,7 @@ def of_views(z: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Ten
 def loss_of(name: str, z: Tensor, labels: Tensor, temperature: float, eta: float, beta: float) -> tuple[Terms, Tensor]:
     """One of LOSSES on two views, and which negatives are friends."""
     positive, negatives, friends = of_views(z, labels, temperature)
-    known = {
+    known: dict[str, dict[str, Any]] = {
         "ntxent": {},
         "debiased": {"eta": eta},
         "hard": {"eta": eta, "beta": beta},
@@ -180,7 +181,8 @@ class Read:
     @property
     def push_friends(self) -> tuple[float, float]:
         """Share of all pushing that goes to friends, by this loss and by NT-Xent."""
-        return tuple(float(p[self.friends].sum() / max(p.sum(), 1e-300)) for p in (self.pushes, self.pushes_plain))
+        ours, plain = (float(p[self.friends].sum() / max(p.sum(), 1e-300)) for p in (self.pushes, self.pushes_plain))
+        return ours, plain
 
 
 def read(settings: Reading, encoded: Encoded, labels: Sequence[str] | None = None) -> Read:
@@ -312,9 +314,10 @@ def _features(encoder: nn.Module, pixels: Tensor) -> Tensor:
 
 
 def _pools() -> tuple[crops.Pool, crops.Pool, crops.Pool]:
-    return tuple(
+    training, bank, asked = (
         crops.pool(seeds, size, nouns=NOUNS) for seeds, size in ((TRAINING, LARGER), (BANK, SIZE), (ASKED, SIZE))
     )
+    return training, bank, asked
 
 
 def _accuracy(of) -> float:
@@ -378,7 +381,7 @@ def arm(settings: Settings, name: str, watched: bool = True) -> Iterator[Arm]:
             loss=loss,
             share_friends=None if friends is None else float(friends.float().mean()),
             weight_friends=None
-            if friends is None or not friends.any()
+            if said is None or friends is None or not friends.any()
             else float(said.weights.detach()[friends].mean()),
             clamped=None if said is None else float(said.clamped.float().mean()),
             knows=knows,

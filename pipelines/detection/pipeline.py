@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -80,7 +80,10 @@ def read(phrases: Sequence[str], detector: Detector) -> Prompt:
     ends = np.cumsum([len(phrase) + 3 for phrase in spelled]) - 3
     encoded = detector.tokenizer(caption, return_offsets_mapping=True)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    tokens, words, spans, unknown = [], [], [], []
+    tokens: list[int] = []
+    words: list[str] = []
+    spans: list[tuple[int, int]] = []
+    unknown: list[str] = []
     for phrase, end in zip(spelled, ends, strict=True):
         first, start = len(tokens), end - len(phrase)
         for place, (left, right) in enumerate(offsets):
@@ -141,11 +144,11 @@ class Encoded:
 class Remembered(nn.Module):
     """Stands where an image backbone was, and answers with the features it gave before."""
 
-    def __init__(self, features: tuple[list, list], position: nn.Module):
+    def __init__(self, features: tuple[list, list], position: Any):
         super().__init__()
         self.features, self.position_embedding = features, position
 
-    def __getitem__(self, index: int) -> nn.Module:
+    def __getitem__(self, index: int) -> Any:
         """groundingdino-py's backbone is a pair, transformers' has names; both ask for the position embedding."""
         return (self, self.position_embedding)[index]
 
@@ -153,7 +156,7 @@ class Remembered(nn.Module):
         return list(self.features[0]), list(self.features[1])  # the models append their coarser levels to these
 
 
-def _replaced(module: nn.Module, name: str, child: nn.Module) -> nn.Module:
+def _replaced(module: Any, name: str, child: Any) -> Any:
     """A second view of the same weights in which one child is another; `module` itself stays as it is."""
     view = copy.copy(module)
     view._modules = {**module._modules, name: child}
@@ -272,7 +275,7 @@ def encode_with(
         spans=prompt.spans,
         word_scores=word_scores,
         scores=np.stack([word_scores[:, first:last].max(1) for first, last in prompt.spans], axis=1),
-        boxes=corners * np.float32([*picture.size, *picture.size]),
+        boxes=corners * np.array([*picture.size, *picture.size], np.float32),
         milliseconds=milliseconds,
         backbone_skipped=skipped,
     )
@@ -306,7 +309,8 @@ def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float) -> list[int]:
     """Greedy non-maximum suppression: indices that stay, best first. A box goes when it overlaps a better one by more
     than `limit`."""
-    overlap, kept = iou(boxes, boxes), []
+    overlap = iou(boxes, boxes)
+    kept: list[int] = []
     for index in np.argsort(-scores, kind="stable"):
         if not (overlap[index, kept] > limit).any():
             kept.append(int(index))
@@ -337,23 +341,24 @@ def select(
     """
     keep_from, name_from = _share("box threshold", box_threshold), _share("text threshold", text_threshold)
     best, highest = encoded.scores.argmax(1), encoded.scores.max(1)
-    kept = np.flatnonzero(highest >= max(keep_from, name_from))
+    above = np.flatnonzero(highest >= max(keep_from, name_from))
+    kept = above.tolist()
     if nms_iou is not None:
         limit = _share("overlap limit (NMS)", nms_iou)
-        meanings = np.array([key(phrase) for phrase in encoded.phrases])[best[kept]]
-        groups = [kept[meanings == meaning] for meaning in sorted(set(meanings))]
-        kept = [group[i] for group in groups for i in suppress(encoded.boxes[group], highest[group], limit)]
+        meanings = np.array([key(phrase) for phrase in encoded.phrases])[best[above]]
+        groups = [above[meanings == meaning] for meaning in sorted(set(meanings))]
+        kept = [int(group[i]) for group in groups for i in suppress(encoded.boxes[group], highest[group], limit)]
     found = []
-    for query in sorted(map(int, kept), key=lambda q: -highest[q]):
+    for query in sorted(kept, key=lambda q: -highest[q]):
         first, last = encoded.spans[best[query]]
         words = tuple(encoded.words[w] for w in range(first, last) if encoded.word_scores[query, w] >= name_from)
-        box = tuple(map(float, encoded.boxes[query]))
+        x0, y0, x1, y1 = map(float, encoded.boxes[query])
         place = int(best[query])
         found.append(
             Detection(
                 phrase=encoded.phrases[place],
                 score=float(highest[query]),
-                box=box,
+                box=(x0, y0, x1, y1),
                 query=query,
                 words=words,
                 place=place,

@@ -10,10 +10,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipelines.diffusion.settings import UPDATE_SIZE
 from pipelines.errors import UserError, require_finite
@@ -75,7 +76,7 @@ class _Listener:
         return attn.to_out[1](attn.to_out[0](mixed)) / attn.rescale_output_factor
 
 
-def cross_attention(unet: nn.Module, size: tuple[int, int]) -> dict[tuple[int, int], list[str]]:
+def cross_attention(unet: Any, size: tuple[int, int]) -> dict[tuple[int, int], list[str]]:
     """Names of the cross-attention processors by the rows and columns of their maps, in the order of a pass.
 
     Args:
@@ -97,7 +98,7 @@ def cross_attention(unet: nn.Module, size: tuple[int, int]) -> dict[tuple[int, i
 
 
 @contextmanager
-def watching(unet: nn.Module, size: tuple[int, int]) -> Iterator[Attention]:
+def watching(unet: Any, size: tuple[int, int]) -> Iterator[Attention]:
     """Hear the cross-attention of every layer whose maps are nearest to 16x16, until the block is left.
 
     Args:

@@ -8,10 +8,12 @@ Everything is told for the noisy picture x_t = sqrt(a) x_0 + sqrt(1 - a) e (vari
 computes in: a is the share of signal left at time t, sigma = sqrt((1 - a) / a), SNR = a / (1 - a).
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,15 +124,15 @@ def encode(painter: TextToImage, picture: Image.Image) -> Tensor:
 def decode(painter: TextToImage, latents: np.ndarray | Tensor, preview: bool = False) -> list[Image.Image]:
     """(B, C, rows, columns) -> pictures. With `preview` by the model's previewer, where it has one."""
     vae = painter.previewer if preview and painter.previewer is not None else painter.pipe.vae
-    latents = torch.as_tensor(latents, device=painter.device)
-    latents = latents / vae.config.scaling_factor + (vae.config.shift_factor or 0)
-    pixels = vae.decode(latents.to(memory_format=torch.channels_last)).sample
+    scaled = torch.as_tensor(latents, device=painter.device)
+    scaled = scaled / vae.config.scaling_factor + (vae.config.shift_factor or 0)
+    pixels = vae.decode(scaled.to(memory_format=torch.channels_last)).sample
     require_finite("the picture that these latents decode to", ADVICE, pixels)
     pixels = ((pixels + 1) * 127.5).clamp(0, 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
     return [Image.fromarray(picture) for picture in pixels]
 
 
-def sampler_of(painter: TextToImage, name: Sampler, steps: int, strength: float = 1.0):
+def sampler_of(painter: TextToImage, name: Sampler, steps: int, strength: float = 1.0) -> Any:
     from pipelines.diffusion.sampling import sampler_of  # it imports diffusers
 
     return sampler_of(painter.pipe.scheduler.config, SCHEDULERS[name], steps, strength)
@@ -183,7 +185,7 @@ def denoise(
     states: Tensor,
     negative: Tensor | None,
     latents: Tensor,
-    sampler,
+    sampler: Any,
     times: Tensor,
     guidance: float,
     attention: Attention,
@@ -227,9 +229,9 @@ def denoise(
                 return listen(attention, lambda: unet(at.to(dtype), t, encoder_hidden_states=states[row : row + 1]))
 
             moved = []
-            for row, tokens in enumerate(subjects):
+            for row, tokens in enumerate(subjects or ()):
                 one = noisy[row : row + 1]
-                moved.append(excite(one, lambda at, row=row: maps_of(at, row), tokens, schedule, index, stopped))
+                moved.append(excite(one, functools.partial(maps_of, row=row), tokens, schedule, index, stopped))
             given, excited = torch.cat([z for z, _ in moved]), [told for _, told in moved]
             latents = given / sampler.scale_model_input(torch.ones((), device=given.device), t)
         with torch.inference_mode():
@@ -421,13 +423,14 @@ class Film:
 def film(result: Result, model: str) -> Film:
     """Decode every step of a run, by the previewer where the model has one."""
     painter = load(model, TextToImage)
-    decoded = {}
+    decoded: dict[str, list[Image.Image]] = {}
+    previews = [step.picture for step in result.steps if step.picture is not None]
     for name in FRAMES:
         latents = np.stack([getattr(step, name) for step in result.steps])
         if name == "unconditional" and all(step.gap == 0 for step in result.steps):
             decoded[name] = decoded["conditional"]
-        elif name == "clean" and all(step.picture is not None for step in result.steps):
-            decoded[name] = [step.picture for step in result.steps]
+        elif name == "clean" and len(previews) == len(result.steps):
+            decoded[name] = previews
         else:
             parts = np.array_split(latents, math.ceil(len(latents) / FRAMES_AT_ONCE))
             decoded[name] = [picture for part in parts for picture in decode(painter, part, preview=True)]

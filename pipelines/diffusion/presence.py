@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.phrases import key, one_phrase, parts, place_of, singular
@@ -76,9 +77,14 @@ class Verdict:
 class Answer(Protocol):
     """What a detector says to one question, such as `pipelines.detection.pipeline.Encoded`."""
 
-    phrases: tuple[str, ...]  # P
-    scores: np.ndarray  # (Q, P) of every query for every phrase, in [0, 1]
-    boxes: np.ndarray  # (Q, 4) x0 y0 x1 y1
+    @property
+    def phrases(self) -> tuple[str, ...]: ...  # P
+
+    @property
+    def scores(self) -> np.ndarray: ...  # (Q, P) of every query for every phrase, in [0, 1]
+
+    @property
+    def boxes(self) -> np.ndarray: ...  # (Q, 4) x0 y0 x1 y1
 
 
 def _measured(detector: str) -> dict:
@@ -145,7 +151,7 @@ def judge(wanted: Sequence[Wanted], things: Answer, colouring: Answer | None, th
     shown = scores >= threshold
     colours = [
         [
-            seen_colour(each.noun, box, colouring) if each.colour and there else None
+            seen_colour(each.noun, box, colouring) if each.colour and there and colouring is not None else None
             for box, there in zip(boxes[number], shown[number], strict=True)
         ]
         for number, each in enumerate(wanted)
@@ -160,16 +166,18 @@ def judge(wanted: Sequence[Wanted], things: Answer, colouring: Answer | None, th
     present, faults, kept, seen = [], [], [], []
     for number, each in enumerate(wanted):
         thing, fault, colour = given[number], "", None
-        there = thing is not None and owner.get(thing) == number
-        if there:
+        there = False
+        if thing is not None and owner.get(thing) == number:
+            there = True
             colour = colours[number][thing]
-            spare = [other for other in np.flatnonzero(shown[number]) if other not in owner]
+            spare = [other for other in np.flatnonzero(shown[number]).tolist() if other not in owner]
             if each.colour and colour not in each.colours:
                 fault = "wrong colour"
             elif spare and not each.plural:
                 fault = "duplicated"
         else:
-            nouns = {other: key(wanted[owner[other]].noun) for other in np.flatnonzero(shown[number]) if other in owner}
+            claimed = [other for other in np.flatnonzero(shown[number]).tolist() if other in owner]
+            nouns = {other: key(wanted[owner[other]].noun) for other in claimed}
             lost = [other for other, noun in nouns.items() if noun != key(each.noun)]
             fault = "mixed" if lost else "missing"
             if lost:
@@ -181,10 +189,15 @@ def judge(wanted: Sequence[Wanted], things: Answer, colouring: Answer | None, th
     return Verdict(
         present=tuple(present),
         scores=tuple(0.0 if at is None else float(scores[at]) for at in kept),
-        boxes=tuple(None if at is None else tuple(map(float, boxes[at])) for at in kept),
+        boxes=tuple(None if at is None else _box(boxes[at]) for at in kept),
         colours=tuple(seen),
         faults=tuple(faults),
     )
+
+
+def _box(corners: np.ndarray) -> Box:
+    x0, y0, x1, y1 = map(float, corners)
+    return x0, y0, x1, y1
 
 
 def _column(answer: Answer, phrase: str) -> int:
@@ -255,11 +268,11 @@ def seen_colour(noun: str, box: Sequence[float], answer: Answer) -> str | None:
     return tuple(storybook.COLOURS)[int(answer.scores[near][:, columns].max(0).argmax())]
 
 
-def overlap(box: Sequence[float], others: np.ndarray) -> np.ndarray:
+def overlap(box: ArrayLike, others: ArrayLike) -> np.ndarray:
     """(4), (N, 4) -> (N) IoU of one box with others."""
-    box, others = np.asarray(box, float), np.asarray(others, float).reshape(-1, 4)
-    sides = (np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])).clip(0)
-    areas = [(each[..., 2:] - each[..., :2]).clip(0).prod(-1) for each in (box, others)]
+    one, many = np.asarray(box, float), np.asarray(others, float).reshape(-1, 4)
+    sides = (np.minimum(one[2:], many[:, 2:]) - np.maximum(one[:2], many[:, :2])).clip(0)
+    areas = [(each[..., 2:] - each[..., :2]).clip(0).prod(-1) for each in (one, many)]
     shared = sides.prod(-1)
     union = areas[0] + areas[1] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)

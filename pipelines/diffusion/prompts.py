@@ -154,7 +154,8 @@ def _colour(word: str) -> bool:
 
 
 def _runs(text: str, spans: list[Span], lower: list[str]) -> list[_Run]:
-    runs, run = [], []
+    runs: list[_Run] = []
+    run: list[int] = []
     before = article = ""
 
     def close(after: str) -> None:

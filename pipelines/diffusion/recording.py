@@ -11,12 +11,17 @@ import struct
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from pipelines.diffusion.settings import Settings
 from pipelines.errors import UserError, require_finite
 from pipelines.phrases import distinct, words_of
+
+if TYPE_CHECKING:
+    from pipelines.diffusion.pipeline import Film, Result  # which import torch
 
 FORMAT = 1
 MOST_BYTES = 3_000_000  # of a file that is saved; one that is opened may have twice that
@@ -70,21 +75,17 @@ class Recording:
 
 
 def _coded(picture: Image.Image, side: int, quality: int) -> bytes:
-    if max(picture.size) > side:
-        picture = picture.resize(
-            (max(1, round(x * side / max(picture.size))) for x in picture.size), Image.Resampling.LANCZOS
-        )
+    longest = max(picture.size)
+    if longest > side:
+        width, height = (max(1, round(x * side / longest)) for x in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.LANCZOS)
     out = io.BytesIO()
     picture.save(out, "WEBP", quality=quality)
     return out.getvalue()
 
 
-def record(request, result, film) -> Recording:
-    """What a class looks at, of a finished run.
-
-    Args:
-        request, result, film: of pipelines.diffusion.pipeline.
-    """
+def record(request: Settings, result: "Result", film: "Film") -> Recording:
+    """What a class looks at, of a finished run."""
     asked = {k: v for k, v in asdict(replace(request, image=None)).items() if v is not None}
     moments = [
         Moment(
@@ -162,12 +163,12 @@ def _need(good: object, what: str) -> None:
         raise _Wrong(what)
 
 
-def _number(value: object, low: float = -1e12, high: float = 1e12) -> float:
+def _number(value: Any, low: float = -1e12, high: float = 1e12) -> float:
     _need(isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high, "a number is wrong")
     return value
 
 
-def _text(value: object, most: int = 2000) -> str:
+def _text(value: Any, most: int = 2000) -> str:
     _need(isinstance(value, str) and len(value) <= most, "a text is wrong")
     return value
 
@@ -208,7 +209,7 @@ def _read(data: bytes) -> Recording:
 
 
 def _tensor(tensors: dict, name: str, dtype: type, shape: tuple) -> np.ndarray:
-    found = tensors.get(name)
+    found: Any = tensors.get(name)
     _need(found is not None and found.dtype == dtype and found.ndim == len(shape), f"its {name} are missing")
     fits = all(want is None or have == want for have, want in zip(found.shape, shape, strict=True))
     _need(fits and found.size > 0, f"its {name} do not fit together")
@@ -217,13 +218,14 @@ def _tensor(tensors: dict, name: str, dtype: type, shape: tuple) -> np.ndarray:
 
 
 def _list(told: dict, name: str, most: int) -> list:
-    value = told.get(name)
+    value: Any = told.get(name)
     _need(isinstance(value, list) and len(value) <= most, f"its {name} are missing")
     return value
 
 
 def _checked(tensors: dict, told: dict) -> Recording:
-    settings, versions = told.get("settings"), told.get("versions")
+    settings: Any = told.get("settings")
+    versions: Any = told.get("versions")
     _need(isinstance(settings, dict) and isinstance(versions, dict), "its parameters are missing")
     _need(len(settings) <= 40 and len(versions) <= 10, "it has too many parameters")
     for name, value in settings.items():
@@ -231,7 +233,9 @@ def _checked(tensors: dict, told: dict) -> Recording:
         _text(value) if isinstance(value, str) else isinstance(value, bool) or _number(value)
     words = tuple(_text(word) for word in _list(told, "words", MOST_WORDS))
     subjects = tuple(_text(subject) for subject in _list(told, "subjects", MOST_WORDS))
-    places = tuple(_number(place, 0, len(words) - 1) for place in _list(told, "subject_words", MOST_WORDS))
+    places = _list(told, "subject_words", MOST_WORDS)
+    for place in places:
+        _number(place, 0, len(words) - 1)
     _need(words and len(places) == len(subjects) and all(isinstance(p, int) for p in places), "its words do not fit")
     moments = tuple(_moment(entry, len(subjects)) for entry in _list(told, "moments", MOST_STEPS))
     count = len(moments)
@@ -254,7 +258,7 @@ def _checked(tensors: dict, told: dict) -> Recording:
         settings=settings,
         words=words,
         subjects=subjects,
-        subject_words=places,
+        subject_words=tuple(places),
         moments=moments,
         sigmas=sigmas,
         latents=latents,
@@ -266,7 +270,7 @@ def _checked(tensors: dict, told: dict) -> Recording:
     )
 
 
-def _moment(entry: object, subjects: int) -> Moment:
+def _moment(entry: Any, subjects: int) -> Moment:
     names = set(Moment.__annotations__)
     _need(isinstance(entry, dict) and set(entry) == names, "a step is not complete")
     peaks = entry["peaks"]

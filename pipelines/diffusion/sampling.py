@@ -5,6 +5,8 @@ https://arxiv.org/abs/2010.02502, equations 12 and 16) is written out here: diff
 that rounding brings below 0 where hardly any signal is left, and knows no steps of other lengths than whole runs have.
 """
 
+from typing import Any
+
 import diffusers
 import numpy as np
 import torch
@@ -18,10 +20,19 @@ from pipelines.errors import UserError
 class Ddim(DDIMScheduler):
     """diffusers' own, number for number where that is one."""
 
-    def set_timesteps(self, num_inference_steps: int | None = None, device=None, timesteps: list[int] | None = None):
+    config: Any
+    timesteps: Tensor
+    alphas_cumprod: Tensor
+    final_alpha_cumprod: Tensor
+
+    def set_timesteps(
+        self, num_inference_steps: int | None = None, device: Any = None, timesteps: list[int] | None = None
+    ) -> None:
         """As many steps as asked for, or at these times, the last of which leads to a picture without noise."""
         if timesteps is None:
-            super().set_timesteps(num_inference_steps, device)
+            assert num_inference_steps is not None, "how many steps, or which"
+            usual: Any = super()  # mypy knows diffusers' classes as stand-ins without members
+            usual.set_timesteps(num_inference_steps, device)
             stride = self.config.num_train_timesteps // num_inference_steps
             self.following = {t: t - stride for t in self.timesteps.tolist()}
             return
@@ -50,6 +61,7 @@ class Ddim(DDIMScheduler):
         left = (1 - a_after - deviation**2).clamp(min=0)  # at least 0, if nothing were rounded
         latents = a_after**0.5 * clean + left**0.5 * e
         if eta:
+            assert variance_noise is not None, "eta above 0 asks for noise"
             latents = latents + deviation * variance_noise
         return DDIMSchedulerOutput(prev_sample=latents, pred_original_sample=clean)
 
@@ -57,7 +69,7 @@ class Ddim(DDIMScheduler):
 KINDS = {"DDIMScheduler": Ddim}  # which stand in for diffusers' own of that name
 
 
-def sampler_of(config: dict, kind: str, steps: int, strength: float = 1.0):
+def sampler_of(config: dict, kind: str, steps: int, strength: float = 1.0) -> Any:
     """A sampler whose `timesteps` are those to run.
 
     Args:
@@ -70,7 +82,7 @@ def sampler_of(config: dict, kind: str, steps: int, strength: float = 1.0):
     Raises:
         UserError: for a model that predicts neither noise nor velocities.
     """
-    sampler = (KINDS.get(kind) or getattr(diffusers, kind)).from_config(config)
+    sampler: Any = (KINDS.get(kind) or getattr(diffusers, kind)).from_config(config)
     if sampler.config.prediction_type not in ("epsilon", "v_prediction"):
         kind = sampler.config.prediction_type
         raise UserError(

@@ -147,8 +147,7 @@ def paint(loaded: Model, pixels: torch.Tensor, visible: np.ndarray) -> torch.Ten
     kept = torch.from_numpy(np.flatnonzero(visible))[None].to(loaded.device)
     pixels = pixels.to(loaded.device)
     if loaded.detail is not None:
-        kept = None if kept.shape[1] == visible.size else kept
-        return loaded.detail.student(pixels, kept)[1].painted
+        return loaded.detail.student(pixels, None if visible.all() else kept)[1].painted
     tokens = loaded.encoder.encode(pixels, kept)
     order = torch.cat([kept, complement(kept, visible.size)], dim=1) if kept.shape[1] < visible.size else kept
     latent = torch.cat([tokens.cls[:, None], tokens.patches], dim=1)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from pipelines.errors import OTHER_MODEL, UserError, require_finite
-from pipelines.models.detailclip import keep_highest, mean_attention
+from pipelines.models.detailclip import DetailCLIP, ProjectionHead, keep_highest, mean_attention
 from pipelines.models.encoders import Model
 from pipelines.models.hub import locate
 from pipelines.models.loading import load
@@ -111,7 +111,7 @@ def encode(
     square = centre_square(picture)
     pixels = torch.cat([loaded.pixels(view) for view in (square, second_view(square, seed))])
     with torch.no_grad():
-        return _encode(loaded, pixels, rule, seed, ratios)
+        return _encode(loaded, loaded.detail, pixels, rule, seed, ratios)
 
 
 def second_view(square: Image.Image, seed: int) -> Image.Image:
@@ -122,8 +122,10 @@ def second_view(square: Image.Image, seed: int) -> Image.Image:
     return ImageOps.mirror(square.crop((left, top, left + side, top + side)))
 
 
-def _encode(loaded: Model, pixels: torch.Tensor, rule: str, seed: int, ratios: tuple[float, ...]) -> Encoded:
-    detail, grid = loaded.detail, loaded.encoder.grid
+def _encode(
+    loaded: Model, detail: DetailCLIP, pixels: torch.Tensor, rule: str, seed: int, ratios: tuple[float, ...]
+) -> Encoded:
+    grid = loaded.encoder.grid
     seen = loaded.chooser.encode(pixels)
     score = mean_attention(seen)
     if rule == "random":
@@ -131,7 +133,7 @@ def _encode(loaded: Model, pixels: torch.Tensor, rule: str, seed: int, ratios: t
     if rule == "inverse":
         score = -score
 
-    def features(head, tokens: torch.Tensor) -> np.ndarray:
+    def features(head: ProjectionHead, tokens: torch.Tensor) -> np.ndarray:
         found = head.features(tokens).cpu().numpy()
         require_finite("the features of this picture", OTHER_MODEL, found)
         return found
@@ -141,10 +143,10 @@ def _encode(loaded: Model, pixels: torch.Tensor, rule: str, seed: int, ratios: t
 
     chosen = [keep_highest(score, ratio, blocks=rule != "attention-patch") for ratio in ratios]
     masks = torch.stack([torch.zeros_like(score).scatter(1, kept, 1.0) for kept in chosen])  # (ratios, 2, N)
-    canvases = [None] * len(ratios)
+    canvases: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * len(ratios)
     if detail.settings.paint_on_fill:  # all at once, which is faster than one by one
-        filled = detail.filled(pixels[:1].repeat(len(ratios), 1, 1, 1), masks[:, 0])
-        canvases = list(zip(*(part.split(1) for part in filled), strict=True))
+        filled, seen_pixels = detail.filled(pixels[:1].repeat(len(ratios), 1, 1, 1), masks[:, 0])
+        canvases = list(zip(filled.split(1), seen_pixels.split(1), strict=True))
     students = {}
     for ratio, kept, mask, canvas in zip(ratios, chosen, masks, canvases, strict=True):
         own, other = kept.split(1) if kept.shape[1] < grid**2 else (None, None)

@@ -10,6 +10,7 @@ Attention says what the model looked at, not why it decided so.
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,7 @@ from pipelines.errors import UserError
 from pipelines.models.detailclip import keep_highest
 from pipelines.models.encoders import Model
 from pipelines.models.loading import load
-from pipelines.models.vision import centre_square
+from pipelines.models.vision import Tokens, centre_square
 from pipelines.token_removal.settings import RULES, Rule, Settings
 
 SWEEP_RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
@@ -79,6 +80,7 @@ def encode(picture: Image.Image, model: str) -> Encoded:
         attention = loaded.chooser.encode(pixels).attention
     else:
         attention = tokens.attention
+    assert attention is not None, "encoders tell what the class token attends to"
     grid = loaded.encoder.grid
     return Encoded(
         model=model,
@@ -181,9 +183,9 @@ def flops(model: Model, patches: int) -> int:
     return embedding + model.encoder.layers * (24 * tokens * width**2 + 4 * tokens**2 * width)
 
 
-def _timed(run) -> tuple[float, object]:
+def _timed(run: Callable[[], Tokens]) -> tuple[float, Tokens]:
     """Milliseconds of the fastest of three runs, or of two where one takes longer than 0.2 s; and the run's result."""
-    times, result = [], None
+    times: list[float] = []
     while len(times) < 3 and not (len(times) == 2 and min(times) > 200):
         start = time.perf_counter()
         result = run()

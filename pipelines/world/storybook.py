@@ -147,10 +147,10 @@ def _full_size(noun: str, colour: str | None) -> Image.Image:
         hue, saturation, _ = _hue_saturation_value(rgb)
         distance = np.abs((hue - _BASE_HUE[noun] + 180) % 360 - 180)
         weight = np.clip((46 - distance) / 12, 0, 1) * np.clip((saturation - 0.18) / 0.14, 0, 1)
-        light = rgb @ np.float32([0.299, 0.587, 0.114])
+        light = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
         painted = (weight > 0.5) & (sprite[..., 3] > 0.5)
         light = light / np.median(light[painted])
-        target = np.float32(COLOURS[colour]) / 255
+        target = np.array(COLOURS[colour], np.float32) / 255
         shade = target * np.minimum(light, 1)[..., None]
         shine = (1 - shade) * np.clip(0.55 * (light - 1), 0, 0.8)[..., None]
         sprite[..., :3] = rgb + weight[..., None] * (shade + shine - rgb)
@@ -185,7 +185,7 @@ def _smooth_basis(length: int, knots: int = 5) -> np.ndarray:
 def _background(name: str, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) float32 in [0, 255]: a vertical gradient, a random brightness and a soft texture."""
     width, height = size
-    top, bottom = np.float32(_TOP_BOTTOM[name])
+    top, bottom = np.array(_TOP_BOTTOM[name], np.float32)
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     knots = rng.standard_normal((5, 5)).astype(np.float32)
     texture = _smooth_basis(height) @ knots @ _smooth_basis(width).T
