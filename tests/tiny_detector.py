@@ -1,6 +1,7 @@
 """A detector of the real classes, small and with random weights, for tests of the code around it."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -8,7 +9,7 @@ from pipelines.training import detection as training
 from pipelines.training.loop import save_checkpoint
 
 NAME = "grounding-dino-tiny"  # the registry's entry under which the tests open it
-SMALL = {
+SMALL: dict[str, dict[str, Any]] = {
     "model": training.MODEL
     | {"d_model": 32, "num_queries": 12, "encoder_layers": 1, "decoder_layers": 2}
     | {"encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "encoder_attention_heads": 4, "decoder_attention_heads": 4},
@@ -22,7 +23,7 @@ def stirred(module: torch.nn.Module, amount: float = 0.05) -> torch.nn.Module:
     dice = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += amount * torch.randn(parameter.shape, generator=dice)
+            parameter.add_(amount * torch.randn(parameter.shape, generator=dice))
     return module.eval()
 
 

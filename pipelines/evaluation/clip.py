@@ -108,7 +108,9 @@ def retrieval(model: Model, features: Tensor, world: list[storybook.Scene]) -> t
 
 def object_patches_kept(model: Model, world: list[storybook.Scene], keep_ratio: float = 0.5) -> tuple[float, float]:
     """Share of patches at least half covered by objects that the attention keeps, and that a random choice keeps."""
-    kept_share, random_share, dice = [], [], torch.Generator().manual_seed(0)
+    kept_share: list[float] = []
+    random_share: list[float] = []
+    dice = torch.Generator().manual_seed(0)
     for part, pixels in batches(model, world):
         score = mean_attention(model.chooser.encode(pixels)).cpu()
         for values, shares in ((score, kept_share), (torch.rand(score.shape, generator=dice), random_share)):
@@ -139,14 +141,14 @@ def segmentation_probe(model: Model, test: list[storybook.Scene], train_scenes: 
     """
     grid = model.encoder.grid
     train = scenes(train_scenes, seeds=storybook.VALIDATION)
-    tokens, targets = [], []
+    found, wanted = [], []
     for part, pixels in batches(model, train):
-        tokens.append(model.encoder.encode(pixels).patches.flatten(0, 1).cpu())
+        found.append(model.encoder.encode(pixels).patches.flatten(0, 1).cpu())
         labels = torch.from_numpy(np.stack([token_labels(s) for s in part]))
         shares = torch.nn.functional.one_hot(labels, len(CLASSES)).float().permute(0, 3, 1, 2)
         shares = torch.nn.functional.adaptive_avg_pool2d(shares, grid)
-        targets.append(shares.permute(0, 2, 3, 1).flatten(0, 2))
-    tokens, targets = torch.cat(tokens), torch.cat(targets)
+        wanted.append(shares.permute(0, 2, 3, 1).flatten(0, 2))
+    tokens, targets = torch.cat(found), torch.cat(wanted)
     mean, deviation = tokens.mean(0), tokens.std(0) + 1e-6
     torch.manual_seed(0)
     probe = torch.nn.Linear(tokens.shape[1], len(CLASSES))
@@ -181,6 +183,7 @@ def segmentation_probe(model: Model, test: list[storybook.Scene], train_scenes: 
 def prototypes(model: Model, world: list[storybook.Scene]) -> dict[str, float]:
     """How the teacher uses its prototypes over all scenes; entropies as shares of ln K."""
     detail = model.detail
+    assert detail is not None, "a model with a teacher"
     limit, size = math.log(detail.settings.prototypes), detail.settings.prototypes
     mean_patch, mean_cls, own, used = torch.zeros(size), torch.zeros(size), [], torch.zeros(size, dtype=torch.bool)
     with torch.no_grad():
@@ -242,6 +245,8 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
     def note(name: str, value: float) -> None:
         found.setdefault(name, []).append(value)
 
+    detail = model.detail
+    assert detail is not None, "a model with a decoder"
     grid, patch = model.encoder.grid, model.size // model.encoder.grid
     everything = np.ones((model.size, model.size), bool)
     dice = torch.Generator().manual_seed(0)
@@ -260,10 +265,10 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
                     seen = visible.repeat(patch, 0).repeat(patch, 1)
                     nearest = fill_from_nearest(truth, seen)
                     note("psnr_random_nearest", measure(nearest, truth, ~seen).psnr)
-                if name == "random" and model.detail.settings.paint_on_fill:
+                if name == "random" and detail.settings.paint_on_fill:
                     index = torch.from_numpy(np.flatnonzero(visible))[None].to(model.device)
-                    blind = model.detail.paint_blindly(pixels[i : i + 1], index).painted
-                    blind = model.picture(unpatchify(blind, patch)[0])
+                    patches = detail.paint_blindly(pixels[i : i + 1], index).painted
+                    blind = model.picture(unpatchify(patches, patch)[0])
                     note("psnr_random_blind", measure(np.where(seen[..., None], truth, blind), truth, ~seen).psnr)
             if i % 5 == 0:  # a fifth of the scenes is enough for the low-resolution figures
                 for factor in (2, 4):
@@ -367,7 +372,9 @@ def main() -> None:
     spec = MODELS[arguments.model]
     folder = arguments.folder or BUNDLED / spec.source
     start = time.monotonic()
-    figures = evaluate(open_folder(spec, folder), arguments.scenes)
+    model = open_folder(spec, folder)
+    assert isinstance(model, Model), "an image encoder"
+    figures = evaluate(model, arguments.scenes)
     print(table(figures))
     print(f"\nmeasured in {time.monotonic() - start:.0f} s")
     if arguments.write:

@@ -11,6 +11,7 @@ import statistics
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -38,7 +39,7 @@ PROMPTS = tuple(storybook.article(noun) for noun in storybook.ANIMALS) + (
     "an orange bowl",
 )
 SEEDS = (1, 2, 3)
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "an autoencoder's latents, with views": {},
     "an autoencoder's latents, without views": {"augment": False},
     "raw pixels, without views": {"parametrization": "pixels", "augment": False},
@@ -71,6 +72,7 @@ def judged(prompt: str, look: Look) -> Outcome:
 def outcome(request: Settings) -> Outcome:
     torch.set_num_threads(1)
     *_, last = run(request)
+    assert last.look is not None, "the last step is always looked at"
     return judged(request.prompt, last.look)
 
 

@@ -22,8 +22,7 @@ from PIL import Image
 from pipelines.detection.pipeline import Detection, Truth, encode_with, match, select
 from pipelines.diffusion import presence
 from pipelines.evaluation.clip import scenes, table, write_between
-from pipelines.models.detectors import Detector
-from pipelines.models.loading import open_folder
+from pipelines.models.detectors import Detector, open_grounding_dino
 from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.world import storybook
 
@@ -92,10 +91,13 @@ def coco_average_precision(pictures: Pictures, categories: Sequence[str]) -> dic
 
 def find(detector: Detector, world: list[storybook.Scene], prompts: list[list[str]], colours: bool) -> Pictures:
     """What is in each scene, by noun or by phrase, and what the detector finds of the scene's prompt, at any score."""
-    found = []
+    found: Pictures = []
     for scene, prompt in zip(world, prompts, strict=True):
         encoded = encode_with(detector, Image.fromarray(scene.picture), prompt)
-        truth = [(o.phrase if colours else o.noun, tuple(map(float, o.box))) for o in scene.objects]
+        truth = []
+        for thing in scene.objects:
+            x0, y0, x1, y1 = map(float, thing.box)
+            truth.append((thing.phrase if colours else thing.noun, (x0, y0, x1, y1)))
         found.append((truth, select(encoded, 0, 0, 0.5)))
     return found
 
@@ -238,7 +240,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="write quality.json and the README's tables")
     arguments = parser.parse_args()
     start = time.monotonic()
-    figures = evaluate(open_folder(SPEC, arguments.folder), arguments.scenes)
+    figures = evaluate(open_grounding_dino(SPEC, arguments.folder), arguments.scenes)
     print(table(figures, ROWS), class_table(figures["classes"]), sep="\n\n")
     print(f"\nmeasured in {time.monotonic() - start:.0f} s")
     if arguments.write:

@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ from pipelines.diffusion import pipeline as diffusion
 from pipelines.diffusion import presence
 from pipelines.diffusion.attend_excite import Schedule, watching
 from pipelines.diffusion.prompts import read_with, sketch
+from pipelines.diffusion.settings import Precision, Sampler
 from pipelines.evaluation.clip import write_between
 from pipelines.models.loading import load
 from pipelines.models.registry import BUNDLED, MODELS
@@ -46,7 +48,7 @@ SINGLE_SEEDS, PAIR_SEEDS = range(10), range(4)
 AT_ONCE = 8  # pictures
 METHODS = ("none", "attend-and-excite")
 KEPT = Path(".checkpoints/diffusion_quality")
-Work = tuple[list[tuple[str, int]], str, str, str | None]  # prompts and seeds, method, precision, sampler
+Work = tuple[list[tuple[str, int]], str, Precision, Sampler | None]  # prompts and seeds, method, precision, sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class Outcome:
 
 
 def draw(
-    prompts: Sequence[str], seeds: Sequence[int], method: str, precision: str, name: str | None = None
+    prompts: Sequence[str], seeds: Sequence[int], method: str, precision: Precision, name: Sampler | None = None
 ) -> list[Image.Image]:
     """Pictures of prompts and seeds, drawn together, by the sampler of this name or else the model's usual one."""
     painter = load(NAME, TextToImage)
@@ -114,14 +116,20 @@ def asked(prompt: str, picture: Image.Image) -> Answers:
     """Both questions, as the app asks them."""
     detector = MODELS[NAME].detector
     said = presence.answers(wanted_by(prompt), detector, lambda phrases: detection.encode(picture, phrases, detector))
-    things, colours = (each and Said(phrases=each.phrases, scores=each.scores, boxes=each.boxes) for each in said)
-    return things, colours
+    things, colours = said
+    return _said(things), None if colours is None else _said(colours)
+
+
+def _said(answer: presence.Answer) -> Said:
+    return Said(phrases=answer.phrases, scores=answer.scores, boxes=answer.boxes)
 
 
 def judged(prompt: str, said: Answers) -> tuple[presence.Verdict, presence.Verdict]:
     """As the app does, and at the strict threshold."""
     strict = presence.strict_threshold(MODELS[NAME].detector)
-    return tuple(presence.judge(wanted_by(prompt), *said, threshold) for threshold in (presence.THERE, strict))
+    wanted, (things, colours) = wanted_by(prompt), said
+    usual = presence.judge(wanted, things, colours, presence.THERE)
+    return usual, presence.judge(wanted, things, colours, strict)
 
 
 @functools.cache
@@ -138,7 +146,7 @@ def _file_of(work: Work) -> Path:
 
 
 def _keep(file: Path, said: list[Answers]) -> None:
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{picture} {question} {name}": np.asarray(getattr(answer, name))
         for picture, answers in enumerate(said)
         for question, answer in enumerate(answers)
@@ -158,7 +166,12 @@ def _kept(file: Path, count: int) -> list[Answers]:
             found = [arrays.get(f"{picture} {question} {name}") for name in ("phrases", "scores", "boxes")]
             return None if found[0] is None else Said(phrases=tuple(found[0].tolist()), scores=found[1], boxes=found[2])
 
-        return [(said(picture, 0), said(picture, 1)) for picture in range(count)]
+        kept: list[Answers] = []
+        for picture in range(count):
+            things = said(picture, 0)
+            assert things is not None, "the first question is always asked"
+            kept.append((things, said(picture, 1)))
+        return kept
 
 
 def outcomes(work: Work) -> list[Outcome]:
@@ -178,9 +191,9 @@ def outcomes(work: Work) -> list[Outcome]:
 def measure(
     pairs: list[tuple[str, int]],
     processes: int,
-    precision: str,
+    precision: Precision,
     methods: Sequence[str] = METHODS,
-    sampler: str | None = None,
+    sampler: Sampler | None = None,
 ) -> list[Outcome]:
     """Outcomes of every prompt and seed under all methods."""
     parts = [pairs[i : i + AT_ONCE] for i in range(0, len(pairs), AT_ONCE)]

@@ -16,10 +16,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipelines.evaluation.clip import evaluate, write_between
-from pipelines.models.loading import open_folder
+from pipelines.models.encoders import open_openclip
 from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.training import detailclip
-from pipelines.training.loop import load_checkpoint, write_json
+from pipelines.training.loop import trained, write_json
 
 CONFIGURATION = {
     **detailclip.STORYBOOK_MODEL,
@@ -32,8 +32,8 @@ SPEC = MODELS["storybook-detailclip"]
 
 def measure(name: str, folder: Path, batch: int, scenes: int) -> dict:
     """One row: quality on never-seen scenes, and how fast it trained."""
-    figures = evaluate(open_folder(SPEC, folder / "model"), scenes, quick=True)
-    records = load_checkpoint(folder / "last.pt")["records"]
+    figures = evaluate(open_openclip(SPEC, folder / "model"), scenes, quick=True)
+    records = trained(folder)["records"]
     seconds = statistics.median(record["seconds_per_step"] for record in records)
     paints = detailclip.ABLATIONS[name].get("weight_rec", 1.0) > 0
     return {

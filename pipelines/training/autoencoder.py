@@ -13,6 +13,7 @@ are most of the pixels and nearly nothing to learn.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,11 +26,11 @@ from pipelines.training.loop import (
     add_arguments,
     add_precision_argument,
     descend,
-    load_checkpoint,
     mixed,
     precision,
     seed_everything,
     steps_done,
+    trained,
 )
 from pipelines.training.pairs import DEVIATION, MEAN, Storybook, loader
 from pipelines.world import storybook
@@ -57,7 +58,7 @@ class Autoencoder(nn.Module):
         from diffusers import AutoencoderTiny
 
         super().__init__()
-        self.vae = AutoencoderTiny(**config)
+        self.vae: Any = AutoencoderTiny(**config)
         self.standardise = nn.BatchNorm2d(config["latent_channels"], affine=False, momentum=0.02)
 
     def forward(self, pictures: Tensor, noise: Tensor) -> Tensor:
@@ -77,10 +78,9 @@ def gradients(pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 def busy_parts(pictures: Tensor, dice: torch.Generator) -> Tensor:
     """(B, 3, H, W) -> (B*PARTS, 3, PART, PART), cut where the picture changes most: at random, in proportion."""
-    changes = sum(
-        F.avg_pool2d(F.pad(d.abs().mean(1, keepdim=True), pad), 8)
-        for d, pad in zip(gradients(pictures), ((0, 1), (0, 0, 0, 1)), strict=True)
-    )
+    across, down = gradients(pictures)
+    changes = F.avg_pool2d(F.pad(across.abs().mean(1, keepdim=True), (0, 1)), 8)
+    changes = changes + F.avg_pool2d(F.pad(down.abs().mean(1, keepdim=True), (0, 0, 0, 1)), 8)
     windows = F.avg_pool2d(changes, PART // 8, stride=1)[:, 0]  # (B, rows, columns) of where a part can begin
     corner = torch.multinomial(windows.flatten(1).cpu() + 1e-4, PARTS, generator=dice)
     rows, columns = (corner // windows.shape[2] * 8).tolist(), (corner % windows.shape[2] * 8).tolist()
@@ -93,7 +93,7 @@ def busy_parts(pictures: Tensor, dice: torch.Generator) -> Tensor:
     )
 
 
-def losses(model: nn.Module, pixels: Tensor, dice: torch.Generator, parts: bool) -> dict[str, Tensor]:
+def losses(model: Autoencoder, pixels: Tensor, dice: torch.Generator, parts: bool) -> dict[str, Tensor]:
     """Absolute error of the pictures and of their gradients; `psnr` in dB of what lies in the picture's range.
 
     Args:
@@ -105,7 +105,8 @@ def losses(model: nn.Module, pixels: Tensor, dice: torch.Generator, parts: bool)
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     shape = len(pictures), model.vae.config.latent_channels, pictures.shape[2] // 8, pictures.shape[3] // 8
     again = model(pictures, torch.randn(shape, generator=dice).to(pictures.device))
-    edges = sum(F.l1_loss(a, b) for a, b in zip(gradients(again), gradients(pictures), strict=True))
+    steps = zip(gradients(again), gradients(pictures), strict=True)
+    edges = sum((F.l1_loss(a, b) for a, b in steps), torch.zeros(()))
     pixel_loss = F.l1_loss(again, pictures)
     error = (again.detach().clamp(-1, 1) - pictures).square().mean((1, 2, 3)) / 4  # of pictures in [0, 1]
     return {
@@ -116,11 +117,12 @@ def losses(model: nn.Module, pixels: Tensor, dice: torch.Generator, parts: bool)
     }
 
 
-def folded(state: dict) -> nn.Module:
+def folded(state: dict) -> Any:
     """The checkpoint's AutoencoderTiny, whose latents have mean 0 and deviation 1 by themselves."""
     model = Autoencoder(state["settings"]["model"])
     model.load_state_dict(state["model"])
     last, norm = model.vae.encoder.layers[-1], model.standardise
+    assert norm.running_mean is not None and norm.running_var is not None, "it counts along"
     deviation = (norm.running_var + norm.eps).sqrt()
     with torch.no_grad():
         last.weight.div_(deviation[:, None, None, None])
@@ -134,10 +136,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     Raises:
         FileNotFoundError: when there is no checkpoint.
     """
-    state = load_checkpoint(checkpoint / "last.pt")
-    if state is None:
-        raise FileNotFoundError(f"No checkpoint in {checkpoint}; train first.")
-    folded(state).half().save_pretrained(folder)
+    folded(trained(checkpoint)).half().save_pretrained(folder)
     for file in folder.glob("*.safetensors"):
         file.chmod(0o644)
 
@@ -146,9 +145,9 @@ ROWS = (("psnr", "Pictures to latents and back, mean dB", "{:.2f}"),)
 
 
 @torch.inference_mode()
-def quality(vae: nn.Module, scenes: int = 1000) -> dict[str, float]:
+def quality(vae: Any, scenes: int = 1000) -> dict[str, float]:
     """Mean dB over scenes of the test range, as 8-bit pictures."""
-    decibels = []
+    decibels: list[float] = []
     for first in range(0, scenes, 20):
         world = [storybook.scene(storybook.TEST[n]).picture for n in range(first, min(first + 20, scenes))]
         truth = torch.from_numpy(np.stack(world)).permute(0, 3, 1, 2).float()
@@ -178,7 +177,7 @@ def train(arguments: argparse.Namespace, config: dict = MODEL) -> None:
     """
     seed_everything(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
-    model = Autoencoder(config).to(device, memory_format=torch.channels_last).train()
+    model = Autoencoder(config).to(device).to(memory_format=torch.channels_last).train()
     start = steps_done(arguments) * arguments.batch
     dataset = Storybook(arguments.seed, storybook.SIZE, views=0, smallest=1, start=start)
     batches = iter(loader(dataset, arguments.batch, lambda captions: torch.zeros(len(captions)), arguments.workers))

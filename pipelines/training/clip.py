@@ -10,6 +10,7 @@ many more pictures in the same time, and nothing lost once the last steps show a
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -26,9 +27,9 @@ from pipelines.training.loop import (
     add_optimizer_argument,
     add_precision_argument,
     fit,
-    load_checkpoint,
     precision,
     seed_everything,
+    trained,
 )
 from pipelines.world import storybook
 
@@ -52,7 +53,9 @@ MODELS = {"storybook-clip-b": MODEL, "storybook-detailclip": STORYBOOK_MODEL}
 class Contrast(nn.Module):
     """The contrastive loss of Radford et al. 2021 (https://arxiv.org/abs/2103.00020, figure 3) around a model."""
 
-    def __init__(self, clip: nn.Module):
+    clip: Any  # OpenCLIP's own module
+
+    def __init__(self, clip: Any):
         super().__init__()
         self.clip = clip
 
@@ -86,7 +89,7 @@ def main() -> None:
     arguments = parser.parse_args()
     model = MODELS[arguments.model]
     if arguments.export:
-        state = load_checkpoint(Path(arguments.checkpoint) / "last.pt")
+        state = trained(Path(arguments.checkpoint))
         export_openclip({n.removeprefix("clip."): t for n, t in state["model"].items()}, arguments.export, model)
         return
     seed_everything(arguments.seed)

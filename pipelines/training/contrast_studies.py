@@ -1,20 +1,21 @@
 """What the lessons of `pipelines.contrast` say of many seeds. Run by `python -m pipelines.training.studies`."""
 
 import math
+from typing import Any
 
 from pipelines.contrast import information, negatives, word_vectors
 
 CASES = {"0.45 nats": (2, 0.6), "4.09 nats": (8, 0.8), "9.31 nats": (8, 0.95)}  # dimensions and correlation
 
 
-def information_study(seed: int) -> dict[str, dict[str, float]]:
+def information_study(seed: int) -> dict[str, dict[str, float | None]]:
     """The estimate at several N with both critics, beside the truth and ln N."""
-    rows = {}
+    rows: dict[str, dict[str, float | None]] = {}
     for name, (dimensions, correlation) in CASES.items():
         for batch in (4, 16, 64, 256, 1024):
-            known = {"dimensions": dimensions, "correlation": correlation, "batch": batch, "seed": seed}
+            known: dict[str, Any] = {"dimensions": dimensions, "correlation": correlation, "batch": batch, "seed": seed}
             *_, exact = information.run(information.Settings(**known))
-            row = {
+            row: dict[str, float | None] = {
                 "truth": exact.truth,
                 "ln N": math.log(batch),
                 "exact critic": exact.estimate,
@@ -27,7 +28,7 @@ def information_study(seed: int) -> dict[str, dict[str, float]]:
     return rows
 
 
-TEXTS = {
+TEXTS: dict[str, dict[str, Any]] = {
     "captions, skip-gram": {},
     "captions, CBOW": {"method": "cbow"},
     **{f"tales, {count} sentences": {"corpus": "tales", "sentences": count} for count in (50, 100, 200, 400, 1000)},

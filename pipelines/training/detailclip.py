@@ -9,8 +9,10 @@ format with teacher, head, decoder and training curves beside it. On a CPU, tell
 """
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import open_clip
 import torch
@@ -28,16 +30,16 @@ from pipelines.training.loop import (
     add_optimizer_argument,
     add_precision_argument,
     fit,
-    load_checkpoint,
     precision,
     seed_everything,
     teacher_momentum,
+    trained,
     write_json,
 )
 from pipelines.training.pairs import DEVIATION, MEAN
 from pipelines.world import storybook
 
-STORYBOOK_MODEL = {
+STORYBOOK_MODEL: dict[str, Any] = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": storybook.SIZE, "patch_size": 8, "width": 192, "layers": 6, "head_width": 32},
     "text_cfg": {
@@ -71,8 +73,9 @@ STORYBOOK_SETTINGS = Settings(
     retouch=(64, 192, 320),
 )
 BLUR_SHARE = 0.2
+Tokenize = Callable[[list[str]], Tensor]  # texts -> (B, T) token ids
 RETOUCH = "decoder.retouch."  # how the names of its weights begin
-ABLATIONS = {
+ABLATIONS: dict[str, dict[str, Any]] = {
     "full": {},
     "no-distillation": {"weight_cls": 0.0, "weight_patch": 0.0, "weight_spread": 0.0},
     "no-reconstruction": {"weight_rec": 0.0},
@@ -80,7 +83,7 @@ ABLATIONS = {
 }
 
 
-def storybook_clip(model: dict) -> tuple[nn.Module, object]:
+def storybook_clip(model: dict) -> tuple[Any, Tokenize]:
     """A fresh OpenCLIP model of this configuration and the word tokenizer."""
     clip = open_clip.model.CLIP(**model)
     positions = sincos_positions(clip.visual.grid_size[0], clip.visual.conv1.out_channels)
@@ -91,7 +94,7 @@ def storybook_clip(model: dict) -> tuple[nn.Module, object]:
     return clip, lambda texts: torch.tensor([encoded.ids for encoded in tokenizer.encode_batch(texts)])
 
 
-def build(model: str, settings: Settings, configuration: dict = STORYBOOK_MODEL) -> tuple[DetailCLIP, object]:
+def build(model: str, settings: Settings, configuration: dict = STORYBOOK_MODEL) -> tuple[DetailCLIP, Tokenize]:
     """A fresh model and its tokenizer. `model` is `storybook` or the OpenCLIP name of a ViT with an even grid."""
     if model == "storybook":
         clip, tokenize = storybook_clip(configuration)
@@ -170,7 +173,7 @@ def export_openclip(state: dict[str, Tensor], folder: Path, model: dict) -> None
 def save_rest(state: dict[str, Tensor], folder: Path) -> None:
     """What a DetailCLIP has beside its student, for `beside_student`: the teacher; head, decoder and centres; and what
     it retouches with."""
-    parts = {"teacher": {}, "detailclip": {}, "retouch": {}}
+    parts: dict[str, dict[str, Tensor]] = {"teacher": {}, "detailclip": {}, "retouch": {}}
     for name, tensor in state.items():
         part = "teacher" if name.startswith("teacher.") else "retouch" if name.startswith(RETOUCH) else "detailclip"
         parts[part][name] = tensor.contiguous()
@@ -188,10 +191,7 @@ def save_retouch(state: dict[str, Tensor], folder: Path) -> None:
 
 def export(checkpoint: Path, folder: Path, configuration: dict = STORYBOOK_MODEL) -> None:
     """Write the student in OpenCLIP's format, the rest of DetailCLIP beside it in float16, and the training curves."""
-    state = load_checkpoint(checkpoint / "last.pt")
-    if state is None:
-        raise FileNotFoundError(f"No checkpoint in {checkpoint}; train first.")
-    write(state, folder, configuration)
+    write(trained(checkpoint), folder, configuration)
 
 
 def write(state: dict, folder: Path, configuration: dict = STORYBOOK_MODEL) -> None:

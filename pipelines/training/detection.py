@@ -14,9 +14,10 @@ heads, which add small steps to large logits, do not converge.
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,16 +33,16 @@ from pipelines.training.loop import (
     AdamW,
     add_arguments,
     descend,
-    load_checkpoint,
     parameter_groups,
     seed_everything,
     steps_done,
+    trained,
     write_json,
 )
 from pipelines.training.pairs import DEVIATION, MEAN, SEEDS_PER_RUN, to_pixels
 from pipelines.world import storybook
 
-VISION = {
+VISION: dict[str, Any] = {
     "image_size": storybook.SIZE,
     "patch_size": 4,
     "embed_dim": 48,
@@ -51,7 +52,7 @@ VISION = {
     "drop_path_rate": 0.0,
     "out_indices": [2, 3],
 }
-TEXT = {
+TEXT: dict[str, Any] = {
     "vocab_size": 1030,
     "hidden_size": 96,
     "num_hidden_layers": 2,
@@ -61,7 +62,7 @@ TEXT = {
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
 }
-MODEL = {
+MODEL: dict[str, Any] = {
     "d_model": 96,
     "num_queries": 24,
     "num_feature_levels": 2,
@@ -87,7 +88,7 @@ WIDE_EVERY = 8  # one batch in so many is of two scenes side by side or on top o
 # -------------------------------------------------------------------------------------------------------------- model
 
 
-def build(model: dict = MODEL, vision: dict = VISION, text: dict = TEXT) -> nn.Module:
+def build(model: dict = MODEL, vision: dict = VISION, text: dict = TEXT) -> Any:
     """A fresh model that starts where learning is fast: words improbable, proposals of the size of objects."""
     from transformers import BertConfig, GroundingDinoConfig, GroundingDinoForObjectDetection, SwinConfig
 
@@ -153,7 +154,7 @@ def noun_prompt(rng: np.random.Generator) -> list[str]:
     return [str(noun) for noun in rng.permutation(storybook.NOUNS)[:count]]
 
 
-def colour_prompt(present: Sequence[str], rng: np.random.Generator) -> list[str]:
+def colour_prompt(present: Collection[str], rng: np.random.Generator) -> list[str]:
     """Most of the phrases that are there, twins of theirs in another colour, and others that are not there.
 
     The pairs that are held out appear nowhere, not even as words that are absent: the model would learn to deny them.
@@ -186,8 +187,8 @@ def softened(picture: np.ndarray, dice: np.random.Generator) -> np.ndarray:
     else:
         image = image.filter(ImageFilter.ModeFilter(int(dice.choice([3, 5]))))
     tones = np.asarray(image, np.float32) - 128
-    tones = tones * dice.uniform(0.85, 1.1) + dice.uniform(-10, 10, 3) + 128
-    return tones.clip(0, 255).astype(np.uint8)
+    changed = tones * dice.uniform(0.85, 1.1) + dice.uniform(-10, 10, 3) + 128
+    return changed.clip(0, 255).astype(np.uint8)
 
 
 class Scenes(IterableDataset):
@@ -215,18 +216,18 @@ class Scenes(IterableDataset):
         scenes = [storybook.scene(storybook.TRAIN[first + i], held_out=storybook.HELD_OUT) for i in range(self.batch)]
         dice = np.random.default_rng((self.seed, index, 1))
         pictures = np.stack([softened(s.picture, dice) if dice.random() < self.soft else s.picture for s in scenes])
-        found = [[(o, np.float64(o.box)) for o in scene.objects] for scene in scenes]
+        found = [[(o, np.array(o.box, np.float64)) for o in scene.objects] for scene in scenes]
         if index % WIDE_EVERY == WIDE_EVERY - 1:
             axis = int(rng.integers(2))  # 0: one on top of the other
             pictures = np.concatenate([pictures[::2], pictures[1::2]], axis=1 + axis)
-            shift = np.float64([0, storybook.SIZE, 0, storybook.SIZE] if axis == 0 else [storybook.SIZE, 0] * 2)
+            shift = np.array([0, storybook.SIZE] * 2 if axis == 0 else [storybook.SIZE, 0] * 2, np.float64)
             found = [a + [(o, box + shift) for o, box in b] for a, b in zip(found[::2], found[1::2], strict=True)]
         if index % 2:
             phrases = colour_prompt({o.phrase for objects in found for o, _ in objects}, rng)
         else:
             phrases = noun_prompt(rng)
         ids, spelled = spell(phrases)
-        size = np.float64([pictures.shape[2], pictures.shape[1]])
+        size = np.array([pictures.shape[2], pictures.shape[1]], np.float64)
         most = max(map(len, found))
         phrase, boxes = torch.full((len(found), most), -1), torch.full((len(found), most, 4), 0.5)
         for row, objects in enumerate(found):
@@ -279,12 +280,14 @@ def assign(logits: Tensor, boxes: Tensor, batch: Batch, candidates: int | None) 
             columns = np.flatnonzero(named[row].cpu().numpy())
             queries, chosen = linear_sum_assignment(table[:, columns])
             found += [(row, query, columns[column]) for query, column in zip(queries, chosen, strict=True)]
-        return torch.tensor(found, device=logits.device).reshape(-1, 3).T.unbind()
+        row_of, query_of, thing_of = torch.tensor(found, device=logits.device).reshape(-1, 3).unbind(1)
+        return row_of, query_of, thing_of
     cheapest = cost.topk(candidates, dim=1, largest=False).indices  # (B, candidates, M)
     mine = torch.zeros_like(cost, dtype=torch.bool).scatter(1, cheapest, True) & named[:, None]
     best = cost.masked_fill(~mine, float("inf")).argmin(2)  # a box that two objects want goes to the cheaper one
     mine &= F.one_hot(best, cost.shape[2]).bool()
-    return mine.nonzero().T.unbind()
+    row_of, query_of, thing_of = mine.nonzero().unbind(1)
+    return row_of, query_of, thing_of
 
 
 def stage_losses(
@@ -307,7 +310,12 @@ def stage_losses(
     return losses, iou.detach()
 
 
-def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+def weighted(parts: dict[str, Tensor]) -> Tensor:
+    """The sum of the losses, each by its weight."""
+    return sum((WEIGHTS[name] * value for name, value in parts.items()), torch.zeros(()))
+
+
+def losses(model: Any, batch: Batch) -> dict[str, Tensor]:
     """`total`, and what tells how far the model is: of the last layer its losses, the mean IoU of the boxes that
     answer for an object, and the share of them above 0.5."""
     length, ids = len(batch.ids), batch.ids.expand(len(batch.pixels), -1)
@@ -315,14 +323,14 @@ def losses(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
     mask = torch.ones_like(ids, dtype=torch.bool)
     proposals = found.enc_outputs_class[..., :length], found.enc_outputs_coord_logits.sigmoid()
     parts, _ = stage_losses(*proposals, batch, CANDIDATES)
-    total = sum(WEIGHTS[name] * value for name, value in parts.items())
+    total = weighted(parts)
     reference = found.init_reference_points
     for layer in range(model.config.decoder_layers):
         hidden = found.intermediate_hidden_states[:, layer]
         logits = model.class_embed[layer](hidden, found.encoder_last_hidden_state_text, mask)[..., :length]
         boxes = (model.bbox_embed[layer](hidden) + torch.special.logit(reference, eps=1e-5)).sigmoid()
         parts, iou = stage_losses(logits, boxes, batch)
-        total = total + sum(WEIGHTS[name] * value for name, value in parts.items())
+        total = total + weighted(parts)
         reference = found.intermediate_reference_points[:, layer]
     found_half = (iou > 0.5).float().mean() if len(iou) else iou.sum()
     return {"total": total, **parts, "iou": iou.mean() if len(iou) else iou.sum(), "found": found_half}
@@ -356,9 +364,7 @@ def export(checkpoint: Path, folder: Path) -> None:
     """Write a folder that plain transformers opens: weights in float16, tokenizer, image processor, training curves."""
     from transformers import GroundingDinoImageProcessor, GroundingDinoProcessor, PreTrainedTokenizerFast
 
-    state = load_checkpoint(checkpoint / "last.pt")
-    if state is None:
-        raise FileNotFoundError(f"No checkpoint in {checkpoint}; train first.")
+    state = trained(checkpoint)
     detector = build(**state["settings"])
     detector.load_state_dict(state["model"])
     detector.half().save_pretrained(folder, max_shard_size="9MB")

@@ -18,6 +18,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from pipelines.training.loop import (
     mixed,
     precision,
     seed_everything,
+    trained,
     write_json,
 )
 from pipelines.training.pairs import SEEDS_PER_RUN
@@ -89,8 +91,8 @@ class Denoiser(nn.Module):
         from transformers import CLIPTextConfig, CLIPTextModel
 
         super().__init__()
-        self.unet = UNet2DConditionModel(**unet)
-        self.text_encoder = CLIPTextModel(CLIPTextConfig(**text))
+        self.unet: Any = UNet2DConditionModel(**unet)
+        self.text_encoder: Any = CLIPTextModel(CLIPTextConfig(**text))
 
     def forward(self, latents: Tensor, time: Tensor, text: Tensor) -> Tensor:
         """(B, C, H, W) noisy latents, (B) of 1000 times, (B, T) token ids -> (B, C, H, W) velocities."""
@@ -167,7 +169,7 @@ class Pictures(Dataset):
         return picture, tokens, torch.tensor(storybook.object_share(scene, storybook.SIZE // 8))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Latents:
     """N pictures as the denoiser sees them."""
 
@@ -178,7 +180,7 @@ class Latents:
     @staticmethod
     @torch.inference_mode()
     def make(
-        vae: nn.Module, pictures: Pictures, workers: int, device: torch.device, dtype: torch.dtype = torch.float32
+        vae: Any, pictures: Pictures, workers: int, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> "Latents":
         vae = vae.to(device, memory_format=torch.channels_last)
         latents, captions, objects = [], [], []
@@ -188,7 +190,7 @@ class Latents:
                 latents.append(vae.encode(batch).latents.bfloat16().cpu())
                 captions.append(text.short())
                 objects.append(shares.bfloat16())
-        return Latents(torch.cat(latents), torch.cat(captions), torch.cat(objects))
+        return Latents(latents=torch.cat(latents), captions=torch.cat(captions), objects=torch.cat(objects))
 
     def batch(self, size: int, dice: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C, H, W) float32, (B, T) token ids of one caption each, some of them empty, and (B, H, W) objects."""
@@ -200,7 +202,7 @@ class Latents:
         return self.latents[chosen].float(), torch.where(empty[:, None], nothing, text), self.objects[chosen].float()
 
 
-def latents_of(arguments: argparse.Namespace, vae: nn.Module, device: torch.device) -> Latents:
+def latents_of(arguments: argparse.Namespace, vae: Any, device: torch.device) -> Latents:
     """From the file beside the checkpoint where it fits the encoder, the number and shares asked for, else made."""
     path = Path(arguments.checkpoint) / "latents.pt"
     made_for = [
@@ -217,14 +219,14 @@ def latents_of(arguments: argparse.Namespace, vae: nn.Module, device: torch.devi
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = {"made_for": made_for, **vars(made)}
         torch.save(kept, path)
-    return Latents(kept["latents"], kept["captions"], kept["objects"])
+    return Latents(latents=kept["latents"], captions=kept["captions"], objects=kept["objects"])
 
 
 # --------------------------------------------------------------------------------------------------------------- loss
 
 
 def loss(
-    model: nn.Module, clean: Tensor, text: Tensor, objects: Tensor, scheduler, dice: torch.Generator
+    model: nn.Module, clean: Tensor, text: Tensor, objects: Tensor, scheduler: Any, dice: torch.Generator
 ) -> dict[str, Tensor]:
     """Squared error of the velocity at a random time, weighted by place and by min(1, CLEAN / SNR)."""
     time = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=dice).to(clean.device)
@@ -246,13 +248,13 @@ def loss(
 # ----------------------------------------------------------------------------------------------------------- training
 
 
-def scheduler():
+def scheduler() -> Any:
     from diffusers import DDIMScheduler
 
     return DDIMScheduler(**SCHEDULE)
 
 
-def train(arguments: argparse.Namespace, vae: nn.Module, unet: dict = UNET, text: dict = TEXT) -> None:
+def train(arguments: argparse.Namespace, vae: Any, unet: dict = UNET, text: dict = TEXT) -> None:
     """Train until `arguments.steps`, from the checkpoint if there is one.
 
     Raises:
@@ -261,7 +263,7 @@ def train(arguments: argparse.Namespace, vae: nn.Module, unet: dict = UNET, text
     seed_everything(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     data = latents_of(arguments, vae, device)
-    model = Denoiser(unet, text).to(device, memory_format=torch.channels_last).train()
+    model = Denoiser(unet, text).to(device).to(memory_format=torch.channels_last).train()
     if arguments.text:
         model.text_encoder.load_state_dict(open_clip_text(arguments.text))
     if device.type == "cpu":  # the fused attention's gradient is slow at this size: 2.4 s a step instead of 2.0
@@ -287,7 +289,7 @@ def train(arguments: argparse.Namespace, vae: nn.Module, unet: dict = UNET, text
     descend(model, optimizer, losses, arguments, settings, extra={"average": average}, after_step=follow)
 
 
-def pipeline(state: dict, vae: nn.Module):
+def pipeline(state: dict, vae: Any) -> Any:
     """The checkpoint's averaged weights as diffusers' StableDiffusionPipeline."""
     from diffusers import StableDiffusionPipeline
 
@@ -304,9 +306,7 @@ def export(arguments: argparse.Namespace, folder: Path) -> None:
     Raises:
         FileNotFoundError: when there is no checkpoint.
     """
-    state = load_checkpoint(Path(arguments.checkpoint) / "last.pt")
-    if state is None:
-        raise FileNotFoundError(f"No checkpoint in {arguments.checkpoint}; train first.")
+    state = trained(Path(arguments.checkpoint))
     vae = autoencoder_of(arguments.autoencoder)
     pipe = pipeline(state, vae)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
@@ -319,7 +319,7 @@ def export(arguments: argparse.Namespace, folder: Path) -> None:
     write_json(folder / "training_log.json", {"steps": state["step"], "records": state["records"]})
 
 
-def autoencoder_of(folder: Path) -> nn.Module:
+def autoencoder_of(folder: Path) -> Any:
     state = load_checkpoint(folder / "last.pt")
     if state is None:
         raise FileNotFoundError(f"No autoencoder in {folder}; run python -m pipelines.training.autoencoder first.")

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.models.decoder import lower_resolution, patchify
+from pipelines.models.decoder import Surroundings, lower_resolution, patchify
 from pipelines.models.detailclip import DetailCLIP, keep_highest
 from pipelines.training import detailclip
 from pipelines.training.loop import (
@@ -26,11 +26,11 @@ from pipelines.training.loop import (
     add_data_argument,
     add_precision_argument,
     descend,
-    load_checkpoint,
     mixed,
     parameter_groups,
     precision,
     seed_everything,
+    trained,
 )
 from pipelines.training.pairs import loader, pairs
 
@@ -41,6 +41,11 @@ BLURRED_EVERY, LEAST_ERROR = 6, 0.03  # as in DetailCLIP's own loss: 27 dB, what
 RECOLOURINGS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 Patches = tuple[Tensor, Tensor, Tensor, Tensor]  # pixels around, which of them are known, what the fill lacks, weights
+
+
+def surroundings_of(model: DetailCLIP) -> Surroundings:
+    assert model.decoder.surroundings is not None, "a model that paints on the fill"
+    return model.decoder.surroundings
 
 
 @torch.no_grad()
@@ -64,9 +69,9 @@ def cut(model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator) -> 
     stands_for = torch.ones_like(chosen, dtype=torch.float32)
     stands_for[:, WORST:] = (judged - WORST).clamp_min(0) / OTHERS
     weights = stands_for * counts.gather(1, chosen) / (error.sum(1, keepdim=True) + LEAST_ERROR * judged)
-    around, known = model.decoder.surroundings.around(fill, seen, chosen)
+    around, known = surroundings_of(model).around(fill, seen, chosen)
     wanted = missing.gather(1, chosen[..., None].expand(-1, -1, missing.shape[-1]))
-    return tuple(part.flatten(0, 1) for part in (around.half(), known.half(), wanted.half(), weights))
+    return around.half().flatten(0, 1), known.half().flatten(0, 1), wanted.half().flatten(0, 1), weights.flatten(0, 1)
 
 
 def pool(model: DetailCLIP, arguments: argparse.Namespace) -> Patches:
@@ -75,7 +80,8 @@ def pool(model: DetailCLIP, arguments: argparse.Namespace) -> Patches:
     dataset = pairs(arguments.data, arguments.seed, size, 1, 0.5, 0, 0, 1)
     batches = iter(loader(dataset, DRAWN, lambda texts: torch.zeros(1), arguments.workers))
     parts = [cut(model, next(batches)[0][0], turn, dice) for turn in range(-(-arguments.pictures // DRAWN))]
-    return tuple(torch.cat(part) for part in zip(*parts, strict=True))
+    around, known, wanted, weights = (torch.cat(part) for part in zip(*parts, strict=True))
+    return around, known, wanted, weights
 
 
 def vary(around: Tensor, known: Tensor, wanted: Tensor, turn: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -97,7 +103,7 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
     model, _ = detailclip.build("storybook", settings, configuration)
     if arguments.start:
         detailclip.start_from(model, arguments.start)
-    learner = model.requires_grad_(False).decoder.surroundings.requires_grad_(True)
+    learner = surroundings_of(model.requires_grad_(False)).requires_grad_(True)
     learner.to_token.requires_grad_(False)  # tokens come with DetailCLIP's own training
     patches = pool(model, arguments)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
@@ -130,8 +136,7 @@ def main() -> None:
     parser.set_defaults(batch=2048, save_every=1000, clip=1.0)
     arguments = parser.parse_args()
     if arguments.export:
-        state = load_checkpoint(Path(arguments.checkpoint) / "last.pt")
-        detailclip.write(state, arguments.export)
+        detailclip.write(trained(Path(arguments.checkpoint)), arguments.export)
     else:
         train(arguments)
 

@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from pipelines.training.pairs import loader, pairs
 
+Learner = TypeVar("Learner", bound=nn.Module)
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -97,12 +99,14 @@ def orthogonal(matrix: Tensor) -> Tensor:
     if matrix.shape[0] > matrix.shape[1]:
         return orthogonal(matrix.T).T
     matrix = matrix / matrix.norm().clamp_min(1e-7)
-    square, whole = matrix @ matrix.T, None
+    square = matrix @ matrix.T
+    whole: Tensor | None = None
     for _ in range(5):
         turn = torch.addmm(square, square, square, beta=-4.7750, alpha=2.0315)
         turn.diagonal().add_(3.4445)
         whole = turn if whole is None else turn @ whole
         square = turn @ square @ turn
+    assert whole is not None, "five steps have been taken"
     return whole @ matrix
 
 
@@ -114,7 +118,7 @@ class AdamW(torch.optim.AdamW):
             group["lr"] = rate
 
 
-def save_checkpoint(path: Path, **state) -> None:
+def save_checkpoint(path: Path, **state: Any) -> None:
     """Write whole, then rename: a run that is killed leaves the last good checkpoint."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
@@ -123,7 +127,20 @@ def save_checkpoint(path: Path, **state) -> None:
 
 
 def load_checkpoint(path: Path) -> dict | None:
+    """What `save_checkpoint` wrote there; None where nothing is."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+def trained(folder: Path) -> dict:
+    """The last checkpoint in `folder`.
+
+    Raises:
+        FileNotFoundError: when there is none.
+    """
+    state = load_checkpoint(folder / "last.pt")
+    if state is None:
+        raise FileNotFoundError(f"No checkpoint in {folder}; train first.")
+    return state
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -210,14 +227,14 @@ def add_optimizer_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def fit(
-    model: nn.Module,
+    model: Learner,
     tokenize: Callable[[list[str]], Tensor],
-    forward: Callable[[nn.Module, nn.Module, Tensor, Tensor, int, torch.Generator], dict[str, Tensor]],
+    forward: Callable[[Any, Learner, Tensor, Tensor, int, torch.Generator], dict[str, Any]],
     arguments: argparse.Namespace,
     size: int,
     views: int,
     settings: dict,
-    after_step: Callable[[nn.Module], None],
+    after_step: Callable[[Learner], None],
 ) -> None:
     """Train until `arguments.steps`, from the checkpoint if there is one; mixed precision, one or many processes.
 
@@ -243,7 +260,7 @@ def fit(
     model = accelerator.prepare(model)
     inner = accelerator.unwrap_model(model)
     if arguments.optimizer == "muon":
-        optimizer = Muon(inner, arguments.lr, 0.05)
+        optimizer: Muon | AdamW = Muon(inner, arguments.lr, 0.05)
     else:
         optimizer = AdamW(parameter_groups(inner, 0.05), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8)
     if state:
@@ -311,7 +328,7 @@ def descend(
         FloatingPointError: when the loss or its gradient is no number any more; the last checkpoint stays.
     """
     checkpoint = Path(arguments.checkpoint) / "last.pt"
-    kept = {"model": model, "optimizer": optimizer, **(extra or {})}
+    kept: dict[str, Any] = {"model": model, "optimizer": optimizer, **(extra or {})}
     state, step, log = load_checkpoint(checkpoint), 0, Log()
     if state:
         for name, holder in kept.items():

@@ -5,8 +5,9 @@ depends on the seed and on i alone, so a run that is resumed, or spread over pro
 shards are drawn anew with every start.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -133,7 +134,7 @@ class PairShards(Storybook):
             yield self.item(picture, caption.strip(), index * self.world + self.rank)
 
 
-def pairs(source: str, *arguments, **keywords) -> Storybook:
+def pairs(source: str, *arguments: Any, **keywords: Any) -> Storybook:
     """`storybook`, a folder of pairs, or the path of `.tar` shards, braces and wildcards expanded."""
     if source == "storybook":
         return Storybook(*arguments, **keywords)
@@ -144,7 +145,7 @@ def pairs(source: str, *arguments, **keywords) -> Storybook:
     return PairShards([source], *arguments, **keywords)
 
 
-def loader(dataset: Storybook, batch: int, tokenize, workers: int) -> DataLoader:
+def loader(dataset: Storybook, batch: int, tokenize: Callable[[list[str]], torch.Tensor], workers: int) -> DataLoader:
     """Batches of (views, B, 3, H, W) pixels and (B, T) token ids."""
 
     def collate(items: list[tuple[np.ndarray, str]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -32,18 +32,19 @@ from pipelines.training.loop import (
     add_data_argument,
     add_precision_argument,
     descend,
-    load_checkpoint,
     mixed,
     precision,
     seed_everything,
     steps_done,
+    trained,
     write_json,
 )
 from pipelines.training.pairs import loader, pairs
 
 LEAST_ERROR = 0.005  # 35 dB: better than that is as good as right
 TURNS = 10  # what is hidden comes in turns, half of the time single patches at random
-GRID = detailclip.STORYBOOK_MODEL["vision_cfg"]["image_size"] // detailclip.STORYBOOK_MODEL["vision_cfg"]["patch_size"]
+VISION = detailclip.STORYBOOK_MODEL["vision_cfg"]
+GRID = VISION["image_size"] // VISION["patch_size"]
 STOCK = 4096  # pictures that were painted and may be gone over again
 
 
@@ -140,7 +141,9 @@ def train(arguments: argparse.Namespace, settings: Settings = detailclip.STORYBO
     detailclip.start_from(model, arguments.start)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     model.requires_grad_(False).to(device)
-    learner = model.decoder.retouch.requires_grad_(True).to(memory_format=torch.channels_last)
+    retouch = model.decoder.retouch
+    assert retouch is not None, "settings with `retouch`"
+    learner = retouch.requires_grad_(True).to(memory_format=torch.channels_last)
     learner.from_token.requires_grad_(arguments.tokens)
     size, new = model.clip.visual.image_size[0], arguments.batch // arguments.uses
     dtype = precision(device, arguments.precision)
@@ -184,7 +187,7 @@ def main() -> None:
     parser.set_defaults(batch=32, warmup=20, lr=2e-3, clip=1.0)
     arguments = parser.parse_args()
     if arguments.export:
-        export(load_checkpoint(Path(arguments.checkpoint) / "last.pt"), arguments.export)
+        export(trained(Path(arguments.checkpoint)), arguments.export)
     elif arguments.start is None:
         parser.error("--start is needed: an exported model whose painting is to be gone over.")
     elif arguments.window % 2 or not 0 < arguments.window <= GRID:

@@ -6,6 +6,7 @@ words outside the list become `[UNK]`, which the app reports instead of passing 
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
@@ -54,7 +55,7 @@ def save(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def pretrained():
+def pretrained() -> Any:
     """The same words as transformers' own object, for libraries that take no folder."""
     from transformers import PreTrainedTokenizerFast
 

@@ -9,7 +9,7 @@ from pipelines.detection.pipeline import iou, parse, read
 from pipelines.models.registry import MODELS
 from pipelines.training import detection as training
 from pipelines.training import tokenizer as words
-from pipelines.training.loop import load_checkpoint
+from pipelines.training.loop import load_checkpoint, trained
 from pipelines.world import storybook
 from tests.tiny_detector import SMALL, stirred
 
@@ -96,7 +96,7 @@ def run(tmp_path, *command: str) -> dict:
     options = ["--cpu", "--batch", "2", "--workers", "0", "--warmup", "1", "--decay", "1"]
     arguments = training.parser().parse_args([*options, "--checkpoint", str(tmp_path), *command])
     training.train(arguments, **SMALL)
-    return load_checkpoint(tmp_path / "last.pt")
+    return trained(tmp_path)
 
 
 def test_training_resumes_where_it_stopped(tmp_path):

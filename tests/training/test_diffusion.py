@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipelines.models.registry import BUNDLED
-from pipelines.training import autoencoder, diffusion
+from pipelines.training import autoencoder, diffusion, loop
 from pipelines.training import tokenizer as words
 from pipelines.training.loop import PRECISIONS, AdamW, Muon, descend, load_checkpoint, orthogonal
 from pipelines.world import storybook
@@ -82,7 +82,7 @@ def test_two_steps_and_two_more_are_four(tmp_path, make):
         run = arguments(tmp_path / folder, steps)
         run.decay = 1 if steps == 4 else 0.5  # the rate must not have fallen when the run is lengthened
         descend(model, make(model, 1e-2), lambda step: {"total": model(batches[step]).square().mean()}, run, {})
-        return load_checkpoint(tmp_path / folder / "last.pt")
+        return loop.trained(tmp_path / folder)
 
     whole = run("a", 4)
     assert run("b", 2)["step"] == 2
@@ -225,7 +225,11 @@ def test_captions_of_one_thing_promise_another_at_times():
 
 
 def test_one_caption_in_ten_is_empty():
-    data = diffusion.Latents(torch.zeros(50, 6, 4, 4), torch.full((50, 4, 24), 9).short(), torch.zeros(50, 4, 4))
+    data = diffusion.Latents(
+        latents=torch.zeros(50, 6, 4, 4),
+        captions=torch.full((50, 4, 24), 9).short(),
+        objects=torch.zeros(50, 4, 4),
+    )
     _, text, _ = data.batch(4000, torch.Generator().manual_seed(0))
     empty = (text != 9).all(1)
     assert empty.float().mean() == pytest.approx(diffusion.EMPTY, abs=0.02)
