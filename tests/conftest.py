@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterator
 
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, so none may take all cores
@@ -68,7 +69,7 @@ def scene_image(scene) -> Image.Image:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def connections_elsewhere() -> list[str]:
+def connections_elsewhere() -> Iterator[list[str]]:
     """Every address outside this computer that the test process, and with it the served app, tries to reach."""
     tried, connect = [], socket.socket.connect
 

@@ -71,12 +71,12 @@ def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
     page, found = app.build(), {}
     with tempfile.TemporaryDirectory() as folder:
         files = scene_files(folder, scenes + 1)
-        for tab in (tab for tab in app.TABS if tab.TAB in SLIDERS):
-            handler = handler_of(page, tab.TAB)
-            (name, values), more = SLIDERS[tab.TAB], MORE.get(tab.TAB, {})
+        for slug in (lesson.slug for lesson in app.LESSONS if lesson.slug in SLIDERS):
+            handler = handler_of(page, slug)
+            (name, values), more = SLIDERS[slug], MORE.get(slug, {})
             new = [seconds(handler, file, **more) for file in files][1:]
             moved = [seconds(handler, files[-1], **more, **{name: value}) for value in values]
-            found[tab.TAB] = statistics.median(new), statistics.median(moved)
+            found[slug] = statistics.median(new), statistics.median(moved)
     return found
 
 

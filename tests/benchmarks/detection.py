@@ -10,15 +10,17 @@ import time
 import types
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipelines.detection.pipeline import encode_with, iou, read
 from pipelines.models.detectors import Detector
+from pipelines.models.fast_grounding_dino import Precision
 from pipelines.models.registry import MODELS
 from pipelines.training import detection as training
 from pipelines.training import tokenizer
@@ -26,7 +28,7 @@ from pipelines.training import tokenizer
 PHRASES = ["red car", "cat"]
 
 
-def full_size(seed: int = 0) -> nn.Module:
+def full_size(seed: int = 0) -> Any:
     """Grounding DINO tiny of random weights, whose boxes are neither all alike nor tiny.
 
     All queries are the same. Random ones would make every box hang on the rank of its proposal, and 6,380 random
@@ -44,7 +46,7 @@ def full_size(seed: int = 0) -> nn.Module:
     return module.requires_grad_(False)
 
 
-def detector(module: nn.Module, pixels: Tensor) -> Detector:
+def detector(module: Any, pixels: Tensor) -> Detector:
     """Around a module and (1, 3, H, W) pixels that every picture has."""
     from transformers import PreTrainedTokenizerFast
 
@@ -76,7 +78,7 @@ def parity(theirs: tuple[Tensor, Tensor], ours: tuple[Tensor, Tensor]) -> Parity
     return Parity(float(abs(corners[0] - corners[1][which]).max()), float(logits), overlap.max(1))
 
 
-def found(module: nn.Module, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+def found(module: Any, pixels: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
     """(Q, T) logits and (Q, 4) boxes."""
     answer = module(pixel_values=pixels, input_ids=ids)
     return answer.logits[0, :, : ids.shape[1]], answer.pred_boxes[0]
@@ -107,7 +109,7 @@ def measure(rounds: int = 3) -> list[tuple[str, ...]]:
     theirs = types.SimpleNamespace(transformers=ours.module, groundingdino=ours.groundingdino)
     from groundingdino.util.inference import predict  # only now are its warnings silenced
 
-    def afresh(precision: str) -> None:
+    def afresh(precision: Precision) -> None:
         ours.features.clear()
         encode_with(ours, picture, PHRASES, precision=precision)
 
@@ -118,7 +120,7 @@ def measure(rounds: int = 3) -> list[tuple[str, ...]]:
         "ours, float32": lambda: afresh("float32"),  # and on the picture it leaves behind:
         "ours, new words": lambda: encode_with(ours, picture, other),
     }
-    times = {name: [] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):  # the first one warms up
         for name, call in contenders.items():
             taken = seconds(call)

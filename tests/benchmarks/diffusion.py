@@ -11,6 +11,8 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -57,7 +59,8 @@ def psnr(first, second) -> float:
 
 def take_turns(contenders: dict[str, Callable[[], object]], rounds: int, warm: bool = False) -> tuple[dict, dict]:
     """Median seconds and last results; unless all are warm, a first turn that does not count."""
-    times, results = {name: [] for name in contenders}, {}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    results = {}
     for turn in range(rounds + (not warm)):
         for name, call in contenders.items():
             taken, results[name] = seconds(call)
@@ -66,7 +69,9 @@ def take_turns(contenders: dict[str, Callable[[], object]], rounds: int, warm: b
 
 
 def drawn(**settings) -> diffusion.Result:
-    return list(diffusion.run(asked(**settings), previews=False))[-1]
+    *_, last = diffusion.run(asked(**settings), previews=False)
+    assert isinstance(last, diffusion.Result)
+    return last
 
 
 @torch.inference_mode()
@@ -111,7 +116,7 @@ def bundled(rounds: int) -> list[tuple[str, ...]]:
     )
     first = statistics.median(seconds(lambda: next(diffusion.run(asked())))[0] for _ in range(rounds))
     told = f"20 steps, guidance {guidance:g}, float32"
-    rows = [("diffusers' StableDiffusionPipeline", f"{middle['diffusers']:.2f}", "", told)]
+    rows: list[tuple[str, ...]] = [("diffusers' StableDiffusionPipeline", f"{middle['diffusers']:.2f}", "", told)]
     for name in ("ours, float32", "ours, bfloat16"):
         same = psnr(found[name].picture, found["diffusers"])
         rows.append((name, f"{middle[name]:.2f}", f"{middle[name] / middle['diffusers']:.2f}", f"PSNR {same:.0f} dB"))
@@ -146,12 +151,13 @@ def excited(steps: int) -> list[tuple[str, ...]]:
         )
     painter = quarter_size()
     pipe = painter.pipe
+    make: Any = module.StableDiffusionAttendAndExcitePipeline  # which does not say that two parts may be None
     parts = (pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, pipe.scheduler, None, None)
-    peer = module.StableDiffusionAttendAndExcitePipeline(*parts, requires_safety_checker=False)
+    peer = make(*parts, requires_safety_checker=False)
     peer.set_progress_bar_config(disable=True)
-    noise, original, rows = diffusion.noise_of(painter, 42, (32, 32)), diffusion.load, []
-    diffusion.load = lambda name: painter
-    try:
+    noise = diffusion.noise_of(painter, 42, (32, 32))
+    rows: list[tuple[str, ...]] = []
+    with mock.patch.object(diffusion, "load", lambda name, kind: painter):
         for told, refine in (("thresholds off", False), ("the paper's thresholds", True)):
             schedule = Schedule(steps=steps, refine=refine)
             thresholds = {step: schedule.threshold(step) for step in range(steps) if schedule.threshold(step)}
@@ -171,15 +177,14 @@ def excited(steps: int) -> list[tuple[str, ...]]:
 
             def ours(refine=refine):
                 request = asked(steps=steps, method="attend-and-excite", refine=refine)
-                return list(diffusion.run(request, previews=False))[-1].latents
+                *_, last = diffusion.run(request, previews=False)
+                return last.latents
 
             middle, found = take_turns({"theirs": theirs, "ours": ours}, 1, warm=refine)  # minutes a turn
             apart = float(np.abs(found["theirs"].numpy() - found["ours"]).max())
             rows.append((f"diffusers' Attend-and-Excite, {told}", f"{middle['theirs']:.1f}", "", f"{steps} steps"))
             share = f"{middle['ours'] / middle['theirs']:.2f}"
             rows.append((f"ours, {told}", f"{middle['ours']:.1f}", share, f"latents within {apart:.0e}"))
-    finally:
-        diffusion.load = original
     return rows
 
 

@@ -30,7 +30,7 @@ SHOWN = {tab: (name, shown) for tab, (name, _, _, shown) in MAIN.items()} | {
     "diffusion": ("5 · Diffusion", "picture"),
     "clip_synthesis": ("6 · CLIP synthesis", "picture"),
 }
-SHOWN = {tab.TAB: SHOWN[tab.TAB] for tab in app.TABS}
+SHOWN = {lesson.slug: SHOWN[lesson.slug] for lesson in app.LESSONS}
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -61,7 +61,9 @@ class Watched:
     """A page, and everything on it that should not have happened."""
 
     def __init__(self, page: Page, url: str):
-        self.page, self.outside, self.errors = page, [], []
+        self.page = page
+        self.outside: list[str] = []
+        self.errors: list[str] = []
         page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else self.outside.append(r.url))
         page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda e: self.errors.append(str(e)))
@@ -74,7 +76,7 @@ class Watched:
     def picture(self, selector: str) -> np.ndarray:
         image = self.page.locator(f"{selector} img").first
         expect(image).to_be_visible(timeout=60_000)
-        body = self.page.request.get(image.get_attribute("src")).body()
+        body = self.page.request.get(image.get_attribute("src") or "").body()
         return np.asarray(Image.open(io.BytesIO(body)).convert("RGB")).astype(int)
 
     def changed_picture(self, selector: str, before: np.ndarray) -> np.ndarray:

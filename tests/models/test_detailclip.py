@@ -140,6 +140,7 @@ def on_fill(tiny) -> d.DetailCLIP:
     """A model whose decoder paints on the fill, trained to do so by chance."""
     model = d.DetailCLIP(tiny.clip, replace(tiny.settings, paint_on_fill=True))
     surroundings = model.decoder.surroundings
+    assert surroundings is not None
     for layer in (surroundings.to_token, surroundings.to_pixels, model.decoder.to_pixels):
         torch.nn.init.normal_(layer.weight)
     return model.requires_grad_(False)

@@ -1,5 +1,7 @@
 """The UNet computed sooner is the same UNet."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -18,7 +20,7 @@ LARGE = {  # Stable Diffusion 2's kinds of parts: blocks without attention, line
     "norm_num_groups": 8,
     "use_linear_projection": True,
 }
-OTHERS = {  # parts that Stable Diffusion does not have
+OTHERS: dict[str, dict[str, Any]] = {  # parts that Stable Diffusion does not have
     "scale and shift": {"resnet_time_scale_shift": "scale_shift"},
     "a middle that is scaled": {"mid_block_scale_factor": 2.0},
     "blocks that resize themselves": {"down_block_types": ("CrossAttnDownBlock2D", "ResnetDownsampleBlock2D")},

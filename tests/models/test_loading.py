@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -40,7 +41,13 @@ from pipelines.world import storybook
 from tests import tiny_diffusion
 
 REVISION = "0" * 40
-VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 224}
+VIT: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 224,
+}
 
 
 @pytest.fixture

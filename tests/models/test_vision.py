@@ -1,5 +1,7 @@
 """Every encoder gives what its library gives, with or without removed patches, and leaves the model as it was."""
 
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
@@ -16,7 +18,7 @@ from transformers import (
 from pipelines.models.detailclip import keep_highest
 from pipelines.models.vision import OpenClipEncoder, TransformersEncoder, centre_square, watch_class_attention
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,

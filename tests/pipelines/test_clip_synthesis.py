@@ -181,6 +181,7 @@ def test_views_are_what_the_model_was_shown():
 def test_a_negative_prompt_is_moved_away_from():
     def similarity(prompt: str) -> float:
         last = made(prompt=prompt, steps=20, augment=False, parametrization="pixels")[-1]
+        assert last.look is not None
         return look_at(pipeline.pixels_of(last.look.picture, 128), "a dog").similarity
 
     assert similarity("a cat:1 | a dog:-1") < similarity("a cat") - 0.02
@@ -192,6 +193,7 @@ def test_an_example_pulls_towards_it(cat):
 
     def likeness(weight: float) -> float:
         last = made(prompt="a car", wanted=example, wanted_weight=weight, augment=False, steps=20)[-1]
+        assert last.look is not None
         model = load("storybook-clip-b")
         pictures = torch.cat([pipeline.pixels_of(last.look.picture, 128), cat])
         with torch.no_grad():

@@ -317,7 +317,7 @@ def test_models_without_their_code_are_refused(detector):
 
 def encoded(scores: list[list[float]], boxes: list[tuple], phrases: tuple[str, ...] = ("cat", "dog")) -> Encoded:
     """What a model might have said, every phrase one word."""
-    scores = np.float32(scores)
+    table = np.array(scores, np.float32)
     spans = tuple((i, i + 1) for i in range(len(phrases)))
     return Encoded(
         model=NAME,
@@ -326,9 +326,9 @@ def encoded(scores: list[list[float]], boxes: list[tuple], phrases: tuple[str, .
         phrases=phrases,
         words=phrases,
         spans=spans,
-        word_scores=scores,
-        scores=scores,
-        boxes=np.float32(boxes),
+        word_scores=table,
+        scores=table,
+        boxes=np.array(boxes, np.float32),
         milliseconds=1.0,
         backbone_skipped=False,
     )

@@ -43,7 +43,9 @@ def asked(**settings) -> Settings:
 
 
 def drawn(**settings) -> Result:
-    return list(diffusion.run(asked(**settings), previews=False))[-1]
+    *_, last = diffusion.run(asked(**settings), previews=False)
+    assert isinstance(last, Result)
+    return last
 
 
 def answer(painter: TextToImage) -> torch.Tensor:

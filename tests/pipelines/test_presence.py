@@ -28,8 +28,9 @@ LEFT, RIGHT, ALMOST_LEFT = (0, 0, 50, 50), (60, 0, 110, 50), (2, 0, 52, 50)
 
 def answer(phrases: list[str], found: list[tuple[tuple, dict]]):
     """`found`: of every box the scores that are not 0."""
-    scores = np.float32([[told.get(phrase, 0) for phrase in phrases] for _, told in found])
-    return types.SimpleNamespace(phrases=tuple(phrases), scores=scores, boxes=np.float32([box for box, _ in found]))
+    scores = np.array([[told.get(phrase, 0) for phrase in phrases] for _, told in found], np.float32)
+    boxes = np.array([box for box, _ in found], np.float32)
+    return types.SimpleNamespace(phrases=tuple(phrases), scores=scores, boxes=boxes)
 
 
 def verdict(wanted: list[Wanted], found: list[tuple[tuple, dict]], threshold: float = 0.5):

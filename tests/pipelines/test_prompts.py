@@ -1,6 +1,7 @@
 """Words, tokens and subjects of prompts."""
 
 import types
+from typing import Any
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_colours_joined_are_one_things_and_colours_with_articles_are_of_several(
 
 def read(text: str, subjects: str) -> list[tuple[str, int, tuple[int, ...]]]:
     tiny = types.SimpleNamespace(tokenizer=tokenizer.pretrained())
-    painter = types.SimpleNamespace(pipe=tiny, vocabulary=None, spec=MODELS["storybook-diffusion"])
+    painter: Any = types.SimpleNamespace(pipe=tiny, vocabulary=None, spec=MODELS["storybook-diffusion"])
     return [(s.phrase, s.word, s.tokens) for s in read_with(painter, text, subjects).subjects]
 
 

@@ -1,6 +1,7 @@
 """Every sampler, every number of steps: finite, as diffusers has it, and beginning where it was asked to."""
 
 import itertools
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -23,7 +24,8 @@ CONFIGS = {
 
 
 def config_of(name: str) -> dict:
-    return diffusers.DDIMScheduler(clip_sample=False, **CONFIGS[name]).config
+    scheduler: Any = diffusers.DDIMScheduler(clip_sample=False, **CONFIGS[name])
+    return scheduler.config
 
 
 def drawn(sampler, times: torch.Tensor, eta: float, seed: int = 0) -> torch.Tensor:

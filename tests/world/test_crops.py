@@ -1,6 +1,7 @@
 """Small pictures with their truth, and random views of them."""
 
 import colorsys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,7 +90,7 @@ def test_colours_change_as_their_names_say():
     def changed(column: int, value: float, **how: float) -> torch.Tensor:
         draws = torch.full((1, 5), 0.5)
         draws[0, column] = value
-        still = dict(hue=0, saturation=0, brightness=0, contrast=0, grey=0)
+        still: dict[str, Any] = dict(hue=0, saturation=0, brightness=0, contrast=0, grey=0)
         return crops.recolour(red, draws, crops.Views(**{**still, **how}))[0, :, 0, 0]
 
     grey = changed(4, 0.1, grey=0.2)
