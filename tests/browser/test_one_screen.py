@@ -73,6 +73,7 @@ def test_a_picture_that_cannot_be_looked_at_leaves_no_numbers_beside_it(opened, 
 def shown_in(page: Page, name: str) -> np.ndarray:
     """(H, W) int of a panel."""
     source = page.locator(f"#{name} img").first.get_attribute("src")
+    assert source
     return np.asarray(Image.open(io.BytesIO(page.request.get(source).body())).convert("L")).astype(int)
 
 
@@ -86,13 +87,12 @@ def click_at(page: Page, share: tuple[float, float]) -> None:
     image = page.locator("#detection-boxes img").first
     image.scroll_into_view_if_needed()
     box = image.bounding_box()
-    size = image.evaluate("image => [image.naturalWidth, image.naturalHeight]")
-    scale = min(box["width"] / size[0], box["height"] / size[1], 1)
-    at = [
-        box[edge] + (box[side] - scale * natural) / 2 + part * scale * natural
-        for edge, side, natural, part in zip("xy", ("width", "height"), size, share, strict=True)
-    ]
-    page.mouse.click(*at)
+    assert box
+    width, height = image.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    scale = min(box["width"] / width, box["height"] / height, 1)
+    x = box["x"] + (box["width"] - scale * width) / 2 + share[0] * scale * width
+    y = box["y"] + (box["height"] - scale * height) / 2 + share[1] * scale * height
+    page.mouse.click(x, y)
     page.wait_for_timeout(1500)
 
 
