@@ -6,7 +6,6 @@ stream, or a program that never fetches its answer; and a cancel gives the slot 
 
 import asyncio
 import collections
-import time
 import weakref
 from collections.abc import Iterator
 from typing import cast
@@ -21,7 +20,9 @@ from starlette.types import Scope
 from demos.ui.text import say
 
 SHARE = 12  # requests of one visitor that wait or run at once: a fifth of the queue
-PATIENCE = 6.0  # seconds without a listener after which a request ends; a busy browser opens its stream within two
+PATIENCE = 6.0  # seconds without a listener after which a request ends
+HASTE = 2.0  # the same for one that runs while somebody waits who listens; a busy browser needs a second
+TICK = 0.25  # seconds between two looks; silence is counted in them, so that a server out of breath blames nobody
 # An answer that refuses no input at all: to the page the event is over, with neither an error nor what follows success.
 QUIETLY: dict = {"error": []}
 
@@ -93,13 +94,13 @@ class Line(queueing.Queue):
 
     async def _end_what_nobody_awaits(self) -> None:
         while not self.stopped:
-            now = time.monotonic()
             for event in cast("list[Event]", list(self.events())):
-                if self.is_awaited(event):
-                    event.heard = now
-                elif event.alive and now - event.heard > PATIENCE:
+                waiting = self.event_queue_per_concurrency_id[event.concurrency_id].queue
+                in_the_way = event not in waiting and any(map(self.is_awaited, waiting))
+                event.silence = 0 if self.is_awaited(event) else event.silence + TICK
+                if event.alive and event.silence > min(PATIENCE, HASTE if in_the_way else PATIENCE):
                     self._end_unread(event)
-            await asyncio.sleep(PATIENCE / 20)
+            await asyncio.sleep(TICK)
 
     def _end_unread(self, event: queueing.Event) -> None:
         LocalContext.request.set(event.request)  # type: ignore[arg-type]  # for the language; Starlette's will do
@@ -133,11 +134,11 @@ class Line(queueing.Queue):
 
 
 class Event(queueing.Event):
-    """With who it is for, and when somebody was last there to hear the answer."""
+    """With who it is for, and for how many seconds nobody has been there to hear the answer."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.visitor, self.heard = self.session_hash, self.enqueue_time
+        self.visitor, self.silence = self.session_hash, 0.0
 
 
 async def _cancel_tasks(task_ids: set[str]) -> list[str]:
