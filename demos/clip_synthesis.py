@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import controls, drawing
+from demos.ui import charts, controls, drawing
 from demos.ui.cache import remembered
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -261,22 +261,20 @@ def _progress(step: "Step") -> str:
     return say("Step {n} of {count}, {left} s left", n=step.iteration, count=step.steps, left=f"{left:.0f}")
 
 
-def _curves(shown: list["Step"], real: "Truth | None") -> str:
+def _curves(shown: Sequence[Any], real: "Truth | None") -> str:
     x = [step.iteration for step in shown]
     lines = [
-        drawing.Line(name=say("the CLIP that is followed"), x=x, y=[step.look.similarity for step in shown]),
-        drawing.Line(
-            name=say("another CLIP, never followed"), x=x, y=[step.look.similarity_held_out for step in shown]
-        ),
+        charts.Line(name=say("the CLIP that is followed"), x=x, y=[step.look.similarity for step in shown]),
+        charts.Line(name=say("another CLIP, never followed"), x=x, y=[step.look.similarity_held_out for step in shown]),
     ]
     levels = [] if real is None else [(real.similarity_held_out[0], say("real pictures, the other CLIP"))]
-    chart = drawing.curves(
+    chart = charts.curves(
         lines, say("step"), say("cosine of picture and prompt"), levels=levels, title=say("Who is convinced?")
     )
     return f'<div class="charts">{chart}</div>'
 
 
-def _facts(step: "Step", real: "Truth | None", planned: int) -> str:
+def _facts(step: Any, real: "Truth | None", planned: int) -> str:
     look = step.look
 
     def beside(values) -> str:
@@ -285,7 +283,7 @@ def _facts(step: "Step", real: "Truth | None", planned: int) -> str:
         mean, low, high = values
         return say("real pictures {mean} ({low} – {high})", mean=f"{mean:.2f}", low=f"{low:.2f}", high=f"{high:.2f}")
 
-    return drawing.facts(
+    return charts.facts(
         [
             (say("the CLIP that is followed"), f"{look.similarity:.3f}", beside(real and real.similarity)),
             (
@@ -332,7 +330,7 @@ def _table(done: list, real: "Truth | None", budget: int) -> str:
     if real is not None:
         similar = [f"{values[0]:.3f}" for values in (real.similarity, real.similarity_held_out)]
         rows.append([say("real pictures, mean"), *similar, "", "", f"{real.high_frequency:.0%}"])
-    return drawing.grid_table(head, rows)
+    return charts.grid_table(head, rows)
 
 
 def _note(settings: Settings) -> str:
@@ -344,7 +342,7 @@ def _note(settings: Settings) -> str:
     )
 
 
-def _numbers(step: "Step") -> dict:
+def _numbers(step: Any) -> dict:
     look = step.look
     return {
         "similarity": look.similarity,
@@ -357,7 +355,7 @@ def _numbers(step: "Step") -> dict:
     }
 
 
-def numbers_of(settings: Settings, shown: list["Step"], real: "Truth | None") -> dict:
+def numbers_of(settings: Settings, shown: Sequence[Any], real: "Truth | None") -> dict:
     """Everything measured, as JSON."""
     return {
         **_numbers(shown[-1]),

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import drawing, pictures, scenes
+from demos.ui import charts, drawing, pictures, scenes
 from demos.ui.cache import remembered
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -310,7 +310,7 @@ def _facts(n: dict) -> str:
                 ),
             )
         )
-    return drawing.facts(rows)
+    return charts.facts(rows)
 
 
 LESSON = Lesson(

@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import drawing, pictures, scenes
+from demos.ui import charts, drawing, pictures, scenes
 from demos.ui.cache import remembered
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -238,7 +238,7 @@ def numbers_of(encoded: "Encoded", found: "Result") -> dict:
 
 def _class_bars(found: "Result") -> str:
     order = np.argsort(-np.maximum(*found.cls_pair))[:6]
-    return drawing.pair_bars(
+    return charts.pair_bars(
         [f"#{k}" for k in order],
         found.cls_pair[0][order],
         found.cls_pair[1][order],
@@ -262,7 +262,7 @@ def patch_bars(found: "Result", row: int, column: int) -> str:
         hidden=hidden,
         kl=f"{found.kl[row, column]:.2f}",
     )
-    bars = drawing.pair_bars(
+    bars = charts.pair_bars(
         [f"#{k}" for k, _, _ in top],
         [p for _, p, _ in top],
         [q for _, _, q in top],
@@ -319,7 +319,7 @@ def _gauge(name: str, value: float, limit: float) -> str:
 
 
 def _facts(n: dict) -> str:
-    return drawing.facts(
+    return charts.facts(
         [
             (
                 say("Mean KL, student from teacher"),
@@ -363,17 +363,17 @@ def training_curves(log: dict | None) -> str:
     records, limit = log["records"], math.log(log.get("prototypes", 512))
     steps = [r["step"] for r in records]
 
-    def line(name: str, key: str) -> drawing.Line:
-        return drawing.Line(name=name, x=steps, y=[r[key] for r in records])
+    def line(name: str, key: str) -> charts.Line:
+        return charts.Line(name=name, x=steps, y=[r[key] for r in records])
 
-    losses = drawing.curves(
+    losses = charts.curves(
         [line("L_CLIP", "clip"), line("L_CLS", "cls"), line("L_Patch", "patch"), line("L_Rec", "rec")],
         say("training step"),
         say("loss"),
         levels=[(limit, say("ln K: collapsed"))],
         title=say("The four losses"),
     )
-    health = drawing.curves(
+    health = charts.curves(
         [
             line(say("mean of the patches"), "entropy_mean_patch"),
             line(say("one patch"), "entropy_patch"),

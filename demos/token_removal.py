@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import controls, drawing, pictures, scenes
+from demos.ui import charts, controls, drawing, pictures, scenes
 from demos.ui.cache import remembered
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -269,22 +269,22 @@ def _facts(n: dict) -> str:
             say("arithmetic: {share} of the whole", share=f"{n['flops_ratio']:.0%}"),
         )
     )
-    return drawing.facts(rows)
+    return charts.facts(rows)
 
 
 def _chart(points: Sequence, mark: float) -> str:
     """Cosine, and similarity where there is a description, against the keep ratio; the random rule with its spread."""
 
-    def line(rule: Rule, value: Callable) -> drawing.Line:
+    def line(rule: Rule, value: Callable) -> charts.Line:
         ratios = sorted({p.keep_ratio for p in points})
         found = [[value(p) for p in points if p.rule == rule and p.keep_ratio == r] for r in ratios]
         band = {"low": [min(v) for v in found], "high": [max(v) for v in found]} if rule == "random" else {}
-        return drawing.Line(name=say(RULES[rule]), x=ratios, y=[sum(v) / len(v) for v in found], **band)
+        return charts.Line(name=say(RULES[rule]), x=ratios, y=[sum(v) / len(v) for v in found], **band)
 
     if not points:
         return ""
     axis = say("keep ratio")
-    charts = drawing.curves(
+    drawn = charts.curves(
         [line(rule, lambda p: p.cosine) for rule in RULES],
         axis,
         say("cosine to the whole"),
@@ -292,14 +292,14 @@ def _chart(points: Sequence, mark: float) -> str:
         title=say("How much of the meaning is left"),
     )
     if points[0].similarity is not None:
-        charts += drawing.curves(
+        drawn += charts.curves(
             [line(rule, lambda p: p.similarity) for rule in RULES],
             axis,
             say("similarity to the description"),
             mark,
             title=say("How well the description still fits"),
         )
-    return f'<div class="charts">{charts}</div>'
+    return f'<div class="charts">{drawn}</div>'
 
 
 def head_pictures(encoded: "Encoded") -> list[tuple]:

@@ -9,7 +9,7 @@ import regex
 from PIL import Image
 
 from demos.detection.answers import Answer, asked_of, fill, frames_of, judge, kept_truth, truth_line, truth_of
-from demos.ui import controls, drawing, pictures, scenes
+from demos.ui import charts, controls, drawing, pictures, scenes
 from demos.ui.cache import remembered
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -222,7 +222,7 @@ def present(found: list[Answer], settings: Settings, picked: int | None) -> dict
     return {
         "boxes": picture_of(answer, settings.faint, picked),
         "other": gr.update(value=beside, visible=beside is not None),
-        "bars": drawing.score_bars(*_word_scores(encoded, picked), answer.threshold, _title(answer, picked)),
+        "bars": charts.score_bars(*_word_scores(encoded, picked), answer.threshold, _title(answer, picked)),
         "table": _tables(answer),
         "facts": _facts(answer),
         "formula": _formula(answer, picked),
@@ -294,7 +294,7 @@ def _tables(answer: Answer) -> str:
     head = [say("phrase"), say("score"), say("box, pixels"), say("IoU with truth"), say("so it is")]
     heads = [say("word by word"), say("highest score"), say("to the threshold"), say("boxes"), say("in the picture")]
     by_word = [_word_row(answer, place, phrase) for place, phrase in enumerate(answer.encoded.phrases)]
-    return f'<div class="tables">{drawing.grid_table(head, rows)}{drawing.grid_table(heads, by_word)}</div>'
+    return f'<div class="tables">{charts.grid_table(head, rows)}{charts.grid_table(heads, by_word)}</div>'
 
 
 def _word_row(answer: Answer, place: int, phrase: str) -> list[str]:
@@ -347,7 +347,7 @@ def _facts(answer: Answer) -> str:
                 say("of this picture; 1 is perfect. Average precision needs no threshold"),
             ),
         ]
-    return drawing.facts(rows)
+    return charts.facts(rows)
 
 
 def _formula(answer: Answer, picked: int) -> str:
@@ -374,7 +374,7 @@ def _plain(word: str) -> str:
 
 
 def _charts(answer: Answer) -> str:
-    charts = drawing.histogram(
+    drawn = charts.histogram(
         answer.encoded.scores.max(1),
         say("highest score of a guess"),
         say("guesses"),
@@ -384,9 +384,9 @@ def _charts(answer: Answer) -> str:
     if answer.true:
         curve = answer.curve
         precision, recall = curve.at(answer.threshold)
-        charts += drawing.curves(
+        drawn += charts.curves(
             [
-                drawing.Line(
+                charts.Line(
                     name=say("every threshold, from strict to lax"), x=[0.0, *curve.recall], y=[1.0, *curve.precision]
                 )
             ],
@@ -397,7 +397,7 @@ def _charts(answer: Answer) -> str:
             point=None if precision is None or recall is None else (recall, precision),
             title=say("Precision and recall, and where you stand"),
         )
-    return f'<div class="charts">{charts}</div>'
+    return f'<div class="charts">{drawn}</div>'
 
 
 LESSON = Lesson(

@@ -4,8 +4,7 @@ import random
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import regex
 
@@ -51,7 +50,7 @@ def _area(box: Sequence[float]) -> float:
 
 
 def judge(
-    pipeline: ModuleType,
+    pipeline: Any,
     given: Given,
     encoded: "Encoded",
     true: list | None,

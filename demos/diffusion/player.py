@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import drawing
+from demos.ui import charts, drawing
 from demos.ui.events import lazily
 from demos.ui.text import ASSETS, say
 
@@ -119,13 +119,13 @@ def peaks_chart(runs: "list[tuple[str, Recording]]", refine: bool) -> str:
         steps = list(range(1, len(run.moments) + 1))
         for place, subject in enumerate(run.names):
             label = f"{subject}, {name}" if name else subject
-            lines.append(drawing.Line(name=label, x=steps, y=[moment.peaks[place] for moment in run.moments]))
+            lines.append(charts.Line(name=label, x=steps, y=[moment.peaks[place] for moment in run.moments]))
     if not lines:
         return ""
     count, excite = len(runs[0][1].moments), lazily("pipelines.diffusion.attend_excite")
     stairs = excite.Schedule(steps=count).staircase() if refine else []
     if stairs:
         x = [x for place in range(len(stairs)) for x in (place + 0.5, place + 1.5)]
-        lines.append(drawing.Line(name=say("thresholds"), x=x, y=[y for y in stairs for _ in range(2)]))
+        lines.append(charts.Line(name=say("thresholds"), x=x, y=[y for y in stairs for _ in range(2)]))
     title = say("The patch that cares most for each subject")
-    return drawing.curves(lines, say("step"), say("attention, 0 to 1"), y_range=(0, 1), title=title)
+    return charts.curves(lines, say("step"), say("attention, 0 to 1"), y_range=(0, 1), title=title)

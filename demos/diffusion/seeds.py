@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from demos.ui import drawing
+from demos.ui import charts
 from demos.ui.text import say
 from pipelines.diffusion.presence import Verdict, wilson
 from pipelines.errors import UserError
@@ -111,7 +111,7 @@ def shares(pairs: Sequence[Pair], subjects: Sequence[str]) -> str:
             share = count / len(pairs)
             rows.append(
                 f'<div class="share"><span>{html.escape(name)}, {html.escape(label)}</span><div class="track">'
-                f'<i style="width:{share:.1%};background:{drawing.SERIES[colour]}"></i>'
+                f'<i style="width:{share:.1%};background:{charts.SERIES[colour]}"></i>'
                 f'<u style="inset-inline-start:{low:.1%};width:{high - low:.1%}"></u></div>'
                 f"<span>{count}/{len(pairs)} = {share:.0%} ({low:.0%} – {high:.0%})</span></div>"
             )

@@ -8,7 +8,7 @@ from PIL import Image
 
 from demos.diffusion import seeds
 from demos.diffusion.player import decibels
-from demos.ui import drawing
+from demos.ui import charts, drawing
 from demos.ui.text import say
 from pipelines.diffusion import presence
 from pipelines.models.registry import MODELS
@@ -67,7 +67,7 @@ def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects: Seq
         say("there from {score} on", score=f"{presence.THERE:.2f}"),
         *(name or say("the detector's score") for name, _ in said),
     ]
-    return drawing.grid_table(head, rows)
+    return charts.grid_table(head, rows)
 
 
 def facts_of(run: "Recording", verdict: presence.Verdict | None, score: float | None) -> str:
@@ -99,13 +99,13 @@ def facts_of(run: "Recording", verdict: presence.Verdict | None, score: float | 
         )
     if score is not None:
         told.append((say("CLIP score"), f"{score:.3f}", say("cosine of picture and prompt")))
-    return drawing.facts(told)
+    return charts.facts(told)
 
 
 def cost(pairs: Sequence[seeds.Pair]) -> str:
     found = seeds.numbers(pairs, [])
     ratio = found["cost_ratio"]
-    return drawing.facts(
+    return charts.facts(
         [
             (say("cost of Attend-and-Excite"), f"{ratio:.1f}×", say("the time of plain drawing, over these seeds")),
             (

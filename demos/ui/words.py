@@ -4,7 +4,7 @@ import json
 
 import gradio as gr
 
-from demos.ui import drawing
+from demos.ui import charts
 from demos.ui.events import light
 from demos.ui.lesson import Lesson
 from demos.ui.text import ASSETS, LATEX, say, t
@@ -65,7 +65,7 @@ def ablation_table() -> str:
         steps=found["steps"],
         scenes=f"{found['scenes']:,}",
     )
-    return f"{drawing.grid_table(head, rows)}<p>{note}</p>"
+    return f"{charts.grid_table(head, rows)}<p>{note}</p>"
 
 
 METHODS = {"none": "plain", "attend-and-excite": "with Attend-and-Excite"}
@@ -87,7 +87,7 @@ def missing_table() -> str:
         steps=found["steps"],
         guidance=found["guidance"],
     )
-    return f"{drawing.grid_table(head, rows)}<p>{note}</p>"
+    return f"{charts.grid_table(head, rows)}<p>{note}</p>"
 
 
 def synthesis_table() -> str:
@@ -120,7 +120,7 @@ def synthesis_table() -> str:
         seeds=found["seeds"],
         steps=found["steps"],
     )
-    return f"{drawing.grid_table(head, rows)}<p>{note}</p>"
+    return f"{charts.grid_table(head, rows)}<p>{note}</p>"
 
 
 def _share(share: float, interval: list[float]) -> str:

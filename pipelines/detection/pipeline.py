@@ -12,13 +12,15 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.ops import box_iou, nms
 
+from pipelines.detection.settings import MOST_CHARACTERS, Backend
 from pipelines.errors import OTHER_MODEL, UserError, require_finite
 from pipelines.models.detectors import Detector
 from pipelines.models.fast_grounding_dino import Precision, checked
@@ -26,10 +28,7 @@ from pipelines.models.loading import load
 from pipelines.models.parts import not_known
 from pipelines.phrases import DETERMINERS, key, parts, singular, split
 
-Backend = Literal["transformers", "groundingdino"]
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture that was given
-
-MOST_CHARACTERS = 4000  # more are refused before any tokenizer sees them
 MOST_ELONGATED = 64  # longer than wide: the bundled detector then sees one patch of its backbone across
 PICTURES_KEPT = 4  # whose image features stay with a model
 
@@ -298,23 +297,13 @@ class Detection:
 
 def iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(n, 4), (m, 4) corners -> (n, m) intersection over union in [0, 1]; 0 where both boxes are empty."""
-    first, second = np.asarray(first, float).reshape(-1, 1, 4), np.asarray(second, float).reshape(1, -1, 4)
-    sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
-    overlap = sides.clip(0).prod(-1)
-    areas = [(boxes[..., 2:] - boxes[..., :2]).clip(0).prod(-1) for boxes in (first, second)]
-    union = areas[0] + areas[1] - overlap
-    return np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
+    boxes = [torch.from_numpy(np.asarray(each, float).reshape(-1, 4)) for each in (first, second)]
+    return box_iou(*boxes).nan_to_num(0).numpy()
 
 
 def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float) -> list[int]:
-    """Greedy non-maximum suppression: indices that stay, best first. A box goes when it overlaps a better one by more
-    than `limit`."""
-    overlap = iou(boxes, boxes)
-    kept: list[int] = []
-    for index in np.argsort(-scores, kind="stable"):
-        if not (overlap[index, kept] > limit).any():
-            kept.append(int(index))
-    return kept
+    """Non-maximum suppression: indices that stay, best first; overlapping a better box by more than `limit` goes."""
+    return nms(torch.from_numpy(np.asarray(boxes, float)), torch.from_numpy(np.asarray(scores, float)), limit).tolist()
 
 
 def _share(name: str, value: float) -> float:

@@ -34,13 +34,6 @@ from pipelines.world import storybook
 from tests.benchmarks import clip_synthesis, detection, diffusion
 
 ROOT = Path(__file__).parents[2]
-SLIDERS = {  # tab: the argument its main slider moves, and the values it moves through
-    "self_distillation": ("teacher_temperature", (0.05, 0.09, 0.2, 0.07)),
-    "token_removal": ("keep_ratio", (0.3, 0.7, 0.4, 0.5)),
-    "reconstruction": ("mask_ratio", (0.3, 0.7, 0.4, 0.5)),
-    "detection": ("box_threshold", (0.2, 0.7, 0.4, 0.3)),
-}
-MORE = {"detection": {"prompt": " . ".join(storybook.NOUNS)}}  # what a tab needs beside its picture
 
 
 def handler_of(page, name: str) -> Callable:
@@ -71,9 +64,10 @@ def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
     page, found = app.build(), {}
     with tempfile.TemporaryDirectory() as folder:
         files = scene_files(folder, scenes + 1)
-        for slug in (lesson.slug for lesson in app.LESSONS if lesson.slug in SLIDERS):
+        for lesson in (lesson for lesson in app.LESSONS if lesson.measure):
+            slug, measure = lesson.slug, lesson.measure
             handler = handler_of(page, slug)
-            (name, values), more = SLIDERS[slug], MORE.get(slug, {})
+            name, values, more = measure.slider, measure.through, measure.besides
             new = [seconds(handler, file, **more) for file in files][1:]
             moved = [seconds(handler, files[-1], **more, **{name: value}) for value in values]
             found[slug] = statistics.median(new), statistics.median(moved)

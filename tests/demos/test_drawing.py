@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos.ui import drawing
+from demos.ui import charts, drawing
 
 
 @pytest.fixture
@@ -60,10 +60,10 @@ def test_outline_follows_the_mask(picture):
 
 
 def test_curves_draw_each_line_and_escape_names():
-    svg = drawing.curves(
+    svg = charts.curves(
         [
-            drawing.Line(name="<b>one</b>", x=[0, 1], y=[0.2, 0.9]),
-            drawing.Line(name="two", x=[0, 1], y=[0.5, 0.5], low=[0.4, 0.4], high=[0.6, 0.6]),
+            charts.Line(name="<b>one</b>", x=[0, 1], y=[0.2, 0.9]),
+            charts.Line(name="two", x=[0, 1], y=[0.5, 0.5], low=[0.4, 0.4], high=[0.6, 0.6]),
         ],
         "x & y",
         "value",
@@ -75,9 +75,9 @@ def test_curves_draw_each_line_and_escape_names():
 
 
 def test_bars_and_tables_escape_what_they_are_given():
-    assert "<script" not in drawing.pair_bars(["<script>"], [0.5], [2.0], ("a", "<i>b"))
-    assert "<script" not in drawing.facts([("<script>", "1", "2")]) + drawing.grid_table(["<script>"], [["<script>"]])
-    assert "width:25.0%" in drawing.pair_bars(["x"], [0.5], [2.0], ("a", "b"))
+    assert "<script" not in charts.pair_bars(["<script>"], [0.5], [2.0], ("a", "<i>b"))
+    assert "<script" not in charts.facts([("<script>", "1", "2")]) + charts.grid_table(["<script>"], [["<script>"]])
+    assert "width:25.0%" in charts.pair_bars(["x"], [0.5], [2.0], ("a", "b"))
 
 
 def test_a_strip_holds_every_picture_and_caption():
@@ -97,7 +97,7 @@ def test_a_strip_keeps_the_shape_of_its_pictures():
 
 
 def test_histogram_counts_every_guess_once():
-    shown = drawing.histogram([0.05, 0.06, 0.5, 0.95], "score", "guesses", 0.4, "all")
+    shown = charts.histogram([0.05, 0.06, 0.5, 0.95], "score", "guesses", 0.4, "all")
     assert shown.count('class="above"') == 2 and shown.count('class="below"') == 1 and ">2</text>" in shown
 
 
