@@ -129,8 +129,9 @@ def compare(
     points: list = []
     for ratio in pipeline.SWEEP_RATIOS:
         points += sweep(encoded, ratio, settings)
-        yield {"chart": _chart(points, keep_ratio), "points": [asdict(p) for p in points]}
-    yield {"curves": ((image, settings.curves), points)}
+        shown = {"chart": _chart(points, keep_ratio), "points": [asdict(p) for p in points]}
+        yield shown
+    yield shown | {"curves": ((image, settings.curves), points)}
 
 
 def describe(prompt: str, drawn: str) -> dict:
