@@ -64,8 +64,10 @@ def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
     page, found = app.build(), {}
     with tempfile.TemporaryDirectory() as folder:
         files = scene_files(folder, scenes + 1)
-        for lesson in (lesson for lesson in app.LESSONS if lesson.measure):
+        for lesson in app.LESSONS:
             slug, measure = lesson.slug, lesson.measure
+            if measure is None:
+                continue
             handler = handler_of(page, slug)
             name, values, more = measure.slider, measure.through, measure.besides
             new = [seconds(handler, file, **more) for file in files][1:]
