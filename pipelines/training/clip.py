@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from open_clip.loss import ClipLoss
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipelines.models.vision import openclip_tokens
@@ -84,6 +85,7 @@ def main() -> None:
     add_arguments(parser, ".checkpoints/clip-b", steps=4000, decay=1200, seed=1)
     parser.set_defaults(batch=128)
     parser.add_argument("--model", choices=MODELS, default="storybook-clip-b", help="whose size")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
     parser.add_argument("--keep", type=float, default=0.5, help="share of the patches seen, until the last steps")
     parser.add_argument("--all", type=int, default=300, help="last steps, which see all patches")
     arguments = parser.parse_args()
@@ -94,6 +96,8 @@ def main() -> None:
         return
     seed_everything(arguments.seed)
     clip, tokenize = storybook_clip(model)
+    if arguments.start:
+        clip.load_state_dict(load_file(arguments.start / "open_clip_model.safetensors"))
     patches = clip.visual.grid_size[0] ** 2
 
     def forward(

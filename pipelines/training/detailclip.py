@@ -124,7 +124,7 @@ def train(
     settings = replace(settings if arguments.model == "storybook" else Settings(), **ABLATIONS[arguments.ablate])
     model, tokenize = build(arguments.model, settings, configuration)
     if arguments.start:
-        start_from(model, arguments.start)
+        start_from(model, arguments.start, arguments.rest)
 
     def forward(
         wrapped: nn.Module, inner: DetailCLIP, views: Tensor, text: Tensor, step: int, dice: torch.Generator
@@ -148,15 +148,22 @@ def train(
     )
 
 
-def start_from(model: DetailCLIP, folder: Path) -> None:
-    """Fill the model from an exported folder: a DetailCLIP whole, a plain CLIP as student and as teacher."""
+def start_from(model: DetailCLIP, folder: Path, rest: Path | None = None) -> None:
+    """Fill the model from an exported folder: a DetailCLIP whole, a plain CLIP as student and as teacher.
+
+    Args:
+        rest: an exported DetailCLIP, whose heads and decoder stand beside a plain CLIP.
+    """
     model.clip.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
     if (folder / "detailclip.safetensors").exists():
         # The student is filled already, and not every folder has something to retouch with.
         own = {name: t for name, t in model.state_dict().items() if name.startswith(("clip.", RETOUCH))}
         model.load_state_dict(own | beside_student(folder))
-    else:
-        model.teacher.load_state_dict(model.clip.visual.state_dict())
+        return
+    if rest:
+        beside = {name: t for name, t in beside_student(rest).items() if not name.startswith("teacher.")}
+        model.load_state_dict(model.state_dict() | beside)
+    model.teacher.load_state_dict(model.clip.visual.state_dict())
 
 
 def export_openclip(state: dict[str, Tensor], folder: Path, model: dict) -> None:
@@ -211,6 +218,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--momentum", type=float, default=0.99, help="of the teacher, at the start")
     parser.add_argument("--random", type=float, default=0.3, help="share of pictures that lose patches at random")
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
+    parser.add_argument("--rest", type=Path, metavar="FOLDER", help="heads and decoder, where that is a plain CLIP")
     add_data_argument(parser)
     add_optimizer_argument(parser)
     add_precision_argument(parser)

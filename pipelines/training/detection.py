@@ -39,8 +39,8 @@ from pipelines.training.loop import (
     trained,
     write_json,
 )
-from pipelines.training.pairs import DEVIATION, MEAN, SEEDS_PER_RUN, to_pixels
-from pipelines.world import storybook
+from pipelines.training.pairs import CLEAN_EVERY, DEVIATION, MEAN, SEEDS_PER_RUN, to_pixels
+from pipelines.world import storybook, wide
 
 VISION: dict[str, Any] = {
     "image_size": storybook.SIZE,
@@ -191,16 +191,22 @@ def softened(picture: np.ndarray, dice: np.random.Generator) -> np.ndarray:
     return changed.clip(0, 255).astype(np.uint8)
 
 
+def clean(seed: int) -> storybook.Scene:
+    return storybook.scene(seed, held_out=storybook.HELD_OUT)
+
+
 class Scenes(IterableDataset):
     """Endless batches; batch i depends on the seed and on i alone, so a run that is resumed sees what it would have
     seen. Worker w of W makes every W-th. No scene has a pair of `storybook.HELD_OUT`.
 
     Args:
         soft: share of the pictures that are `softened`.
+        wide: scenes of the wide world, drawings of the column `known`; one in CLEAN_EVERY is of the clean one, and one
+            batch in WIDE_EVERY has pictures of another shape.
     """
 
-    def __init__(self, seed: int, batch: int, start: int = 0, soft: float = 0.0):
-        self.seed, self.batch, self.start, self.soft = seed, batch, start, soft
+    def __init__(self, seed: int, batch: int, start: int = 0, soft: float = 0.0, wide: bool = False):
+        self.seed, self.batch, self.start, self.soft, self.wide = seed, batch, start, soft, wide
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
@@ -210,14 +216,29 @@ class Scenes(IterableDataset):
             yield self.make(index)
             index += stride
 
+    def in_one_shape(self, seeds: Sequence[int], index: int, rng: np.random.Generator) -> list[storybook.Scene]:
+        """Scenes of the wide world, all of the same size."""
+        size = storybook.SIZE, storybook.SIZE
+        if index % WIDE_EVERY == WIDE_EVERY - 1:
+            longer = int(rng.integers(storybook.SIZE, LONGEST + 1))
+            size = (longer, storybook.SIZE) if rng.random() < 0.5 else (storybook.SIZE, longer)
+        square = size[0] == size[1]
+        return [
+            clean(seed)
+            if square and seed % CLEAN_EVERY == 0
+            else wide.draw(seed, size=size, held_out=storybook.HELD_OUT)
+            for seed in seeds
+        ]
+
     def make(self, index: int) -> Batch:
         rng = np.random.default_rng((self.seed, index))
         first = self.seed * SEEDS_PER_RUN + index * self.batch
-        scenes = [storybook.scene(storybook.TRAIN[first + i], held_out=storybook.HELD_OUT) for i in range(self.batch)]
+        seeds = [storybook.TRAIN[first + i] for i in range(self.batch)]
+        scenes = self.in_one_shape(seeds, index, rng) if self.wide else [clean(seed) for seed in seeds]
         dice = np.random.default_rng((self.seed, index, 1))
         pictures = np.stack([softened(s.picture, dice) if dice.random() < self.soft else s.picture for s in scenes])
         found = [[(o, np.array(o.box, np.float64)) for o in scene.objects] for scene in scenes]
-        if index % WIDE_EVERY == WIDE_EVERY - 1:
+        if index % WIDE_EVERY == WIDE_EVERY - 1 and not self.wide:
             axis = int(rng.integers(2))  # 0: one on top of the other
             pictures = np.concatenate([pictures[::2], pictures[1::2]], axis=1 + axis)
             shift = np.array([0, storybook.SIZE] * 2 if axis == 0 else [storybook.SIZE, 0] * 2, np.float64)
@@ -347,9 +368,15 @@ def train(arguments: argparse.Namespace, model: dict = MODEL, vision: dict = VIS
     """
     seed_everything(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
-    detector = build(model, vision, text).to(device).train()
+    detector = build(model, vision, text)
+    if arguments.start:
+        from transformers import GroundingDinoForObjectDetection
+
+        known = GroundingDinoForObjectDetection.from_pretrained(arguments.start, dtype=torch.float32)
+        detector.load_state_dict(known.state_dict())
+    detector.to(device).train()
     optimizer = AdamW(parameter_groups(detector, 1e-4), lr=arguments.lr, betas=(0.9, 0.98), eps=1e-8, fused=True)
-    scenes = Scenes(arguments.seed, arguments.batch, steps_done(arguments), arguments.soft)
+    scenes = Scenes(arguments.seed, arguments.batch, steps_done(arguments), arguments.soft, arguments.data == "world")
     batches = iter(DataLoader(scenes, batch_size=None, num_workers=arguments.workers))
     descend(
         detector,
@@ -390,6 +417,8 @@ def parser() -> argparse.ArgumentParser:
     add_arguments(parser, ".checkpoints/grounding-dino", steps=4000, decay=1500, seed=2)
     parser.set_defaults(batch=16, lr=4e-4)
     parser.add_argument("--clip", type=float, default=0.5, help="longest gradient")
+    parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
+    parser.add_argument("--data", choices=("storybook", "world"), default="storybook", help="world is the wide one")
     parser.add_argument("--soft", type=float, default=0.0, help="share of pictures that are softened")
     return parser
 

@@ -213,7 +213,8 @@ def add_arguments(parser: argparse.ArgumentParser, checkpoint: str, steps: int, 
 
 
 def add_data_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data", default="storybook", help="storybook, a folder of pairs, or WebDataset shards")
+    told = "storybook, world (the wide one), a folder of pairs, or WebDataset shards"
+    parser.add_argument("--data", default="storybook", help=told)
 
 
 def add_precision_argument(parser: argparse.ArgumentParser) -> None:

@@ -1,10 +1,12 @@
-"""Image-text pairs for contrastive training: the storybook world, or a folder or WebDataset shards of real pairs.
+"""Image-text pairs for contrastive training: the storybook world, clean or wide, a folder, or WebDataset shards of real
+pairs.
 
 Every pair comes as `views` differently cropped and coloured pictures and its caption. Of storybook and folders, item i
 depends on the seed and on i alone, so a run that is resumed, or spread over processes, sees what it would have seen;
 shards are drawn anew with every start.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +16,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from pipelines.world import storybook
+from pipelines.world import storybook, wide
 
 MEAN, DEVIATION = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)  # of the storybook models' pixels, in [0, 1]
 LESSON = 512  # pictures in a stretch
+CLEAN_EVERY = 8  # one scene in so many of the wide world is one of the clean one
 SEEDS_PER_RUN = 20_000_000  # run n trains on storybook seeds n*SEEDS_PER_RUN onwards
 
 
@@ -74,17 +77,51 @@ class Storybook(IterableDataset):
         offset, stride = (worker.id, worker.num_workers) if worker else (0, 1)
         index = self.start + self.rank + offset * self.world
         while True:
-            lesson = self.lessons and index // LESSON % 2 == 1
-            scene = storybook.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + index], count=1 if lesson else None)
+            drawn = self.drawn(index)
+            lesson = self.lessons and drawn // LESSON % 2 == 1
+            scene = self.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + drawn], 1 if lesson else None)
             caption = storybook.article(scene.objects[0].noun) if lesson else scene.caption
             yield self.item(Image.fromarray(scene.picture), caption, index)
             index += stride * self.world
+
+    def drawn(self, index: int) -> int:
+        """Which scene item `index` is a view of."""
+        return index
+
+    def scene(self, seed: int, count: int | None) -> storybook.Scene:
+        return storybook.scene(seed, count=count)
 
     def item(self, picture: Image.Image, caption: str, index: int) -> tuple[np.ndarray, str]:
         rng = np.random.default_rng((self.seed, index))
         if self.views == 0:
             return np.asarray(picture)[None], caption
         return np.stack([augment(picture, self.size, self.smallest, rng) for _ in range(self.views)]), caption
+
+
+@functools.lru_cache(maxsize=2 * LESSON)
+def wide_scene(seed: int, count: int | None) -> storybook.Scene:
+    """Of the wide world, square, with drawings of the column `known`; one in CLEAN_EVERY of the clean one."""
+    if seed % CLEAN_EVERY == 0:
+        return storybook.scene(seed, count=count)
+    return wide.draw(seed, count=count, size=(storybook.SIZE, storybook.SIZE))
+
+
+class World(Storybook):
+    """The same of the wide world. Views are cut less, as things are small, turned and cut already; and a stretch and a
+    lesson come `USES` times in other views before the next are drawn, which takes as long as to learn from them."""
+
+    LEAST = 0.75  # of a picture's area in a view
+    USES = 3
+
+    def __init__(self, seed: int, size: int, views: int, smallest: float, *arguments: Any, **keywords: Any):
+        super().__init__(seed, size, views, max(smallest, self.LEAST), *arguments, **keywords)
+
+    def drawn(self, index: int) -> int:
+        block, place = divmod(index, 2 * LESSON)
+        return block // self.USES * 2 * LESSON + place
+
+    def scene(self, seed: int, count: int | None) -> storybook.Scene:
+        return wide_scene(seed, count)
 
 
 class PairFolder(Storybook):
@@ -135,9 +172,9 @@ class PairShards(Storybook):
 
 
 def pairs(source: str, *arguments: Any, **keywords: Any) -> Storybook:
-    """`storybook`, a folder of pairs, or the path of `.tar` shards, braces and wildcards expanded."""
-    if source == "storybook":
-        return Storybook(*arguments, **keywords)
+    """`storybook`, `world`, a folder of pairs, or the path of `.tar` shards, braces and wildcards expanded."""
+    if source in ("storybook", "world"):
+        return (World if source == "world" else Storybook)(*arguments, **keywords)
     path = Path(source)
     if path.is_dir():
         shards = sorted(str(p) for p in path.glob("*.tar"))

@@ -19,6 +19,7 @@ from PIL import Image
 
 from pipelines.errors import UserError
 from pipelines.phrases import parts, singular
+from pipelines.world import drawings
 
 SPRITES = Path(__file__).parents[2] / "assets" / "sprites"
 SIZE = 128  # pixels, the side of every `scene`
@@ -72,7 +73,7 @@ TRAIN = range(0, 10**9)
 VALIDATION = range(10**9, 2 * 10**9)
 TEST = range(2 * 10**9, 3 * 10**9)
 
-_TOP_BOTTOM = {  # sRGB of the background's gradient
+TOP_BOTTOM = {  # sRGB of the background's gradient
     "grass": ((158, 206, 104), (88, 154, 62)),
     "sand": ((243, 226, 180), (222, 188, 124)),
     "snow": ((240, 246, 252), (208, 222, 238)),
@@ -103,6 +104,7 @@ class SceneObject:
     colour: str | None  # None for animals, which keep their own
     box: tuple[int, int, int, int]
     mask: np.ndarray  # (H, W) bool, the pixels of it that can be seen
+    drawing: str = ""  # whose picture it is, the key of a `pipelines.world.drawings.Drawing`; empty for the classic one
 
     @property
     def phrase(self) -> str:
@@ -116,7 +118,8 @@ class Scene:
     picture: np.ndarray  # (H, W, 3) uint8, sRGB
     caption: str
     objects: tuple[SceneObject, ...]
-    background: str
+    background: str  # a key of PLACES; empty where the ground has no name
+    ground: str = "clean"  # of `pipelines.world.wide.GROUNDS`, what kind of ground it is
 
     @property
     def full_caption(self) -> str:
@@ -127,24 +130,13 @@ class Scene:
 # ---------------------------------------------------------------------------------------------------------- sprites
 
 
-def _hue_saturation_value(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(..., 3) floats in [0, 1] -> hue in degrees, saturation and value in [0, 1]."""
-    value, low = rgb.max(-1), rgb.min(-1)
-    spread = np.maximum(value - low, 1e-6)
-    red, green, blue = np.moveaxis(rgb, -1, 0)
-    sector = np.select(
-        [value == red, value == green], [(green - blue) / spread, 2 + (blue - red) / spread], 4 + (red - green) / spread
-    )
-    return sector * 60 % 360, (value - low) / np.maximum(value, 1e-6), value
-
-
 @functools.lru_cache(maxsize=256)
 def _full_size(noun: str, colour: str | None) -> Image.Image:
     """The sprite as cut out, recoloured. Pixels near the base hue take the new colour and keep their relative light."""
     sprite = np.asarray(Image.open(SPRITES / f"{noun}.png").convert("RGBA"), np.float32) / 255
     if colour:
         rgb = sprite[..., :3]
-        hue, saturation, _ = _hue_saturation_value(rgb)
+        hue, saturation, _ = drawings.hue_saturation_value(rgb)
         distance = np.abs((hue - _BASE_HUE[noun] + 180) % 360 - 180)
         weight = np.clip((46 - distance) / 12, 0, 1) * np.clip((saturation - 0.18) / 0.14, 0, 1)
         light = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -171,6 +163,24 @@ def sprite(noun: str, colour: str | None, side: int, flip: bool = False) -> np.n
     return pixels
 
 
+def by_hand(noun: str, colour: str | None, side: int, flip: bool, hand: str | None) -> np.ndarray:
+    """The plainest drawing of that hand, a key of `drawings.HANDS`; the classic `sprite` for None.
+
+    Raises:
+        UserError: where it drew none.
+    """
+    if hand is None:
+        return sprite(noun, colour, side, flip)
+    if hand not in drawings.HANDS:
+        known = ", ".join(drawings.HANDS)
+        raise UserError("Unknown hand {hand}. Known: {known}.", hand=repr(hand), known=known)
+    found = drawings.drawings(noun, hand)
+    if not found:
+        have = ", ".join(key for key in drawings.HANDS if drawings.drawings(noun, key)) or "only the classic one"
+        raise UserError("{hand} drew no {noun}. Who did: {have}.", hand=drawings.HANDS[hand], noun=noun, have=have)
+    return drawings.cutout(found[0], COLOURS[colour] if colour else None, side, flip)
+
+
 # ------------------------------------------------------------------------------------------------------ backgrounds
 
 
@@ -182,10 +192,10 @@ def _smooth_basis(length: int, knots: int = 5) -> np.ndarray:
     return ((1 + np.cos(np.pi * distance)) / 2).astype(np.float32)
 
 
-def _background(name: str, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+def ground_of(name: str, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) float32 in [0, 255]: a vertical gradient, a random brightness and a soft texture."""
     width, height = size
-    top, bottom = np.array(_TOP_BOTTOM[name], np.float32)
+    top, bottom = np.array(TOP_BOTTOM[name], np.float32)
     down = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     knots = rng.standard_normal((5, 5)).astype(np.float32)
     texture = _smooth_basis(height) @ knots @ _smooth_basis(width).T
@@ -272,20 +282,26 @@ def _paint(placed: Sequence[tuple[str, str | None, np.ndarray, int, int]], canva
     return objects
 
 
-def _overlap_too_much(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
+def overlap_too_much(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
     """Whether boxes (x, y, w, h) reach into each other by more than 20 % of the smaller side, in both directions."""
     across = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     down = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return across > 0.2 * min(a[2], b[2]) and down > 0.2 * min(a[3], b[3])
 
 
-def scene(seed: int, count: int | None = None, held_out: frozenset[tuple[str, str]] = frozenset()) -> Scene:
+def scene(
+    seed: int,
+    count: int | None = None,
+    held_out: frozenset[tuple[str, str]] = frozenset(),
+    hand: str | None = None,
+) -> Scene:
     """Draw one random scene, the same for the same arguments.
 
     Args:
         seed: any non-negative integer; see TRAIN, VALIDATION and TEST.
         count: how many objects, 1 to 3; random when None.
         held_out: (colour, noun) pairs that must not appear.
+        hand: whose drawings, a key of `drawings.HANDS`; None for the classic ones.
     """
     rng = np.random.default_rng(seed)
     if count is None:
@@ -294,27 +310,28 @@ def scene(seed: int, count: int | None = None, held_out: frozenset[tuple[str, st
         raise UserError(f"A scene has 1 to 3 objects, not {count}.")
     background = tuple(PLACES)[rng.integers(len(PLACES))]
     chosen = []
-    for noun in rng.permutation(len(NOUNS))[:count]:
-        allowed = [c for c in COLOURS if (c, NOUNS[noun]) not in held_out]
-        colour = allowed[rng.integers(len(allowed))] if NOUNS[noun] in THINGS else None
-        chosen.append((NOUNS[noun], colour))
+    nouns = [noun for noun in NOUNS if hand is None or drawings.drawings(noun, hand)]
+    for noun in rng.permutation(nouns)[:count].tolist():
+        allowed = [c for c in COLOURS if (c, noun) not in held_out]
+        colour = allowed[rng.integers(len(allowed))] if noun in THINGS else None
+        chosen.append((noun, colour))
 
     smallest, largest = {1: (48, 96), 2: (40, 76), 3: (36, 60)}[count]
     while True:  # a crowded draw starts again: at these sizes one in a few hundred needs a third try
         placed: list[tuple[str, str | None, np.ndarray, int, int]] = []
         boxes: list[tuple[int, int, int, int]] = []
         for noun, colour in chosen:
-            cutout = sprite(noun, colour, int(rng.integers(smallest, largest + 1)), bool(rng.integers(2)))
+            cutout = by_hand(noun, colour, int(rng.integers(smallest, largest + 1)), bool(rng.integers(2)), hand)
             height, width = cutout.shape[:2]
             for x, y in rng.random((12, 2)):
                 box = int(x * (SIZE - width + 1)), int(y * (SIZE - height + 1)), width, height
-                if not any(_overlap_too_much(box, other) for other in boxes):
+                if not any(overlap_too_much(box, other) for other in boxes):
                     boxes.append(box)
                     placed.append((noun, colour, cutout, box[0], box[1]))
                     break
         if len(placed) == count:
             break
-    canvas = _background(background, (SIZE, SIZE), rng)
+    canvas = ground_of(background, (SIZE, SIZE), rng)
     objects = _paint(placed, canvas)
     text = random_caption(objects, background, rng)
     return Scene(picture=canvas.round().astype(np.uint8), caption=text, objects=tuple(objects), background=background)
@@ -326,6 +343,7 @@ def compose(
     background: str = "grass",
     size: tuple[int, int] = (SIZE, SIZE),
     seed: int = 0,
+    hand: str | None = None,
 ) -> Scene:
     """Draw exactly these objects at exactly these places.
 
@@ -336,6 +354,7 @@ def compose(
         background: a key of PLACES.
         size: (width, height) of the picture in pixels.
         seed: decides the background's texture and which way objects look.
+        hand: whose drawings, a key of `drawings.HANDS`; None for the classic ones.
 
     Raises:
         UserError: for an unknown noun, colour or background, an animal with a colour, or places that do not fit.
@@ -345,14 +364,14 @@ def compose(
     if background not in PLACES:
         raise UserError(f"Unknown background {background!r}. Known: {', '.join(PLACES)}.")
     rng = np.random.default_rng(seed)
-    canvas = _background(background, size, rng)
+    canvas = ground_of(background, size, rng)
     placed = []
     for (noun, colour), (x, y, side) in zip(objects, places, strict=True):
         if noun not in NOUNS + UNSEEN:
             raise UserError(f"Unknown noun {noun!r}. Known: {', '.join(NOUNS + UNSEEN)}.")
         if colour and (colour not in COLOURS or noun not in THINGS):
             raise UserError(f"No {colour} {noun}: colours ({', '.join(COLOURS)}) go with things ({', '.join(THINGS)}).")
-        cutout = sprite(noun, colour, max(8, round(side * min(size))), bool(rng.integers(2)))
+        cutout = by_hand(noun, colour, max(8, round(side * min(size))), bool(rng.integers(2)), hand)
         corner = round(x * size[0] - cutout.shape[1] / 2), round(y * size[1] - cutout.shape[0] / 2)
         placed.append((noun, colour, cutout, *corner))
     painted = tuple(_paint(placed, canvas))
@@ -367,7 +386,7 @@ def compose(
 _GRAMMAR_WORDS = {"a", "an", "and", "with", "the", "on", "in", "at", "of", "left", "right", "above", "below"}
 
 
-def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0) -> Scene:
+def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0, hand: str | None = None) -> Scene:
     """Draw a sentence such as "a cat left of a red car on grass".
 
     One to four objects, joined by "and", "with", a comma, "left of", "right of", "above" or "below"; the place, a key
@@ -431,7 +450,7 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0)
         ((c + 0.5) / (columns.max() + 1), (r + 0.5) / (rows.max() + 1), side)
         for c, r in zip(columns, rows, strict=True)
     ]
-    return compose(objects, places, background, size, seed)
+    return compose(objects, places, background, size, seed, hand)
 
 
 def object_share(scene: Scene, grid: int) -> np.ndarray:

@@ -186,6 +186,13 @@ def test_run_starts_from_an_exported_model(tmp_path):
     for slow, fast in zip(third.teacher.parameters(), third.clip.visual.parameters(), strict=True):
         assert torch.equal(slow, fast)
 
+    fourth, _ = training.build("storybook", settings)
+    training.start_from(fourth, tmp_path / "plain", rest=tmp_path / "whole")
+    for slow, fast in zip(fourth.teacher.parameters(), fourth.clip.visual.parameters(), strict=True):
+        assert torch.equal(slow, fast)
+    for name, tensor in fourth.decoder.state_dict().items():
+        torch.testing.assert_close(tensor, first.decoder.state_dict()[name], atol=1e-3, rtol=1e-3, msg=name)
+
 
 def test_plain_clip_sees_a_part_and_at_the_end_all_patches(tmp_path, monkeypatch):
     seen = []
