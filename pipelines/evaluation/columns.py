@@ -15,6 +15,7 @@ import json
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -193,7 +194,7 @@ def table(figures: dict) -> str:
 
 
 def evaluate(name: str, folder: Path, count: int) -> dict:
-    opened = open_folder(MODELS[name], folder)
+    opened: Any = open_folder(MODELS[name], folder)
     return box_figures(opened, count) if name == boxes.SPEC.name else clip_figures(opened, count)
 
 

@@ -268,17 +268,21 @@ def clip_art(file: Path) -> str:
     """The SVG of a file, with a size that every renderer understands: many of these say theirs in points alone."""
     text = file.read_text(encoding="utf-8", errors="replace")
     tag = re.search(r"<svg\b[^>]*>", text, re.S)
+    assert tag is not None, "no SVG"
+    start = tag[0]
     points = {"pt": 1.25, "mm": 3.543307, "cm": 35.43307, "in": 90, "px": 1, "": 1}  # user units, as Inkscape had them
 
     def length(name: str) -> float:
-        found = re.search(rf'\s{name}="([\d.]+)\s*(\w*)"', tag[0])
+        found = re.search(rf'\s{name}="([\d.]+)\s*(\w*)"', start)
         return float(found[1]) * points[found[2]] if found else 800.0
 
     size = length("width"), length("height")
-    opening = re.sub(r'\s(width|height)="[^"]*"', "", tag[0])
+    opening = re.sub(r'\s(width|height)="[^"]*"', "", start)
     if "viewBox" not in opening:
         opening = f'{opening[:-1]} viewBox="0 0 {size[0]} {size[1]}">'
-    box = re.search(r'viewBox="([^"]*)"', opening)[1].replace(",", " ").split()
+    seen = re.search(r'viewBox="([^"]*)"', opening)
+    assert seen is not None, "just written"
+    box = seen[1].replace(",", " ").split()
     return f'{opening[:-1]} width="{box[2]}" height="{box[3]}">{text[tag.end() :]}'
 
 
@@ -316,7 +320,7 @@ def paint_of(noun: str, name: str, image: Image.Image) -> list[list]:
     hue, saturation, value = hue_saturation_value(rgba[..., :3])
     weight = (saturation > 0.3) * (rgba[..., 3] > 0.5) * (value > 0.15) * saturation
     counts, _ = np.histogram(hue, bins=72, range=(0, 360), weights=weight)
-    smooth = sum(np.roll(counts, shift) for shift in range(-3, 4))
+    smooth = np.sum([np.roll(counts, shift) for shift in range(-3, 4)], axis=0)
     return [["hue", int(smooth.argmax()) * 5 + 2, 46]]
 
 
@@ -358,7 +362,8 @@ def packed(images: list[Image.Image], width: int = 1024) -> tuple[Image.Image, l
 def make(icons: Path, clipart: Path) -> None:
     """Write the sheets and the manifest."""
     SHEETS.mkdir(parents=True, exist_ok=True)
-    listed, images = [], []
+    listed: list[dict] = []
+    images = []
     for noun, name, svg in sources(icons, clipart):
         image = render(svg)
         scale = SIDE / max(image.size)
@@ -372,8 +377,8 @@ def make(icons: Path, clipart: Path) -> None:
         mine = [i for i, each in enumerate(listed) if each["hand"] == hand]
         sheet, boxes = packed([images[i] for i in mine])
         sheet.save(SHEETS / f"{hand}.webp", lossless=True, quality=100, method=6)
-        for i, box in zip(mine, boxes, strict=True):
-            listed[i]["box"] = box
+        for i, place in zip(mine, boxes, strict=True):
+            listed[i]["box"] = place
     lines = ",\n".join(" " + json.dumps(each) for each in listed)
     (SHEETS / "manifest.json").write_text('{"drawings": [\n' + lines + "\n]}\n", encoding="utf-8")
 

@@ -119,14 +119,14 @@ def recoloured(rgba: np.ndarray, weight: np.ndarray, colour: Sequence[int]) -> n
     Args:
         colour: sRGB in [0, 255], of the mid-tone.
     """
-    light = rgba[..., :3] @ np.float32([0.299, 0.587, 0.114])
+    light = rgba[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
     painted = (weight > 0.5) & (rgba[..., 3] > 0.5)
     middle = float(np.median(light[painted])) if painted.any() else 0.5
     if middle < 0.35:  # a ratio of two dark tones is no shade
         light = light + 0.35 - middle
         middle = 0.35
     light = light / middle
-    target = np.float32(colour) / 255
+    target = np.array(colour, np.float32) / 255
     shade = target * np.minimum(light, 1)[..., None]
     shine = (1 - shade) * np.clip(0.55 * (light - 1), 0, 0.8)[..., None]
     found = rgba.copy()

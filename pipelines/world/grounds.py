@@ -119,7 +119,7 @@ def photograph(size: Size, rng: Rng, test: bool) -> np.ndarray:
 def place(name: str, size: Size, rng: Rng) -> np.ndarray:
     """A named place in another light, with what can be found there."""
     width, height = size
-    top, bottom = (np.float32(colour) for colour in storybook.TOP_BOTTOM[name])
+    top, bottom = (np.array(colour, np.float32) for colour in storybook.TOP_BOTTOM[name])
     cast, lift = rng.normal(0, 9, 3), rng.normal(0, 14)
     top, bottom = top + np.float32(cast + lift), bottom + np.float32(cast + lift + rng.normal(0, 8))
     down = np.linspace(0, 1, height, dtype=np.float32) ** np.float32(math.exp(rng.normal(0, 0.5)))

@@ -126,9 +126,10 @@ def _restyled(image: Image.Image, animal: bool, rng: Rng) -> Image.Image:
         padded = np.pad(alpha, wide // 2 + 1)
         grown = np.asarray(Image.fromarray(padded.astype(np.uint8)).filter(ImageFilter.MaxFilter(wide)), np.float32)
         rgb = np.pad(rgb, ((wide // 2 + 1,) * 2,) * 2 + ((0, 0),))
-        ink = grounds.colour(rng) * np.float32(0.35) if rng.random() < 0.75 else np.float32([245, 245, 245])
+        pale = np.full(3, 245, np.float32)
+        ink = grounds.colour(rng) * np.float32(0.35) if rng.random() < 0.75 else pale
         share = (padded / 255)[..., None]
-        rgb, alpha = ink + (rgb - ink) * share, grown
+        rgb, alpha = np.asarray(ink + (rgb - ink) * share, np.float32), grown
     return Image.fromarray(np.concatenate([rgb.clip(0, 255), alpha[..., None]], -1).astype(np.uint8))
 
 
