@@ -17,20 +17,15 @@ from playwright.sync_api import Error, Page, expect, sync_playwright
 
 import app
 from demos.ui import pictures
+from demos.ui.page import address_of
 
 expect.set_options(timeout=30_000)
 
-MAIN = {  # tab: (its button, its main slider, where to, the picture that must follow)
-    "self_distillation": ("1 · Self-distillation", "keep", 0.8, "seen"),
-    "token_removal": ("2 · Token removal", "keep", 0.8, "kept"),
-    "reconstruction": ("3 · Reconstruction", "mask-ratio", 0.8, "left"),
-    "detection": ("4 · Detection", "box", 0.02, "boxes"),
-}
-SHOWN = {tab: (name, shown) for tab, (name, _, _, shown) in MAIN.items()} | {
-    "diffusion": ("5 · Diffusion", "picture"),
-    "clip_synthesis": ("6 · CLIP synthesis", "picture"),
-}
-SHOWN = {lesson.slug: SHOWN[lesson.slug] for lesson in app.LESSONS}
+MAIN = {lesson.slug: lesson for lesson in app.LESSONS if lesson.measure}
+FAR = {"detection": 0.02}  # where the main slider is moved to; 0.8 elsewhere
+SHOWN = {lesson.slug: lesson.measure.follows if lesson.measure else "picture" for lesson in app.LESSONS}
+SLIDERS = {"self_distillation": "keep_ratio"}  # where another one than the measured changes the picture
+ADDRESS = {lesson.slug: address_of(lesson, app.LESSONS) for lesson in app.LESSONS}
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -71,7 +66,7 @@ class Watched:
         page.goto(url)
 
     def open(self, tab: str) -> None:
-        self.page.get_by_role("tab", name=SHOWN[tab][0], exact=True).click()
+        self.page.goto(self.url + ADDRESS[tab])
 
     def picture(self, selector: str) -> np.ndarray:
         image = self.page.locator(f"{selector} img").first
@@ -104,7 +99,10 @@ def watched(browser, app_url):
 
 @pytest.mark.parametrize("tab", MAIN)
 def test_photograph_in_slider_moved_picture_changed(watched, tab, tmp_path, connections_elsewhere):
-    _, slider, value, shown = MAIN[tab]
+    measure = MAIN[tab].measure
+    assert measure
+    slider, shown = SLIDERS.get(tab, measure.slider).replace("_", "-"), measure.follows
+    value = FAR.get(tab, 0.8)
     watched.open(tab)
     first = watched.picture(f"#{tab}-{shown}")
     photograph = tmp_path / "cat.png"
@@ -112,7 +110,7 @@ def test_photograph_in_slider_moved_picture_changed(watched, tab, tmp_path, conn
     watched.page.locator(f"#{tab}-image input[type=file]").set_input_files(str(photograph))
     uploaded = watched.changed_picture(f"#{tab}-{shown}", first)
     if tab == "detection":
-        watched.set_slider("#detection-text", 0)  # the higher threshold counts
+        watched.set_slider("#detection-text-threshold", 0)  # the higher threshold counts
     watched.set_slider(f"#{tab}-{slider}", value)
     watched.changed_picture(f"#{tab}-{shown}", uploaded)
     expect(watched.page.locator(f"#{tab}-note")).to_contain_text("only ever seen drawn storybook scenes")
@@ -144,7 +142,7 @@ def test_comparison_of_all_rules_draws_its_figure(watched):
     expect(watched.page.locator("#token_removal-chart svg polyline")).to_have_count(
         8, timeout=60_000
     )  # four rules, two charts
-    watched.set_slider("#token_removal-keep", 0.3)
+    watched.set_slider("#token_removal-keep-ratio", 0.3)
     expect(watched.page.locator("#token_removal-facts")).to_contain_text("80 / 256")
 
 
@@ -183,7 +181,7 @@ def test_a_model_that_cannot_be_had_leaves_the_bundled_one_selected(watched):
     watched.page.get_by_role("option", name="dinov2-small · to download, 88 MB · Apache-2.0").click()
     expect(watched.page.get_by_test_id("toast-body")).to_contain_text("not in this computer's cache")
     expect(menu).to_have_value(re.compile("storybook-detailclip"))
-    watched.set_slider("#token_removal-keep", 0.3)
+    watched.set_slider("#token_removal-keep-ratio", 0.3)
     expect(watched.page.locator("#token_removal-facts")).to_contain_text("80 / 256")
 
 
@@ -219,13 +217,8 @@ def test_export_gives_a_picture_with_its_settings_inside(watched):
 def test_narrow_and_dark_pages_show_everything_without_scrolling_sideways(browser, app_url, width, scheme):
     context = browser.new_context(viewport={"width": width, "height": 844}, color_scheme=scheme)
     page = Watched(context.new_page(), app_url)
-    for tab, (name, shown) in SHOWN.items():
-        if tab != "self_distillation":
-            button = page.page.get_by_role("tab", name=name, exact=True)
-            if not button.is_visible():  # on a phone the later tabs are in the menu
-                page.page.locator(".overflow-menu > button").click()
-                button = page.page.locator(".overflow-dropdown button", has_text=name)
-            button.click()
+    for tab, shown in SHOWN.items():
+        page.open(tab)
         page.picture(f"#{tab}-{shown}")
         assert page.page.evaluate("document.documentElement.scrollWidth") <= width, tab
     background = page.page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -255,11 +248,11 @@ def test_words_typed_threshold_moved_boxes_appear_and_vanish(watched):
     expect(facts).to_contain_text("of 2 true boxes")
     expect(table).to_contain_text("red car")
     found = watched.picture("#detection-boxes")
-    watched.set_slider("#detection-box", 0.99)
+    watched.set_slider("#detection-box-threshold", 0.99)
     expect(table).to_contain_text("nothing reaches the threshold")
     expect(facts).to_contain_text("0, 0, 2")
     empty = watched.changed_picture("#detection-boxes", found)
-    watched.set_slider("#detection-box", 0.3)
+    watched.set_slider("#detection-box-threshold", 0.3)
     watched.changed_picture("#detection-boxes", empty)
     expect(table.locator("tr")).to_have_count(3)
     watched.page.locator("#detection-boxes img").first.click(position={"x": 5, "y": 5})  # no box there: the best one
