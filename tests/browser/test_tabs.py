@@ -56,7 +56,7 @@ class Watched:
     """A page, and everything on it that should not have happened."""
 
     def __init__(self, page: Page, url: str):
-        self.page = page
+        self.page, self.url = page, url
         self.outside: list[str] = []
         self.errors: list[str] = []
         page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else self.outside.append(r.url))
