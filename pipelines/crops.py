@@ -55,11 +55,11 @@ class Pool:
 
 
 def _draw(seed: int, size: int, kind: Kind, names: tuple[str, ...]) -> tuple[np.ndarray, int, int, int]:
-    dice = np.random.default_rng((SALT, seed))
-    noun, place = int(dice.integers(len(names))), int(dice.integers(len(storybook.PLACES)))
-    colour = int(dice.integers(len(storybook.COLOURS))) if names[noun] in storybook.THINGS else -1
-    side = int(dice.integers(SIDES[0], SIDES[1] + 1)) / storybook.SIZE
-    x, y = side / 2 + (1 - side) * dice.random(2)
+    rng = np.random.default_rng((SALT, seed))
+    noun, place = int(rng.integers(len(names))), int(rng.integers(len(storybook.PLACES)))
+    colour = int(rng.integers(len(storybook.COLOURS))) if names[noun] in storybook.THINGS else -1
+    side = int(rng.integers(SIDES[0], SIDES[1] + 1)) / storybook.SIZE
+    x, y = side / 2 + (1 - side) * rng.random(2)
     paint = tuple(storybook.COLOURS)[colour] if colour >= 0 else None
     scene = storybook.compose(
         ((names[noun], paint),), ((x, y, side),), tuple(storybook.PLACES)[place], (storybook.SIZE,) * 2, seed
@@ -67,10 +67,10 @@ def _draw(seed: int, size: int, kind: Kind, names: tuple[str, ...]) -> tuple[np.
     frame = (0.0, 0.0, float(storybook.SIZE), float(storybook.SIZE))
     if kind == "crop":
         x0, y0, x1, y1 = scene.objects[0].box
-        wide = min(float(storybook.SIZE), dice.uniform(*LOOSE) * max(x1 - x0, y1 - y0))
+        wide = min(float(storybook.SIZE), rng.uniform(*LOOSE) * max(x1 - x0, y1 - y0))
         # The square holds the whole object and stays inside the scene: nothing is mirrored or made up at its border.
-        left = dice.uniform(max(0.0, x1 - wide), min(x0, storybook.SIZE - wide))
-        top = dice.uniform(max(0.0, y1 - wide), min(y0, storybook.SIZE - wide))
+        left = rng.uniform(max(0.0, x1 - wide), min(x0, storybook.SIZE - wide))
+        top = rng.uniform(max(0.0, y1 - wide), min(y0, storybook.SIZE - wide))
         frame = (left, top, left + wide, top + wide)
     picture = Image.fromarray(scene.picture).resize((size, size), Image.Resampling.BILINEAR, box=frame)
     return np.asarray(picture), noun, colour, place
@@ -168,8 +168,8 @@ def frames(draws: Tensor, how: Views) -> Tensor:
 
 
 def cut(pixels: Tensor, maps: Tensor, size: int) -> Tensor:
-    """(B, 3, size, size): what `maps`, (B, 2, 3), show of `pixels`, (B, 3, H, W)."""
-    grid = F.affine_grid(maps, [len(pixels), 3, size, size], align_corners=False)
+    """(B, C, size, size): what `maps`, (B, 2, 3), show of `pixels`, (B, C, H, W)."""
+    grid = F.affine_grid(maps, [*pixels.shape[:2], size, size], align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
@@ -196,18 +196,18 @@ def recolour(pixels: Tensor, draws: Tensor, how: Views) -> Tensor:
     return flat.view_as(pixels).clamp(0, 1)
 
 
-def views(pixels: Tensor, dice: torch.Generator, how: Views | None = None, size: int | None = None) -> Tensor:
+def views(pixels: Tensor, rng: torch.Generator, how: Views | None = None, size: int | None = None) -> Tensor:
     """One random view of every picture, for the whole batch at once.
 
     Args:
         pixels: (B, 3, H, W) float32 in [0, 1].
-        dice: takes the same numbers from it whatever `how` says, so that two runs can share their batches.
+        rng: takes the same numbers from it whatever `how` says, so that two runs can share their batches.
         size: pixels, the side of the views; that of the pictures when None.
 
     Returns:
         (B, 3, size, size) float32 in [0, 1].
     """
     how = how or Views()
-    draws = torch.rand(len(pixels), DRAWS, generator=dice)
+    draws = torch.rand(len(pixels), DRAWS, generator=rng)
     seen = cut(pixels, frames(draws[:, :5], how), size or pixels.shape[-1])
     return recolour(seen, draws[:, 5:], how)

@@ -9,48 +9,67 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pipelines.errors import UserError
+
 NEIGHBOURS = 5
 
 
-def _prepared(bank: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
+def _need_two(labels: Tensor) -> None:
+    if len(labels.unique()) < 2:
+        raise UserError("All pictures have the same label: there is nothing to tell apart. Take two kinds at least.")
+
+
+def _prepared(bank: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
     middle = bank.mean(0)
-    return F.normalize(bank - middle, dim=1), F.normalize(asked - middle, dim=1)
+    return F.normalize(bank - middle, dim=1), F.normalize(queries - middle, dim=1)
 
 
-def knn(bank: Tensor, labels: Tensor, asked: Tensor, neighbours: int = NEIGHBOURS) -> Tensor:
+def knn(bank: Tensor, labels: Tensor, queries: Tensor, neighbours: int = NEIGHBOURS) -> Tensor:
     """(M,) the label most of the nearest neighbours have, by the cosine of centred features; the nearer wins a tie.
 
     Centring makes features comparable that share a large common part, as those of a network after ReLU do.
+
+    Raises:
+        UserError: when all labels are the same.
     """
-    bank, asked = _prepared(bank, asked)
-    near = (asked @ bank.T).topk(min(neighbours, len(bank)), dim=1).indices
+    _need_two(labels)
+    bank, queries = _prepared(bank, queries)
+    near = (queries @ bank.T).topk(min(neighbours, len(bank)), dim=1).indices
     votes = F.one_hot(labels[near], int(labels.max()) + 1).double()
     order = torch.linspace(1e-3, 0, near.shape[1], dtype=torch.float64)[:, None]  # breaks ties, changes no majority
     return (votes + votes * order / near.shape[1]).sum(1).argmax(1)
 
 
-def knn_accuracy(bank: Tensor, labels: Tensor, asked: Tensor, truth: Tensor, neighbours: int = NEIGHBOURS) -> float:
-    """Share of `asked`, (M, d), whose neighbours in `bank` tell their label."""
-    return float((knn(bank, labels, asked, neighbours) == truth).double().mean())
+def knn_accuracy(bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, neighbours: int = NEIGHBOURS) -> float:
+    """Share of `queries`, (M, d), whose neighbours in `bank` tell their label."""
+    return float((knn(bank, labels, queries, neighbours) == truth).double().mean())
 
 
-def ridge_accuracy(bank: Tensor, labels: Tensor, asked: Tensor, truth: Tensor, strength: float = 1.0) -> float:
+def ridge_accuracy(bank: Tensor, labels: Tensor, queries: Tensor, truth: Tensor, strength: float = 1.0) -> float:
     """Share that a linear classifier tells right: ridge regression to one-hot labels, in closed form.
 
     Args:
         strength: of the penalty, on features of unit variance, times their number.
+
+    Raises:
+        UserError: when all labels are the same.
     """
+    _need_two(labels)
     middle, spread = bank.mean(0), bank.std(0).clamp(min=1e-6)
-    known, unknown = ((x - middle) / spread for x in (bank, asked))
+    known, unknown = ((x - middle) / spread for x in (bank, queries))
     known, unknown = known.double(), unknown.double()
     wanted = F.one_hot(labels, int(labels.max()) + 1).double()
-    offset = wanted.mean(0)
-    penalty = strength * known.shape[1] * torch.eye(known.shape[1], dtype=torch.float64)
-    weights = torch.linalg.solve(known.T @ known + penalty, known.T @ (wanted - offset))
-    return float(((unknown @ weights + offset).argmax(1) == truth).double().mean())
+    offset, penalty = wanted.mean(0), strength * known.shape[1]
+    if known.shape[1] <= len(known):
+        system = known.T @ known + penalty * torch.eye(known.shape[1], dtype=torch.float64)
+        answer = unknown @ torch.linalg.solve(system, known.T @ (wanted - offset))
+    else:  # the same by a system of N equations instead of d
+        system = known @ known.T + penalty * torch.eye(len(known), dtype=torch.float64)
+        answer = unknown @ known.T @ torch.linalg.solve(system, wanted - offset)
+    return float(((answer + offset).argmax(1) == truth).double().mean())
 
 
-def spread(features: Tensor) -> float:
+def feature_std(features: Tensor) -> float:
     """std·√d of the unit vectors: 1 when they point everywhere, 0 when they all point the same way.
 
     SimSiam's measure of collapse: Chen and He 2021, https://arxiv.org/abs/2011.10566, section 4.1.

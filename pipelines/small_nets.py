@@ -61,7 +61,7 @@ class BagNet(nn.Module):
         return self.places(2 * pixels - 1).mean((2, 3))
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Attention and a perceptron, normalised first, by plain matrix products: at this size
     nn.TransformerEncoderLayer takes three times as long."""
 
@@ -104,7 +104,7 @@ class SmallViT(nn.Module):
         self.width, self.patch = width, patch
         self.embed = nn.Conv2d(3, width, patch, patch)
         self.positions = nn.Parameter(torch.zeros((size // patch) ** 2, width)) if positions else None
-        self.blocks = nn.ModuleList(_Block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -120,15 +120,15 @@ def initialised(net: Net, seed: int) -> Net:
     """The same network with weights drawn from the seed: normal, of variance 2 / inputs where a ReLU follows (He et al.
     2015, https://arxiv.org/abs/1502.01852, equation 10) and 1 / inputs elsewhere; biases 0, positions of spread 0.02.
     """
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 relu = isinstance(module, nn.Conv2d)
                 spread = math.sqrt((2 if relu else 1) / module.weight[0].numel())
-                module.weight.normal_(0, spread, generator=dice)
+                module.weight.normal_(0, spread, generator=rng)
                 if module.bias is not None:
                     module.bias.zero_()
             elif isinstance(module, SmallViT) and module.positions is not None:
-                module.positions.normal_(0, 0.02, generator=dice)
+                module.positions.normal_(0, 0.02, generator=rng)
     return net

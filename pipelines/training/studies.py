@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.training import contrast_studies
+from pipelines.training import collapse_studies, contrast_studies
 from pipelines.training.loop import write_json
 
 STUDIES_FOLDER = Path(__file__).parents[2] / "assets" / "studies"
@@ -28,6 +28,11 @@ STUDIES: dict[str, Callable[[int], Rows]] = {
     "information": contrast_studies.information_study,
     "words": contrast_studies.words_study,
     "negatives": contrast_studies.negatives_study,
+    "collapse": collapse_studies.lab_study,
+    "collapse_sweeps": collapse_studies.sweeps_study,
+    "multicrop": collapse_studies.multicrop_study,
+    "pretext": collapse_studies.pretext_study,
+    "greedy": collapse_studies.greedy_study,
 }
 
 

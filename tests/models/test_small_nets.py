@@ -13,11 +13,11 @@ NETS = {
 }
 
 
-def shuffled(pixels: torch.Tensor, patch: int, dice: torch.Generator) -> torch.Tensor:
+def shuffled(pixels: torch.Tensor, patch: int, rng: torch.Generator) -> torch.Tensor:
     batch, channels, size, _ = pixels.shape
     side = size // patch
     pieces = pixels.view(batch, channels, side, patch, side, patch).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    pieces = pieces[:, torch.randperm(side * side, generator=dice)].unflatten(1, (side, side))
+    pieces = pieces[:, torch.randperm(side * side, generator=rng)].unflatten(1, (side, side))
     return pieces.permute(0, 3, 1, 4, 2, 5).reshape(pixels.shape)
 
 
@@ -40,8 +40,8 @@ def test_the_convolutional_one_is_as_large_as_said():
 @pytest.mark.parametrize("name, blind", [("cnn", False), ("bag", True), ("vit", False), ("order-blind vit", True)])
 def test_who_notices_that_patches_changed_places(name, blind):
     net = initialised(NETS[name](), 3).double().eval()
-    dice = torch.Generator().manual_seed(0)
-    pixels = torch.rand(4, 3, 32, 32, dtype=torch.float64, generator=dice)
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.rand(4, 3, 32, 32, dtype=torch.float64, generator=rng)
     with torch.no_grad():
-        difference = (net(pixels) - net(shuffled(pixels, 8, dice))).abs().max()
+        difference = (net(pixels) - net(shuffled(pixels, 8, rng))).abs().max()
     assert (difference < 1e-10) if blind else (difference > 1e-4)
