@@ -1,14 +1,16 @@
-"""Meaning is made by telling apart: contrastive losses that can be read number by number. One file per lesson.
+"""Meaning is made by telling apart: contrastive losses that can be read number by number.
 
-    matrix.py        pictures by captions: CLIP's loss, its softmax, its derivative in closed form
-    information.py   what such a loss can know: never more than ln N
-    negatives.py     negatives that are none, and negatives that count most: debiased and hard losses, read and trained
-    word_vectors.py  words from their neighbours: skip-gram and CBOW, beside the counts they stand for
-    corpora.py       the texts they are learned from
-    planes.py        vectors as points of a film
+`settings` and `verdicts` know no torch: a page reads its controls, questions and answers from them before anything
+heavy is imported. Every other module is one lesson.
 
-Each lesson has `Settings`; `run(settings, ...)`, which returns or yields records; `QUESTION`, a template of the values
-`asked(settings)`; `ANSWERS` and `verdict(record, guess)`, which computes the right one from the run; and
-`numbers(settings, record, guess)` for an endpoint. Runs that take time are generators, which end when they are closed.
-`N` is the number of pairs, `E` the length of a vector.
+    matrix        pictures by captions: CLIP's loss, its softmax, its derivative in closed form
+    information   what such a loss can know: never more than ln N
+    negatives     negatives that are none, and negatives that count most: debiased and hard losses, read and trained
+    word_vectors  words from their neighbours: skip-gram and CBOW, beside the counts they stand for
+    corpora       the texts they are learned from
+    planes        vectors as points of a film
+
+The `run(settings, ...)` of a lesson returns or yields records; those that take time are generators, which end when they
+are closed. `numbers(settings, record, guess)` is the JSON of its endpoint. `N` is the number of pairs, `E` the length
+of a vector.
 """

@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from pipelines.contrast.settings import MOST_CHARACTERS, WordsSettings
 from pipelines.errors import UserError
 from pipelines.world import storybook
 
-MOST_CHARACTERS = 20_000  # of your own text
 MOST_WORDS = 300  # the most frequent ones are learned, the others left out
 LEAST_WORDS, LEAST_LENGTH = 10, 50  # different words, and words in all, of your own text
 NEAR = 3  # neighbours whose kind is counted
@@ -172,3 +172,31 @@ def own_corpus(text: str) -> Corpus:
             least_different=LEAST_WORDS,
         )
     return corpus_of([sentence for sentence in sentences if sentence])
+
+
+def pair_counts(corpus: Corpus, window: int) -> np.ndarray:
+    """(V, V) how often a word (row) has a neighbour (column)."""
+    pairs = np.array([(word, other) for word, near in corpus.windows(window) for other in near]).reshape(-1, 2)
+    size = len(corpus.words)
+    return np.bincount(pairs[:, 0] * size + pairs[:, 1], minlength=size * size).reshape(size, size)
+
+
+def pmi_of(counts: np.ndarray) -> np.ndarray:
+    """ln p(w, c) / p(w) p(c) of a table of counts; -inf where a pair never occurs."""
+    total = counts.sum()
+    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / total
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(counts > 0, np.log(counts / expected), -np.inf)
+
+
+def read(settings: WordsSettings) -> Corpus:
+    """The text of these settings.
+
+    Raises:
+        UserError: for an own text that is empty, too long or too short.
+    """
+    if settings.corpus == "own":
+        return own_corpus(settings.text)
+    if settings.corpus == "tales":
+        return tales_corpus(settings.sentences, settings.seed, settings.age_told)
+    return captions_corpus(settings.sentences, settings.seed)

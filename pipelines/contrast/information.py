@@ -16,35 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipelines.contrast.settings import SIZES, InformationSettings
+from pipelines.contrast.verdicts import of_information
 from pipelines.one_core import one_core
-from pipelines.predictions import Verdict, judge
-from pipelines.settings import checked, setting
+from pipelines.settings import checked
 
-SIZES = tuple(2**k for k in range(1, 11))  # N
 PAIRS = 8192  # each exact estimate is the mean over so many pairs, in batches of N
-CRITICS = {"exact": "exact: the density ratio itself", "trained": "trained: two small networks, from nothing"}
 EVERY = 10  # steps of the trained critic between two pictures
 SHOWN = 32  # rows and columns of the drawn logits, at most
-
-QUESTION = "The truth is {truth:.1f} nats. What does the estimate with N = {batch} say?"
-ANSWERS = {
-    "truth": "About the truth",
-    "ceiling": "Close to ln N, and never more",
-    "below": "Clearly less than both",
-    "more": "More than the truth",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    dimensions: int = setting(8, "Dimensions", "How many pairs of correlated numbers.", low=1, high=16, step=1)
-    correlation: float = setting(0.95, "Correlation", "Of the two numbers of a pair.", low=0, high=0.99, step=0.01)
-    batch: int = setting(
-        64, "Pairs in a batch, N", "One partner among N.", choices={size: f"{size:,}" for size in SIZES}
-    )
-    critic: str = setting("exact", "Critic", "What scores a pair.", choices=CRITICS)
-    steps: int = setting(300, "Steps of training", "Of the trained critic.", low=10, high=3000, step=10)
-    seed: int = setting(42, "Seed", "Of the numbers, and of the trained critic.", low=0, high=2**31 - 1, step=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,16 +52,6 @@ class Estimate:
         return float(self.course[0, 1]) if len(self.course) else None
 
 
-def asked(settings: Settings) -> dict[str, object]:
-    """The values of QUESTION."""
-    return {"truth": truth_of(settings.dimensions, settings.correlation), "batch": settings.batch}
-
-
-def truth_of(dimensions: int, correlation: float) -> float:
-    """Mutual information of the two vectors, nats."""
-    return -dimensions / 2 * math.log1p(-(correlation**2))
-
-
 def negatives_of(batch: int) -> int:
     """Negatives of one view in SimCLR (Chen et al. 2020, https://arxiv.org/abs/2002.05709, section 2.2): 2 (B - 1)."""
     return 2 * (batch - 1)
@@ -93,9 +62,9 @@ def collapsed_loss(batch: int) -> float:
     return math.log(negatives_of(batch) + 1)
 
 
-def draw(count: int, dimensions: int, correlation: float, dice: torch.Generator) -> tuple[Tensor, Tensor]:
+def draw(count: int, dimensions: int, correlation: float, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Two (count, d) float64, standard normal, correlated number by number."""
-    x, noise = torch.randn(2, count, dimensions, generator=dice, dtype=torch.float64)
+    x, noise = torch.randn(2, count, dimensions, generator=rng, dtype=torch.float64)
     return x, correlation * x + math.sqrt(1 - correlation**2) * noise
 
 
@@ -113,9 +82,9 @@ def bound(logits: Tensor) -> float:
     return math.log(logits.shape[-1]) - float(surprise.clamp(min=0).mean())
 
 
-def exact_estimate(size: int, dimensions: int, correlation: float, dice: torch.Generator) -> float:
+def exact_estimate(size: int, dimensions: int, correlation: float, rng: torch.Generator) -> float:
     """The mean of the bound over PAIRS pairs, batches of `size`."""
-    x, y = draw(PAIRS, dimensions, correlation, dice)
+    x, y = draw(PAIRS, dimensions, correlation, rng)
     pieces = zip(x.view(-1, size, dimensions).split(64), y.view(-1, size, dimensions).split(64), strict=True)
     found = [(bound(exact_logits(a, b, correlation)), len(a)) for a, b in pieces]
     return sum(value * count for value, count in found) / sum(count for _, count in found)
@@ -124,7 +93,7 @@ def exact_estimate(size: int, dimensions: int, correlation: float, dice: torch.G
 class Critic(nn.Module):
     """Scores every x with every y by the product of what two networks make of them."""
 
-    def __init__(self, dimensions: int, dice: torch.Generator, width: int = 128, code: int = 64):
+    def __init__(self, dimensions: int, rng: torch.Generator, width: int = 128, code: int = 64):
         super().__init__()
 
         def tower() -> nn.Sequential:
@@ -135,7 +104,7 @@ class Critic(nn.Module):
         self.x, self.y = tower(), tower()
         for weight in self.parameters():
             if weight.ndim > 1:
-                nn.init.kaiming_normal_(weight, generator=dice)
+                nn.init.kaiming_normal_(weight, generator=rng)
             else:
                 nn.init.zeros_(weight)
         self.requires_grad_()
@@ -146,21 +115,21 @@ class Critic(nn.Module):
 
 
 @one_core
-def run(settings: Settings) -> Iterator[Estimate]:
+def run(settings: InformationSettings) -> Iterator[Estimate]:
     """The estimate for one N after the other; with the trained critic, its course at the chosen N as well.
 
     Raises:
         UserError: for a setting out of its limits.
     """
-    settings = checked(Settings, vars(settings))
+    settings = checked(InformationSettings, vars(settings))
     start = time.perf_counter()
     d, r, batch = settings.dimensions, settings.correlation, settings.batch
-    dice = torch.Generator().manual_seed(settings.seed)
-    truth, trains = truth_of(d, r), settings.critic == "trained"
+    rng = torch.Generator().manual_seed(settings.seed)
+    truth, trains = settings.truth, settings.critic == "trained"
     steps = settings.steps if trains else len(SIZES)
-    test_x, test_y = (each.view(-1, batch, d) for each in draw(max(2048, batch), d, r, dice))
+    test_x, test_y = (each.view(-1, batch, d) for each in draw(max(2048, batch), d, r, rng))
     critic: Critic | Callable[[Tensor, Tensor], Tensor]
-    critic = Critic(d, dice) if trains else lambda x, y: exact_logits(x, y, r)
+    critic = Critic(d, rng) if trains else lambda x, y: exact_logits(x, y, r)
     sizes: list[int] = []
     exact: list[float] = []
     course: list[tuple[int, float]] = []
@@ -187,13 +156,13 @@ def run(settings: Settings) -> Iterator[Estimate]:
 
     for size in SIZES:
         sizes.append(size)
-        exact.append(exact_estimate(size, d, r, dice))
+        exact.append(exact_estimate(size, d, r, rng))
         yield now(0 if trains else len(sizes))
     if not isinstance(critic, Critic):
         return
     optimizer = torch.optim.Adam(critic.parameters(), 1e-3)  # the first of a process takes its time
     for step in range(1, steps + 1):
-        logits = critic(*draw(batch, d, r, dice))
+        logits = critic(*draw(batch, d, r, rng))
         loss = nn.functional.cross_entropy(logits, torch.arange(batch))
         optimizer.zero_grad()
         loss.backward()
@@ -202,22 +171,7 @@ def run(settings: Settings) -> Iterator[Estimate]:
             yield now(step)
 
 
-def verdict(found: Estimate, guess: str | None = None) -> Verdict:
-    """Where the last estimate lies: at the truth, at ln N, or under both."""
-    estimate, truth, ceiling = found.estimate, found.truth, found.ceiling
-    values = {"estimate": estimate, "truth": truth, "ceiling": ceiling, "batch": found.batch}
-    told = "At N = {batch} it says {estimate:.2f} nats; the truth is {truth:.2f}, ln N is {ceiling:.2f}."
-    near = max(0.1 * truth, 0.05)
-    if estimate > truth + near:
-        answer = "more"
-    elif estimate > truth - near:
-        answer = "truth"
-    else:
-        answer = "ceiling" if estimate > 0.9 * ceiling else "below"
-    return judge(ANSWERS, guess, answer, told, **values)
-
-
-def numbers(settings: Settings, found: Estimate, guess: str | None = None) -> dict:
+def numbers(settings: InformationSettings, found: Estimate, guess: str | None = None) -> dict:
     """The JSON of the endpoint."""
     return {
         "seed": settings.seed,
@@ -233,5 +187,5 @@ def numbers(settings: Settings, found: Estimate, guess: str | None = None) -> di
         "negatives": negatives_of(found.batch),
         "collapsed_loss": collapsed_loss(found.batch),
         "baseline": {"critic_that_knows_nothing": 0.0, "untrained": found.untrained, "ln_n": found.ceiling},
-        "verdict": verdict(found, guess).record(),
+        "verdict": of_information(found, guess).record(),
     }

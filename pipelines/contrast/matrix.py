@@ -21,51 +21,16 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pipelines.contrast.settings import MatrixSettings
+from pipelines.contrast.verdicts import of_matrix
 from pipelines.errors import UserError
 from pipelines.models.encoders import Model
 from pipelines.models.loading import load
-from pipelines.models.registry import MODELS
 from pipelines.models.vision import OpenClipEncoder, centre_square
-from pipelines.predictions import Verdict, judge
-from pipelines.settings import MOST_TEXT, checked, setting
+from pipelines.settings import MOST_TEXT, checked
 from pipelines.world import storybook
 
 LEAST, MOST = 2, 8  # pairs
-CLIPS = {name: spec.title for name, spec in MODELS.items() if spec.family == "openclip"}
-DIRECTIONS = {
-    "rows": "each picture chooses a caption",
-    "columns": "each caption chooses a picture",
-    "both": "both, as CLIP",
-}
-FORMULAS = {"right": "(p − [i = j]) / N", "wrong": "−(1 − p) / N for every caption, as some notes have it"}
-SHUFFLES = {
-    "none": "as they are",
-    "words": "the words of each caption in random order",
-    "captions": "each picture gets the next one's caption",
-}
-
-QUESTION = "Which wrong caption is pushed away hardest, and how hard is the right one pulled?"
-ANSWERS = {
-    "nearest": "The most similar one. The right one is pulled exactly as hard as all wrong ones together are pushed.",
-    "harder": "The most similar one. The right one is pulled harder than all wrong ones together are pushed.",
-    "alike": "All wrong ones alike.",
-    "none": "None is pushed: the right one is pulled, and that is all.",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    model: str = setting(
-        "storybook-clip-b", "Model", "An image-text model: its two towers make the matrix.", choices=CLIPS
-    )
-    temperature: float = setting(
-        0.2, "Temperature", "Similarities are divided by it: small makes the nearest count alone.", low=0.01, high=1
-    )
-    direction: str = setting("rows", "Who chooses", "Of which softmax the loss is taken.", choices=DIRECTIONS)
-    formula: str = setting("right", "Derivative", "The wrong one has rows that do not sum to 0.", choices=FORMULAS)
-    equal: bool = setting(False, "Equal similarities", "Both towers give every input the same vector: they collapsed.")
-    shuffle: str = setting("none", "Captions", "Words, or whole captions, change places.", choices=SHUFFLES)
-    seed: int = setting(42, "Seed", "Of the drawn pictures, and of what is shuffled.", low=0, high=2**31 - 1, step=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +70,11 @@ class Matrix:
     seconds: float  # of encoding and reading
 
     @property
+    def sides(self) -> tuple[str, ...]:
+        """Of which softmaxes the loss is taken: rows, columns."""
+        return sides_of(self.direction)
+
+    @property
     def chance(self) -> float:
         """The loss of equal similarities: ln N."""
         return math.log(len(self.captions))
@@ -123,7 +93,7 @@ class Matrix:
     def mass(self) -> float:
         """Mean probability on the diagonal of the chosen softmax."""
         diagonals = {"rows": self.rows.diagonal(), "columns": self.columns.diagonal()}
-        return float(np.mean([diagonals[each] for each in _sides(self.direction)]))
+        return float(np.mean([diagonals[each] for each in self.sides]))
 
     @property
     def row_sums(self) -> np.ndarray:
@@ -139,7 +109,7 @@ class Matrix:
         )
 
 
-def _sides(direction: str) -> tuple[str, ...]:
+def sides_of(direction: str) -> tuple[str, ...]:
     return ("rows", "columns") if direction == "both" else (direction,)
 
 
@@ -167,7 +137,7 @@ def loss_of(logits: Tensor, direction: str = "both") -> Tensor:
     """CLIP's loss on a matrix of logits (N, N), or one half of it."""
     own = torch.arange(len(logits))
     halves = {"rows": logits, "columns": logits.T}
-    return torch.stack([nn.functional.cross_entropy(halves[side], own) for side in _sides(direction)]).mean()
+    return torch.stack([nn.functional.cross_entropy(halves[side], own) for side in sides_of(direction)]).mean()
 
 
 def by_torch(x: np.ndarray, y: np.ndarray, temperature: float, direction: str) -> tuple[np.ndarray, np.ndarray]:
@@ -265,7 +235,7 @@ def pairs(pictures: Sequence[Image.Image], captions: Sequence[str]) -> list[str]
 def untrained(model: Model, seed: int) -> Model:
     """The same model with every weight drawn anew, as widely spread as it was; norms and biases start at 1 and 0."""
     module = copy.deepcopy(model.module)
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in module.named_parameters():
             if name.endswith("bias"):
@@ -273,7 +243,7 @@ def untrained(model: Model, seed: int) -> Model:
             elif weight.ndim == 1 and name.endswith("weight"):
                 weight.fill_(1)
             elif weight.ndim:
-                weight.copy_(torch.randn(weight.shape, generator=dice) * weight.std().cpu())
+                weight.copy_(torch.randn(weight.shape, generator=rng) * weight.std().cpu())
     return replace(model, module=module, encoder=OpenClipEncoder(visual=module.visual), detail=None)
 
 
@@ -285,14 +255,14 @@ def _vectors(model: Model, pictures: Sequence[Image.Image], captions: list[str])
     return of_pictures, of_captions
 
 
-def encode(settings: Settings, pictures: Sequence[Image.Image], captions: Sequence[str]) -> Encoded:
+def encode(settings: MatrixSettings, pictures: Sequence[Image.Image], captions: Sequence[str]) -> Encoded:
     """Both towers on the pairs. The slow part: keep what it returns while `model`, `shuffle` and `seed` stay.
 
     Raises:
         UserError: what `pairs` raises; a word the model does not know.
         ModelUnavailable: when the model's files cannot be had.
     """
-    settings = checked(Settings, vars(settings))
+    settings = checked(MatrixSettings, vars(settings))
     tidy = pairs(pictures, captions)
     if settings.shuffle == "words":
         rng = np.random.default_rng(settings.seed)
@@ -311,9 +281,9 @@ def encode(settings: Settings, pictures: Sequence[Image.Image], captions: Sequen
     )
 
 
-def read(settings: Settings, encoded: Encoded) -> Matrix:
+def read(settings: MatrixSettings, encoded: Encoded) -> Matrix:
     """The matrix, its loss and its derivatives. Milliseconds."""
-    settings = checked(Settings, vars(settings))
+    settings = checked(MatrixSettings, vars(settings))
     start = time.perf_counter()
     x, y, captions = encoded.images, encoded.texts, encoded.captions
     blank = encoded.untrained
@@ -329,7 +299,7 @@ def read(settings: Settings, encoded: Encoded) -> Matrix:
     chosen = {"rows": losses[0], "columns": losses[1], "both": losses}[direction]
     formula = {"right": right_slope, "wrong": wrong_slope}[settings.formula]
     halves = {"rows": formula(rows), "columns": formula(columns.T)}
-    slope = np.mean([halves[side] if side == "rows" else halves[side].T for side in _sides(direction)], axis=0)
+    slope = np.mean([halves[side] if side == "rows" else halves[side].T for side in sides_of(direction)], axis=0)
     arrows = -vector_slope(slope, x, y, t)
     slope_autograd, vector_autograd = by_torch(x, y, t, direction)
     plane_captions, plane_arrows = _plane(x, y, arrows)
@@ -340,7 +310,7 @@ def read(settings: Settings, encoded: Encoded) -> Matrix:
         columns=columns,
         losses=losses,
         loss=float(chosen.mean()),
-        lines=np.concatenate([halves[side] for side in _sides(direction)]),
+        lines=np.concatenate([halves[side] for side in sides_of(direction)]),
         slope=slope,
         slope_autograd=slope_autograd,
         arrows=arrows,
@@ -363,7 +333,7 @@ def _surprise(logits: np.ndarray) -> np.ndarray:
 
 
 def run(
-    settings: Settings, pictures: Sequence[Image.Image] | None = None, captions: Sequence[str] | None = None
+    settings: MatrixSettings, pictures: Sequence[Image.Image] | None = None, captions: Sequence[str] | None = None
 ) -> Matrix:
     """The whole lesson: `encode`, then `read`; of drawn pictures where none are given.
 
@@ -372,39 +342,11 @@ def run(
         ModelUnavailable: when the model's files cannot be had.
     """
     if pictures is None or captions is None:
-        pictures, captions, _ = example(checked(Settings, vars(settings)).seed)
+        pictures, captions, _ = example(checked(MatrixSettings, vars(settings)).seed)
     return read(settings, encode(settings, pictures, captions))
 
 
-def asked(settings: Settings) -> dict[str, object]:
-    """The values of QUESTION: it has none."""
-    return {}
-
-
-def verdict(found: Matrix, guess: str | None = None) -> Verdict:
-    """What the derivative of this very matrix does to the wrong captions, and to the right ones."""
-    lines, n = found.lines, len(found.captions)
-    own = np.tile(np.eye(n, dtype=bool), (len(lines) // n, 1))
-    wrong = lines[~own].reshape(len(lines), n - 1)
-    sides = {"rows": found.similarity, "columns": found.similarity.T}
-    similar = np.concatenate([sides[side] for side in _sides(found.direction)])[~own].reshape(len(lines), n - 1)
-    pushed, pulled = wrong.sum(1), -lines[own]
-    gap = float(np.abs(pulled - pushed).max())
-    if wrong.max() <= 0:
-        return judge(
-            ANSWERS, guess, "none", "No wrong caption is pushed: this formula pulls all {count} of a line.", count=n
-        )
-    if n > 2 and float(np.ptp(similar, axis=1).max()) < 1e-9:
-        message = "All wrong ones are pushed alike, by {push:.4f}: their similarities are equal."
-        return judge(ANSWERS, guess, "alike", message, push=float(wrong[0, 0]))
-    message = (
-        "The hardest push, {push:.4f}, is on the most similar wrong one; pull and pushes of a line differ by {gap:.0e}."
-    )
-    answer = "nearest" if gap < 1e-9 else "harder"
-    return judge(ANSWERS, guess, answer, message, push=float(wrong.max()), gap=gap)
-
-
-def numbers(settings: Settings, found: Matrix, guess: str | None = None) -> dict:
+def numbers(settings: MatrixSettings, found: Matrix, guess: str | None = None) -> dict:
     """The JSON of the endpoint."""
     n = len(found.captions)
     return {
@@ -428,5 +370,5 @@ def numbers(settings: Settings, found: Matrix, guess: str | None = None) -> dict
             "diagonal_mass": 1 / n,
             "untrained_loss": found.untrained_loss,
         },
-        "verdict": verdict(found, guess).record(),
+        "verdict": of_matrix(found, guess).record(),
     }

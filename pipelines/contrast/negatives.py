@@ -26,59 +26,20 @@ from torch import Tensor, nn
 from pipelines import crops, probes
 from pipelines.contrast.matrix import Encoded
 from pipelines.contrast.planes import two_axes
+from pipelines.contrast.settings import NegativesSettings, ReadingSettings
+from pipelines.contrast.verdicts import ASKED, of_negatives
 from pipelines.errors import UserError
 from pipelines.one_core import one_core, side_by_side
-from pipelines.predictions import Verdict, judge
-from pipelines.settings import checked, setting
+from pipelines.settings import checked
 from pipelines.small_nets import PatchCNN, initialised
 from pipelines.world import storybook
 
 NOUNS = ("cat", "dog", "lion", "car", "apple", "chair")  # six, so that one negative in six is a friend
-LOSSES = {
-    "ntxent": "NT-Xent: all others are pushed",
-    "debiased": "debiased: a share of friends is taken off",
-    "hard": "debiased, and the most similar count most",
-    "told": "told the labels: friends are left out",
-}
 SIZE, LARGER = 32, 40  # pixels: of a view, and of what it is cut from
-TRAINING, BANK, ASKED = storybook.TRAIN[:1536], storybook.VALIDATION[:600], storybook.TEST[:500]
-FILMED = 192  # of ASKED are the points of the film
+TRAINING, BANK, TEST = storybook.TRAIN[:1536], storybook.VALIDATION[:600], storybook.TEST[:ASKED]
+FILMED = 192  # of TEST are the points of the film
 PROJECTION = 64
 LOOK, KNOW = 2, 20  # steps between two pictures, and between two measures of what is known
-
-QUESTION = "One wrong picture in six is a friend. Does pushing hardest on the most similar help all the same?"
-ANSWERS = {
-    "more": "It helps: B knows more than A",
-    "same": "No difference that 500 pictures could show",
-    "less": "It hurts: B knows less than A",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    temperature: float = setting(
-        0.2, "Temperature", "Small makes the most similar count most, whatever β is.", low=0.01, high=1
-    )
-    eta: float = setting(
-        0.0, "Share of friends, η⁺", "What the loss believes: how many negatives are none.", low=0, high=0.9, step=0.01
-    )
-    beta: float = setting(0.0, "Hardness, β", "Weights grow as e^(β s).", low=0, high=4, step=0.1)
-    told: bool = setting(False, "Told the labels", "Friends are left out; η⁺ and β do nothing.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    a: str = setting("ntxent", "Loss of A", "A and B see the same batches.", choices=LOSSES)
-    b: str = setting("hard", "Loss of B", "A and B see the same batches.", choices=LOSSES)
-    temperature: float = setting(0.5, "Temperature", "Of both losses.", low=0.05, high=1, step=0.05)
-    eta: float = setting(
-        0.17, "Share of friends, η⁺", "What the debiased losses believe. The truth is 1/6.", low=0, high=0.9, step=0.01
-    )
-    beta: float = setting(1.0, "Hardness, β", "Of the hard loss: weights grow as e^(β s).", low=0, high=4, step=0.1)
-    batch: int = setting(128, "Pictures in a batch", "Each is seen twice.", low=2, high=256, step=2)
-    steps: int = setting(160, "Steps", "Of training; a fifth of a second each.", low=2, high=400, step=2)
-    seed: int = setting(42, "Seed", "Of the first weights, the batches and the views.", low=0, high=2**31 - 1, step=1)
-
 
 # ---------------------------------------------------------------------------------------------------------- the losses
 
@@ -185,7 +146,7 @@ class Read:
         return ours, plain
 
 
-def read(settings: Reading, encoded: Encoded, labels: Sequence[str] | None = None) -> Read:
+def read(settings: ReadingSettings, encoded: Encoded, labels: Sequence[str] | None = None) -> Read:
     """What each negative of each picture counts. Milliseconds.
 
     Args:
@@ -195,7 +156,7 @@ def read(settings: Reading, encoded: Encoded, labels: Sequence[str] | None = Non
     Raises:
         UserError: for a setting out of its limits, fewer than 3 pairs, one label for all, labels that are not as many.
     """
-    settings = checked(Reading, vars(settings))
+    settings = checked(ReadingSettings, vars(settings))
     labels = [" ".join(str(label).lower().split()) for label in (labels if labels is not None else encoded.captions)]
     n = len(encoded.captions)
     if n < 3:
@@ -298,7 +259,7 @@ class Frame:
 
 def preparing() -> Iterator[Preparing]:
     """Draw the pictures a part at a time; quick where they are there already."""
-    wanted, done = ((ASKED, SIZE), (BANK, SIZE), (TRAINING, LARGER)), 0
+    wanted, done = ((TEST, SIZE), (BANK, SIZE), (TRAINING, LARGER)), 0
     for seeds, size in wanted:
         for part in crops.parts(seeds, size, nouns=NOUNS):
             done += len(part)
@@ -315,7 +276,7 @@ def _features(encoder: nn.Module, pixels: Tensor) -> Tensor:
 
 def _pools() -> tuple[crops.Pool, crops.Pool, crops.Pool]:
     training, bank, asked = (
-        crops.pool(seeds, size, nouns=NOUNS) for seeds, size in ((TRAINING, LARGER), (BANK, SIZE), (ASKED, SIZE))
+        crops.pool(seeds, size, nouns=NOUNS) for seeds, size in ((TRAINING, LARGER), (BANK, SIZE), (TEST, SIZE))
     )
     return training, bank, asked
 
@@ -343,7 +304,7 @@ def _before(seed: int) -> Iterator[Baselines]:
     yield baselines(seed)
 
 
-def arm(settings: Settings, name: str, watched: bool = True) -> Iterator[Arm]:
+def arm(settings: NegativesSettings, name: str, watched: bool = True) -> Iterator[Arm]:
     """One run. Its batches and views depend on the seed alone, not on its loss.
 
     Args:
@@ -355,14 +316,14 @@ def arm(settings: Settings, name: str, watched: bool = True) -> Iterator[Arm]:
         PatchCNN(), nn.Linear(128, 128, bias=False), nn.BatchNorm1d(128), nn.ReLU(), nn.Linear(128, PROJECTION)
     )
     initialised(net, settings.seed).to(memory_format=torch.channels_last)
-    encoder, dice = net[0], torch.Generator().manual_seed(settings.seed)
+    encoder, rng = net[0], torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-4)
     labels = torch.from_numpy(training.nouns)
     points, said, friends, loss, knows, measured = None, None, None, None, math.nan, 0
     for step in range(settings.steps + 1):
         if step:
-            chosen = torch.randperm(len(labels), generator=dice)[: settings.batch]
-            seen = torch.cat([crops.views(training.pixels[chosen], dice, size=SIZE) for _ in range(2)])
+            chosen = torch.randperm(len(labels), generator=rng)[: settings.batch]
+            seen = torch.cat([crops.views(training.pixels[chosen], rng, size=SIZE) for _ in range(2)])
             z = net(seen.contiguous(memory_format=torch.channels_last))
             said, friends = loss_of(name, z, labels[chosen], settings.temperature, settings.eta, settings.beta)
             mean = said.loss.mean()
@@ -390,36 +351,29 @@ def arm(settings: Settings, name: str, watched: bool = True) -> Iterator[Arm]:
         )
 
 
-def run(settings: Settings) -> Iterator[Preparing | Frame]:
+def run(settings: NegativesSettings) -> Iterator[Preparing | Frame]:
     """Both runs on one clock, each on one core, after the pictures are drawn. Closing it ends the training.
 
     Raises:
         UserError: for a setting out of its limits.
     """
-    settings = checked(Settings, vars(settings))
+    settings = checked(NegativesSettings, vars(settings))
     start = time.perf_counter()
     yield from preparing()
     (before,) = _before(settings.seed)
     nouns = _pools()[2].nouns[:FILMED]
     for a, b in side_by_side(*(functools.partial(arm, settings, name) for name in (settings.a, settings.b))):
-        yield Frame(a=a, b=b, steps=settings.steps, nouns=nouns, baselines=before, seconds=time.perf_counter() - start)
+        yield Frame(
+            a=a,
+            b=b,
+            steps=settings.steps,
+            nouns=nouns,
+            baselines=before,
+            seconds=time.perf_counter() - start,
+        )
 
 
-def asked(settings: Settings) -> dict[str, object]:
-    """The values of QUESTION: it has none."""
-    return {}
-
-
-def verdict(found: Frame, guess: str | None = None) -> Verdict:
-    """Whether B's 5-NN differs from A's by more than 1.96 standard errors of their difference over ASKED."""
-    a, b = found.a.knows, found.b.knows
-    error = 1.96 * math.sqrt((a * (1 - a) + b * (1 - b)) / len(ASKED))
-    answer = "same" if abs(a - b) <= error else "more" if b > a else "less"
-    message = "A tells {a:.1%} of {count} pictures by their neighbours, B {b:.1%}; chance alone makes ±{error:.1%}."
-    return judge(ANSWERS, guess, answer, message, a=a, b=b, count=len(ASKED), error=error)
-
-
-def numbers(settings: Settings, found: Frame, guess: str | None = None) -> dict:
+def numbers(settings: NegativesSettings, found: Frame, guess: str | None = None) -> dict:
     """The JSON of the endpoint, of the last frame."""
 
     def told(one: Arm, name: str) -> dict:
@@ -445,5 +399,5 @@ def numbers(settings: Settings, found: Frame, guess: str | None = None) -> dict:
             "false_negatives": 1 / len(NOUNS),
             "weight": 1.0,
         },
-        "verdict": verdict(found, guess).record(),
+        "verdict": of_negatives(found, guess).record(),
     }

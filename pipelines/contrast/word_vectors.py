@@ -18,47 +18,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from pipelines.contrast.corpora import MOST_CHARACTERS, NEAR, Corpus, captions_corpus, own_corpus, tales_corpus
+from pipelines.contrast.corpora import NEAR, Corpus, pair_counts, pmi_of, read
 from pipelines.contrast.planes import two_axes
+from pipelines.contrast.settings import WordsSettings
+from pipelines.contrast.verdicts import of_words
 from pipelines.one_core import one_core
-from pipelines.predictions import Verdict, judge
-from pipelines.settings import checked, setting
+from pipelines.settings import checked
 
-CORPORA = {"captions": "captions of drawn scenes", "tales": "tales of old and young animals", "own": "your own text"}
-METHODS = {
-    "skipgram": "skip-gram: the word tells each neighbour",
-    "cbow": "CBOW: the neighbours together tell the word",
-}
 BATCH, RATE = 1024, 0.02  # words a step; of Adam, falling to 0
 EVERY = 10  # steps between two pictures
 SEEN = 5  # how often a pair must occur for its count to be compared
-
-QUESTION = "From the text alone: where will {word} land?"
-ANSWERS = {
-    "kind": "Beside a word that could stand in its place",
-    "company": "Beside a word that often stands next to it",
-    "common": "Beside one of the commonest words",
-    "nowhere": "Nowhere: as far from all words as a one-hot code",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    corpus: str = setting("captions", "Text", "What is read.", choices=CORPORA)
-    text: str = setting("", "Your own text", "Read where 'your own text' is chosen.", most=MOST_CHARACTERS)
-    method: str = setting("skipgram", "Method", "What is told from what.", choices=METHODS)
-    window: int = setting(3, "Window", "A neighbour is at most so many words away.", low=1, high=8, step=1)
-    size: int = setting(32, "Length of a vector", low=2, high=64, step=1)
-    negatives: int = setting(5, "Negatives, k", "Random words for each true one.", low=1, high=15, step=1)
-    sentences: int = setting(2000, "Sentences", "Of captions or tales.", low=50, high=5000, step=50)
-    age_told: bool = setting(
-        True,
-        "Tales tell the age",
-        "Off: small and big, plays and works are dealt out at random.",
-        noun="'Tales tell the age'",
-    )
-    steps: int = setting(1000, "Steps", "Of training.", low=10, high=5000, step=10)
-    seed: int = setting(42, "Seed", "Of the text, the first vectors and the negatives.", low=0, high=2**31 - 1, step=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,24 +127,6 @@ class Step:
         return [(self.corpus.words[n], float(self.cosines[here, n])) for n in order[:count]]
 
 
-# --------------------------------------------------------------------------------------------------------------- counts
-
-
-def pair_counts(corpus: Corpus, window: int) -> np.ndarray:
-    """(V, V) how often a word (row) has a neighbour (column)."""
-    pairs = np.array([(word, other) for word, near in corpus.windows(window) for other in near]).reshape(-1, 2)
-    size = len(corpus.words)
-    return np.bincount(pairs[:, 0] * size + pairs[:, 1], minlength=size * size).reshape(size, size)
-
-
-def pmi_of(counts: np.ndarray) -> np.ndarray:
-    """ln p(w, c) / p(w) p(c) of a table of counts; -inf where a pair never occurs."""
-    total = counts.sum()
-    expected = counts.sum(1, keepdims=True) * counts.sum(0, keepdims=True) / total
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(counts > 0, np.log(counts / expected), -np.inf)
-
-
 # ------------------------------------------------------------------------------------------------------------- training
 
 
@@ -191,30 +142,17 @@ def loss_of(scores: Tensor, words: Tensor, others: Tensor, drawn: Tensor) -> Ten
     return -(logsigmoid(scores[words, others]) + logsigmoid(-scores[words[:, None], drawn]).sum(1)).mean()
 
 
-def read(settings: Settings) -> Corpus:
-    """The text of these settings.
-
-    Raises:
-        UserError: for an own text that is empty, too long or too short.
-    """
-    if settings.corpus == "own":
-        return own_corpus(settings.text)
-    if settings.corpus == "tales":
-        return tales_corpus(settings.sentences, settings.seed, settings.age_told)
-    return captions_corpus(settings.sentences, settings.seed)
-
-
 @one_core
-def run(settings: Settings) -> Iterator[Step]:
+def run(settings: WordsSettings) -> Iterator[Step]:
     """The vectors before and during training; the first step is untrained.
 
     Raises:
         UserError: for a setting out of its limits, and what `read` raises.
     """
-    settings = checked(Settings, vars(settings))
+    settings = checked(WordsSettings, vars(settings))
     start = time.perf_counter()
     corpus = read(settings)
-    dice = torch.Generator().manual_seed(settings.seed)
+    rng = torch.Generator().manual_seed(settings.seed)
     size, skipgram = len(corpus.words), settings.method == "skipgram"
     windows = corpus.windows(settings.window)
     if skipgram:
@@ -228,7 +166,7 @@ def run(settings: Settings) -> Iterator[Step]:
     occurrence = torch.from_numpy(
         pair_counts(corpus, settings.window).sum(0) if skipgram else corpus.frequency
     ).double()
-    vectors = ((torch.rand(size, settings.size, generator=dice) - 0.5) / settings.size).requires_grad_()
+    vectors = ((torch.rand(size, settings.size, generator=rng) - 0.5) / settings.size).requires_grad_()
     contexts = torch.zeros(size, settings.size, requires_grad=True)
     first, positions, loss = None, None, math.nan
 
@@ -257,8 +195,8 @@ def run(settings: Settings) -> Iterator[Step]:
     optimizer = torch.optim.Adam([vectors, contexts], RATE)  # the first of a process takes its time
     for step in range(1, settings.steps + 1):
         optimizer.param_groups[0]["lr"] = RATE * (1 - (step - 1) / settings.steps)
-        batch = torch.randint(len(centre), (BATCH,), generator=dice)
-        drawn = torch.multinomial(occurrence, BATCH * settings.negatives, True, generator=dice).view(BATCH, -1)
+        batch = torch.randint(len(centre), (BATCH,), generator=rng)
+        drawn = torch.multinomial(occurrence, BATCH * settings.negatives, True, generator=rng).view(BATCH, -1)
         if skipgram:
             found = loss_of(vectors @ contexts.T, centre[batch], near[batch], drawn)
         else:
@@ -271,44 +209,7 @@ def run(settings: Settings) -> Iterator[Step]:
             yield now(step)
 
 
-# --------------------------------------------------------------------------------------------------------- the question
-
-
-def asked(settings: Settings) -> dict[str, object]:
-    """The values of QUESTION."""
-    return {"word": probe(read(settings)) if settings.corpus == "own" else "cat"}
-
-
-def probe(corpus: Corpus) -> str:
-    """The word that is asked about: cat, else the commonest word of four letters or more."""
-    if "cat" in corpus.kinds:
-        return "cat"
-    return next((word for word in corpus.words if len(word) > 3), corpus.words[0])
-
-
-def verdict(found: Step, guess: str | None = None) -> Verdict:
-    """Where the word lies: beside one of its kind, or beside one that it keeps company with. Of a text whose kinds are
-    not known, a nearest word that stands near it no more often than by chance could stand in its place."""
-    words = found.corpus.words
-    word = probe(found.corpus)
-    here = words.index(word)
-    (nearest, cosine), counts = found.neighbours(word, 1)[0], pair_counts(found.corpus, found.window)
-    there = words.index(nearest)
-    kind = found.corpus.kind
-    alike = kind[here] >= 0 and kind[here] == kind[there]
-    together = pmi_of(counts)[here, there] > 0  # more often than by chance
-    if cosine < 0.3:
-        answer = "nowhere"
-    elif there < 3 and nearest not in found.corpus.kinds:
-        answer = "common"
-    else:
-        answer = "kind" if alike or not together else "company"
-    message = "{word} lies beside {nearest} (cosine {cosine:.2f}); they stood near each other {together} times."
-    values = {"word": word, "nearest": nearest, "cosine": cosine, "together": int(counts[here, there])}
-    return judge(ANSWERS, guess, answer, message, **values)
-
-
-def numbers(settings: Settings, found: Step, guess: str | None = None) -> dict:
+def numbers(settings: WordsSettings, found: Step, guess: str | None = None) -> dict:
     """The JSON of the endpoint. What a text has no truth for is null."""
     first = found.first or found
     rate = found.analogies
@@ -332,5 +233,5 @@ def numbers(settings: Settings, found: Step, guess: str | None = None) -> dict:
             "analogies_nearest_neighbour": rate and rate[1],
             "one_hot_cosine": 0.0,
         },
-        "verdict": verdict(found, guess).record(),
+        "verdict": of_words(found, guess).record(),
     }

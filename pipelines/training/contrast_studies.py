@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 from pipelines.contrast import information, negatives, word_vectors
+from pipelines.contrast.settings import LOSSES, InformationSettings, NegativesSettings, WordsSettings
+from pipelines.contrast.verdicts import of_words
 
 CASES = {"0.45 nats": (2, 0.6), "4.09 nats": (8, 0.8), "9.31 nats": (8, 0.95)}  # dimensions and correlation
 
@@ -14,7 +16,7 @@ def information_study(seed: int) -> dict[str, dict[str, float | None]]:
     for name, (dimensions, correlation) in CASES.items():
         for batch in (4, 16, 64, 256, 1024):
             known: dict[str, Any] = {"dimensions": dimensions, "correlation": correlation, "batch": batch, "seed": seed}
-            *_, exact = information.run(information.Settings(**known))
+            *_, exact = information.run(InformationSettings(**known))
             row: dict[str, float | None] = {
                 "truth": exact.truth,
                 "ln N": math.log(batch),
@@ -22,7 +24,7 @@ def information_study(seed: int) -> dict[str, dict[str, float | None]]:
                 "trained critic": None,
             }
             if batch == 64:
-                *_, trained = information.run(information.Settings(**known, critic="trained"))
+                *_, trained = information.run(InformationSettings(**known, critic="trained"))
                 row |= {"trained critic": trained.estimate, "untrained critic": trained.untrained}
             rows[f"{name}, N = {batch}"] = row
     return rows
@@ -42,12 +44,12 @@ def words_study(seed: int) -> dict[str, dict[str, float | None]]:
     """Purity, analogies and PMI of every text, each beside its baseline."""
     rows = {}
     for name, known in TEXTS.items():
-        settings = word_vectors.Settings(**known, seed=seed)
+        settings = WordsSettings(**known, seed=seed)
         *_, found = word_vectors.run(settings)
         said = word_vectors.numbers(settings, found)
         rows[name] = {figure: said[figure] for figure in ("purity", "analogies", "pmi_correlation", "pmi_error")}
         rows[name] |= {f"{figure}, baseline": value for figure, value in said["baseline"].items() if figure != "loss"}
-        rows[name]["cat beside its kind"] = float(word_vectors.verdict(found).answer == "kind")
+        rows[name]["cat beside its kind"] = float(of_words(found).answer == "kind")
     return rows
 
 
@@ -56,8 +58,8 @@ def negatives_study(seed: int) -> dict[str, dict[str, float | None]]:
     list(negatives.preparing())
     before, rows = negatives.baselines(seed), {}
     for temperature in (0.5, 0.2):
-        for name in negatives.LOSSES:
-            settings = negatives.Settings(temperature=temperature, seed=seed)
+        for name in LOSSES:
+            settings = NegativesSettings(temperature=temperature, seed=seed)
             (end,) = negatives.arm(settings, name, watched=False)
             rows[f"{name}, temperature {temperature}"] = {
                 "5-NN": end.knows,

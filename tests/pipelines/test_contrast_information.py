@@ -8,7 +8,10 @@ import pytest
 import torch
 
 from pipelines.contrast import information
-from pipelines.contrast.information import Settings, bound, exact_logits, numbers, run, truth_of, verdict
+from pipelines.contrast.information import bound, exact_logits, numbers, run
+from pipelines.contrast.settings import CRITICS
+from pipelines.contrast.settings import InformationSettings as Settings
+from pipelines.contrast.verdicts import INFORMATION, information_asked, of_information
 from pipelines.errors import UserError
 
 
@@ -39,7 +42,7 @@ def test_the_truth_is_the_mean_of_the_density_ratio():
     dice = torch.Generator().manual_seed(2)
     x, y = information.draw(40_000, 2, 0.8, dice)
     pointwise = exact_logits(x[:, None], y[:, None], 0.8)[:, 0, 0]
-    assert float(pointwise.mean()) == pytest.approx(truth_of(2, 0.8), abs=0.02)
+    assert float(pointwise.mean()) == pytest.approx(Settings(dimensions=2, correlation=0.8).truth, abs=0.02)
 
 
 def test_estimates_reach_a_small_truth_and_stop_at_ln_n():
@@ -48,8 +51,8 @@ def test_estimates_reach_a_small_truth_and_stop_at_ln_n():
     assert abs(little.truth - 0.446) < 1e-3 and abs(little.estimate - little.truth) < 0.05
     assert abs(much.truth - 9.31) < 0.01 and 4.0 < much.estimate < math.log(64)
     assert (much.exact <= np.log(much.sizes)).all() and (np.diff(much.exact) > 0.5).all()
-    assert verdict(little).answer == "truth" and verdict(much, "truth").right is False
-    assert verdict(much).answer == "ceiling" and "4.16" in verdict(much).text
+    assert of_information(little).answer == "truth" and of_information(much, "truth").right is False
+    assert of_information(much).answer == "ceiling" and "4.16" in of_information(much).text
 
 
 def test_a_trained_critic_starts_knowing_nothing_and_stays_under_the_bound():
@@ -60,7 +63,7 @@ def test_a_trained_critic_starts_knowing_nothing_and_stays_under_the_bound():
 
 def test_nothing_in_common_is_nothing_to_know():
     found = last(Settings(correlation=0.0))
-    assert found.truth == 0 and abs(found.estimate) < 1e-9 and verdict(found, "truth").right
+    assert found.truth == 0 and abs(found.estimate) < 1e-9 and of_information(found, "truth").right
 
 
 def test_simclr_counts():
@@ -71,7 +74,7 @@ def test_simclr_counts():
     assert float(loss) == pytest.approx(information.collapsed_loss(8), abs=1e-6)
 
 
-@pytest.mark.parametrize("critic", information.CRITICS)
+@pytest.mark.parametrize("critic", CRITICS)
 def test_the_same_seed_is_the_same_film_on_one_and_on_two_threads(critic):
     settings, films, before = Settings(critic=critic, steps=20, batch=256), [], torch.get_num_threads()
     for threads in (1, 2):
@@ -92,6 +95,4 @@ def test_numbers_are_json_with_their_baselines():
     said = json.loads(json.dumps(numbers(Settings(), last(Settings()), "ceiling"), allow_nan=False))
     assert {"seed", "steps", "seconds", "baseline", "verdict"} <= set(said) and said["verdict"]["right"]
     assert said["negatives"] == 126 and said["baseline"]["ln_n"] == math.log(64)
-    assert "{truth" in information.QUESTION and "9.3 nats" in information.QUESTION.format(
-        **information.asked(Settings())
-    )
+    assert "{truth" in INFORMATION and "9.3 nats" in INFORMATION.format(**information_asked(Settings()))

@@ -1,6 +1,10 @@
 """The matrix: the loss, its derivative in closed form, and what a class is told of them."""
 
+import json
 import math
+import subprocess
+import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +13,10 @@ from open_clip.loss import ClipLoss
 from PIL import Image
 
 from pipelines.contrast import matrix
-from pipelines.contrast.matrix import Settings, encode, example, numbers, pairs, read, run, vector_slope, verdict
+from pipelines.contrast.matrix import encode, example, numbers, pairs, read, run, vector_slope
+from pipelines.contrast.settings import DIRECTIONS
+from pipelines.contrast.settings import MatrixSettings as Settings
+from pipelines.contrast.verdicts import of_matrix
 from pipelines.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -37,7 +44,7 @@ def storybook_pairs():
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.07, 1.0])
-@pytest.mark.parametrize("direction", matrix.DIRECTIONS)
+@pytest.mark.parametrize("direction", DIRECTIONS)
 def test_closed_form_is_the_derivative(direction, temperature):
     found = read(Settings(direction=direction, temperature=temperature), made())
     assert found.errors[0] < 1e-12 and found.errors[1] < 1e-12
@@ -71,7 +78,7 @@ def test_equal_similarities_cost_ln_n_and_leave_no_way_out(n):
     found = read(Settings(equal=True), made(n))
     assert abs(found.loss - math.log(n)) < 1e-12 and found.accuracy == (0.0, 0.0)
     assert np.abs(found.arrows).max() < 1e-12, "from a collapse no derivative leads away"
-    assert verdict(found).answer == ("alike" if n > 2 else "nearest")
+    assert of_matrix(found).answer == ("alike" if n > 2 else "nearest")
 
 
 def test_the_wrong_formula_is_seen_by_its_rows():
@@ -79,16 +86,16 @@ def test_the_wrong_formula_is_seen_by_its_rows():
     found = read(Settings(formula="wrong"), made())
     assert abs(found.errors[0] - 0.125) < 1e-12, "at the right caption it is right, elsewhere off by 1/N"
     assert np.allclose(found.row_sums, -7 / 8)
-    assert verdict(found, "nearest").right is False and verdict(found).answer == "none"
+    assert of_matrix(found, "nearest").right is False and of_matrix(found).answer == "none"
 
 
 def test_the_verdict_is_what_the_run_did(storybook_pairs):
     found = read(Settings(), storybook_pairs)
-    said = verdict(found, "nearest")
+    said = of_matrix(found, "nearest")
     assert said.right and f"{np.where(np.eye(8), 0, found.slope).max():.4f}" in said.text
-    assert verdict(found, "alike").right is False and verdict(found).right is None
+    assert of_matrix(found, "alike").right is False and of_matrix(found).right is None
     with pytest.raises(UserError, match="one of nearest, harder"):
-        verdict(found, "the cat")
+        of_matrix(found, "the cat")
 
 
 def test_arrows_are_drawn_with_their_whole_length(storybook_pairs):
@@ -103,17 +110,7 @@ def test_a_step_along_the_arrows_lowers_the_loss(storybook_pairs):
     found = read(Settings(), storybook_pairs)
     moved = storybook_pairs.images + 0.1 * found.arrows
     moved /= np.linalg.norm(moved, axis=1, keepdims=True)
-    again = read(
-        Settings(),
-        matrix.Encoded(
-            images=moved,
-            texts=storybook_pairs.texts,
-            captions=storybook_pairs.captions,
-            model="",
-            seconds=0.0,
-            untrained=None,
-        ),
-    )
+    again = read(Settings(), replace(storybook_pairs, images=moved))
     assert again.loss < found.loss
 
 
@@ -170,9 +167,13 @@ def test_an_unknown_word_is_named():
         run(Settings(), [Image.new("RGB", (64, 64))] * 2, ["a cat", "a zeppelin"])
 
 
-def test_numbers_are_json_with_their_baselines(storybook_pairs):
-    import json
+def test_a_page_reads_controls_questions_and_answers_without_torch():
+    command = "import sys; from pipelines.contrast import settings, verdicts; print('torch' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "False"
 
+
+def test_numbers_are_json_with_their_baselines(storybook_pairs):
     said = json.loads(json.dumps(numbers(Settings(), read(Settings(), storybook_pairs), "nearest"), allow_nan=False))
     assert {"seed", "steps", "seconds", "baseline", "verdict"} <= set(said)
     assert said["baseline"]["loss"] == math.log(8) and said["baseline"]["accuracy"] == 1 / 8

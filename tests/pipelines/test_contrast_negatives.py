@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -10,19 +11,11 @@ import torch
 from lightly.loss import NTXentLoss
 
 from pipelines.contrast import matrix, negatives
-from pipelines.contrast.negatives import (
-    Frame,
-    Preparing,
-    Reading,
-    Settings,
-    loss_of,
-    numbers,
-    of_views,
-    read,
-    run,
-    terms,
-    verdict,
-)
+from pipelines.contrast.negatives import Frame, Preparing, loss_of, numbers, of_views, read, run, terms
+from pipelines.contrast.settings import LOSSES, MatrixSettings
+from pipelines.contrast.settings import NegativesSettings as Settings
+from pipelines.contrast.settings import ReadingSettings as Reading
+from pipelines.contrast.verdicts import of_negatives
 from pipelines.errors import UserError
 from tests.pipelines.test_contrast_matrix import made
 
@@ -60,7 +53,7 @@ def test_told_distinct_labels_is_nt_xent():
 
 
 def test_equal_vectors_cost_ln_2b_minus_1():
-    for name in negatives.LOSSES:
+    for name in LOSSES:
         assert mean(name, z=torch.ones(24, 6, dtype=torch.float64)) == pytest.approx(math.log(23), abs=1e-12)
 
 
@@ -113,7 +106,7 @@ def test_what_is_read_is_the_matrix():
     """With everything off the pushes are those of the lesson before, whose closed form is the derivative."""
     encoded = made()
     found = read(Reading(), encoded)
-    slope = matrix.read(matrix.Settings(temperature=0.2, direction="rows"), encoded).slope
+    slope = matrix.read(MatrixSettings(temperature=0.2, direction="rows"), encoded).slope
     assert np.abs(found.pushes - np.where(np.eye(8), 0, slope)).max() < 1e-12
     assert np.array_equal(found.pushes, found.pushes_plain) and abs(found.loss - found.loss_plain) < 1e-15
     assert not found.friends.any() and found.weight_friends is None and found.share_friends == 0
@@ -121,7 +114,7 @@ def test_what_is_read_is_the_matrix():
 
 def test_hardness_weighs_friends_most_and_labels_leave_them_out():
     pictures, captions, nouns = matrix.example(5, kinds=4)
-    encoded = matrix.encode(matrix.Settings(), pictures, captions)
+    encoded = matrix.encode(MatrixSettings(), pictures, captions)
     plain, hard = read(Reading(), encoded, nouns), read(Reading(beta=2.0), encoded, nouns)
     assert plain.share_friends == pytest.approx(1 / 7) and plain.weight_friends == 1
     assert hard.weight_friends > 1.5 and hard.push_friends[0] > hard.push_friends[1]
@@ -135,14 +128,7 @@ def test_hardness_weighs_friends_most_and_labels_leave_them_out():
 
 def test_equal_captions_are_friends():
     encoded = made(4)
-    same = matrix.Encoded(
-        images=encoded.images,
-        texts=encoded.texts,
-        captions=("a cat", "A  cat", "a dog", "a car"),
-        model="",
-        seconds=0.0,
-        untrained=None,
-    )
+    same = replace(encoded, captions=("a cat", "A  cat", "a dog", "a car"))
     assert read(Reading(), same).friends.sum() == 2
 
 
@@ -167,7 +153,7 @@ def test_readings_have_limits(bad):
 @pytest.fixture
 def small(monkeypatch):
     """A fifth of the pictures."""
-    for name, seeds in (("TRAINING", negatives.TRAINING), ("BANK", negatives.BANK), ("ASKED", negatives.ASKED)):
+    for name, seeds in (("TRAINING", negatives.TRAINING), ("BANK", negatives.BANK), ("TEST", negatives.TEST)):
         monkeypatch.setattr(negatives, name, seeds[: len(seeds) // 5])
     monkeypatch.setattr(negatives, "FILMED", 64)
     negatives.baselines.cache_clear()
@@ -234,7 +220,7 @@ def test_the_smallest_batch_is_two(small):
 
 
 def frame(a: float, b: float) -> Frame:
-    arms = [
+    one, other = (
         negatives.Arm(
             step=160,
             loss=4.0,
@@ -246,15 +232,14 @@ def frame(a: float, b: float) -> Frame:
             points=np.zeros((1, 2)),
         )
         for knows in (a, b)
-    ]
-    baselines = negatives.Baselines(chance=1 / 6, pixels=0.8, untrained=0.65)
-    first, second = arms
-    return Frame(a=first, b=second, steps=160, nouns=np.zeros(1, int), baselines=baselines, seconds=35.0)
+    )
+    before = negatives.Baselines(chance=1 / 6, pixels=0.8, untrained=0.65)
+    return Frame(a=one, b=other, steps=160, nouns=np.zeros(1, int), baselines=before, seconds=35.0)
 
 
 @pytest.mark.parametrize("b, answer", [(0.954, "more"), (0.885, "same"), (0.80, "less")])
 def test_a_difference_is_one_from_1_96_standard_errors_on(b, answer):
-    said = verdict(frame(0.87, b), "more")
+    said = of_negatives(frame(0.87, b), "more")
     assert said.answer == answer and said.right == (answer == "more") and "87.0%" in said.text
 
 

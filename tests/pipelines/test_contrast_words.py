@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from pipelines.contrast import corpora, word_vectors
-from pipelines.contrast.corpora import captions_corpus, own_corpus, tales_corpus
-from pipelines.contrast.word_vectors import Settings, loss_of, numbers, pair_counts, pmi_of, run, verdict
+from pipelines.contrast.corpora import captions_corpus, own_corpus, pair_counts, pmi_of, tales_corpus
+from pipelines.contrast.settings import METHODS
+from pipelines.contrast.settings import WordsSettings as Settings
+from pipelines.contrast.verdicts import WORDS, of_words, words_asked
+from pipelines.contrast.word_vectors import loss_of, numbers, run
 from pipelines.errors import UserError
 
 TEXT = "Every morning the baker sells bread. In the evening the butcher sells meat! " * 8
@@ -87,7 +90,7 @@ def test_counts_and_pmi_by_hand():
 def test_words_of_a_kind_are_neighbours(captions):
     assert captions.purity > 0.85 and captions.first.purity < 0.4 and abs(captions.corpus.kind_chance - 0.253) < 0.001
     assert captions.corpus.kinds[captions.neighbours("cat")[0][0]] == "animal"
-    assert verdict(captions, "kind").right and verdict(captions, "company").right is False
+    assert of_words(captions, "kind").right and of_words(captions, "company").right is False
 
 
 def test_analogies_are_worth_what_they_are_above_the_nearest_neighbour(tales):
@@ -122,7 +125,7 @@ def test_one_hot_codes_are_all_equally_far(tales):
     size = len(tales.corpus.words)
     same = replace(tales, vectors=np.eye(size, dtype=np.float32))
     assert np.array_equal(same.cosines, np.eye(size)) and same.neighbours("cat")[0][1] == 0
-    assert verdict(same).answer == "nowhere"
+    assert of_words(same).answer == "nowhere"
 
 
 def test_cbow_learns_kinds_and_claims_no_pmi():
@@ -137,7 +140,7 @@ def test_pictures_are_turned_to_the_one_before():
     assert [step.step for step in steps] == [0, 10, 20, 30, 40, 50, 60] and math.isnan(steps[0].loss)
 
 
-@pytest.mark.parametrize("method", word_vectors.METHODS)
+@pytest.mark.parametrize("method", METHODS)
 def test_the_same_seed_is_the_same_film_on_one_and_on_two_threads(method):
     films, before = [], torch.get_num_threads()
     for threads in (1, 2):
@@ -167,8 +170,8 @@ def test_your_own_text_in_any_script():
     found = last(Settings(corpus="own", text=TEXT, steps=300))
     assert "baker" in found.corpus.words and found.purity is None and found.analogies is None
     assert numbers(Settings(), found)["baseline"]["purity"] is None
-    word = word_vectors.asked(Settings(corpus="own", text=TEXT))["word"]
-    assert word in word_vectors.QUESTION.format(word=word) and word in found.corpus.words
+    word = words_asked(Settings(corpus="own", text=TEXT))["word"]
+    assert word in WORDS.format(word=word) and word in found.corpus.words
     greek = own_corpus("Η γάτα τρώει ψάρι και κοιμάται. Ο σκύλος τρώει κόκαλα και γαβγίζει. " * 6)
     assert "γάτα" in greek.words and "." not in greek.words
 
