@@ -178,7 +178,14 @@ UNNAMED: dict[str, Callable[[Size, Rng], np.ndarray]] = {
 # ----------------------------------------------------------------------------------------------------- nameless shapes
 
 
-def shape(draw: ImageDraw.ImageDraw, centre: tuple[float, float], radius: float, rng: Rng, fill, ink) -> None:
+def shape(
+    draw: ImageDraw.ImageDraw,
+    centre: tuple[float, float],
+    radius: float,
+    rng: Rng,
+    fill: tuple[int, ...] | None,
+    ink: tuple[int, ...] | None,
+) -> None:
     """An ellipse, a polygon, a star or a bar."""
     x, y = centre
     kind = rng.integers(4)
