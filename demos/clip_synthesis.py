@@ -28,17 +28,6 @@ if TYPE_CHECKING:
 EXAMPLES = ("a cat", "a red car", "a frog on grass", "a yellow crown", "a cat:1 | a dog:-0.5", "an elephant in snow")
 COMPARED = 80  # most steps of each picture of a comparison
 LONGEST = 1800  # seconds
-SINGLE = {"compared": gr.Image(visible=False), "table": ""}  # what a run of its own leaves empty
-COMPARISON = {  # beside the first picture of a comparison: nothing of the run before
-    "charts": None,
-    "facts": None,
-    "compared": gr.update(value=None, visible=False),
-    "table": None,
-    "note": None,
-    "kept": False,
-    "numbers": None,
-}
-
 pipeline = lazily("pipelines.clip_synthesis.pipeline")
 
 
@@ -154,7 +143,8 @@ def follow(settings: Settings, before: Sequence = ()) -> Iterator[dict]:
             "note": _note(settings),
             "kept": (settings, _without_views(shown)),
             "numbers": numbers_of(settings, shown, real),
-            **SINGLE,
+            "compared": gr.Image(visible=False),
+            "table": "",
         }
         yield now | {"status": _progress(step)}
     yield now | {"status": ""}
@@ -208,7 +198,7 @@ def side_by_side(ways: list[tuple[str, Settings]]) -> Iterator[dict]:
                 last = step
                 told["picture"] = drawing.show(step.look.picture)[0]
                 told["views"] = drawing.show(_sheet(step.look.views))[0]
-            yield told if done else {**COMPARISON, **told}
+            yield told if done else {**_unjudged(), **told}
         done.append((name, last))
         row = [(name, step.look.picture) for name, step in done]
         row += [(say("a real picture"), real.example)] if real else []
@@ -220,6 +210,12 @@ def side_by_side(ways: list[tuple[str, Settings]]) -> Iterator[dict]:
             "note": _note(first),
             "numbers": {name: _numbers(step) for name, step in done},
         }
+
+
+def _unjudged() -> dict:
+    """Beside the first picture of a comparison: nothing of the run before. Made anew, as Gradio changes an update."""
+    empty = dict.fromkeys(("charts", "facts", "table", "note", "numbers"))
+    return {**empty, "compared": gr.update(value=None, visible=False), "kept": False}
 
 
 def take_example(example: str) -> dict:
