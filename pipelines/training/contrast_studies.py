@@ -63,7 +63,7 @@ def negatives_study(seed: int) -> dict[str, dict[str, float | None]]:
             (end,) = negatives.arm(settings, name, watched=False)
             rows[f"{name}, temperature {temperature}"] = {
                 "5-NN": end.knows,
-                "weight of friends": end.weight_friends,
+                "weight of false negatives": end.weight_friends,
                 "clamped": end.clamped,
                 "5-NN, pixels": before.pixels,
                 "5-NN, untrained": before.untrained,
