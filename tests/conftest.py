@@ -35,8 +35,8 @@ def tiny() -> DetailCLIP:
 @pytest.fixture
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
     """Two views of three pictures, and three captions."""
-    dice = torch.Generator().manual_seed(1)
-    return torch.randn(2, 3, 3, 32, 32, generator=dice), torch.randint(1, 19, (3, 8), generator=dice)
+    rng = torch.Generator().manual_seed(1)
+    return torch.randn(2, 3, 3, 32, 32, generator=rng), torch.randint(1, 19, (3, 8), generator=rng)
 
 
 @pytest.fixture(scope="session")

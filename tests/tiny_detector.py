@@ -20,10 +20,10 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def stirred(module: torch.nn.Module, amount: float = 0.05) -> torch.nn.Module:
     """Weights that hide nothing: fresh box heads are zero, and a fresh fusion is nearly so."""
-    dice = torch.Generator().manual_seed(7)
+    rng = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(amount * torch.randn(parameter.shape, generator=dice))
+            parameter.add_(amount * torch.randn(parameter.shape, generator=rng))
     return module.eval()
 
 

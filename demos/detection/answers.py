@@ -110,11 +110,11 @@ def _present(scene: storybook.Scene) -> list[str]:
 
 def _absent(scene: storybook.Scene, count: int) -> list[str]:
     """Words that are not in the scene: its coloured things in another colour first, then other nouns."""
-    dice, nouns = random.Random(scene.full_caption), {o.noun for o in scene.objects}
+    rng, nouns = random.Random(scene.full_caption), {o.noun for o in scene.objects}
     twins = [
-        f"{dice.choice([c for c in storybook.COLOURS if c != o.colour])} {o.noun}" for o in scene.objects if o.colour
+        f"{rng.choice([c for c in storybook.COLOURS if c != o.colour])} {o.noun}" for o in scene.objects if o.colour
     ]
-    others = dice.sample([noun for noun in storybook.NOUNS if noun not in nouns], count)
+    others = rng.sample([noun for noun in storybook.NOUNS if noun not in nouns], count)
     return [*twins, *others][:count]
 
 

@@ -26,10 +26,10 @@ class Canvas(nn.Module):
 
     rate = 0.05  # learning rate of Adam
 
-    def __init__(self, side: int, dice: torch.Generator, picture: Tensor | None = None):
+    def __init__(self, side: int, rng: torch.Generator, picture: Tensor | None = None):
         """
         Args:
-            dice: draws the start.
+            rng: draws the start.
             picture: (1, 3, side, side) in [0, 1] to begin from, in place of noise.
         """
         super().__init__()
@@ -45,9 +45,9 @@ class Pixels(Canvas):
 
     rate = 0.05
 
-    def __init__(self, side: int, dice: torch.Generator, picture: Tensor | None = None):
-        super().__init__(side, dice, picture)
-        start = 0.01 * torch.randn(1, 3, side, side, generator=dice) if picture is None else _logit(picture)
+    def __init__(self, side: int, rng: torch.Generator, picture: Tensor | None = None):
+        super().__init__(side, rng, picture)
+        start = 0.01 * torch.randn(1, 3, side, side, generator=rng) if picture is None else _logit(picture)
         self.values = nn.Parameter(start)
 
     def forward(self) -> Tensor:
@@ -63,14 +63,14 @@ class Fourier(Canvas):
     scale: Tensor
     colours: Tensor
 
-    def __init__(self, side: int, dice: torch.Generator, picture: Tensor | None = None):
-        super().__init__(side, dice, picture)
+    def __init__(self, side: int, rng: torch.Generator, picture: Tensor | None = None):
+        super().__init__(side, rng, picture)
         rows, columns = torch.fft.fftfreq(side)[:, None], torch.fft.rfftfreq(side)[None]
         frequency = (rows.square() + columns.square()).sqrt().clamp(min=1 / side)
         self.register_buffer("scale", frequency.pow(-self.decay) / self.contrast, persistent=False)
         self.register_buffer("colours", COLOURS, persistent=False)
         if picture is None:
-            waves = 0.01 * torch.randn(1, 3, *self.scale.shape, 2, generator=dice)
+            waves = 0.01 * torch.randn(1, 3, *self.scale.shape, 2, generator=rng)
         else:
             mixed = torch.einsum("cd,bdhw->bchw", torch.linalg.inv(COLOURS), _logit(picture))
             waves = torch.view_as_real(torch.fft.rfft2(mixed, norm="ortho") / self.scale)
@@ -87,10 +87,10 @@ class Pyramid(Canvas):
 
     rate = 0.05
 
-    def __init__(self, side: int, dice: torch.Generator, picture: Tensor | None = None):
-        super().__init__(side, dice, picture)
+    def __init__(self, side: int, rng: torch.Generator, picture: Tensor | None = None):
+        super().__init__(side, rng, picture)
         sides = [side >> level for level in range(int(math.log2(side)) + 1)][::-1]
-        start = [0.01 * torch.randn(1, 3, s, s, generator=dice) for s in sides]
+        start = [0.01 * torch.randn(1, 3, s, s, generator=rng) for s in sides]
         if picture is not None:
             rest = _logit(picture)
             for level, s in enumerate(sides):
@@ -113,7 +113,7 @@ class Latent(Canvas):
     def __init__(
         self,
         side: int,
-        dice: torch.Generator,
+        rng: torch.Generator,
         picture: Tensor | None = None,
         autoencoder: str = "storybook-autoencoder",
     ):
@@ -121,11 +121,11 @@ class Latent(Canvas):
         Args:
             autoencoder: a model of the registry's family of that name.
         """
-        super().__init__(side, dice, picture)
+        super().__init__(side, rng, picture)
         vae = load(autoencoder, LatentDecoder).module
         self.decode: Callable[[Tensor], Tensor] = lambda z: vae.decode(z).sample  # not a submodule: it does not learn
         if picture is None:
-            start = 0.5 * torch.randn(1, vae.config.latent_channels, side // 8, side // 8, generator=dice)
+            start = 0.5 * torch.randn(1, vae.config.latent_channels, side // 8, side // 8, generator=rng)
         else:
             with torch.no_grad():
                 start = vae.encode(picture * 2 - 1).latents

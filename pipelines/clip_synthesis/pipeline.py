@@ -117,7 +117,7 @@ def main_prompt(terms: Sequence[Term]) -> str:
 # ------------------------------------------------------------------------------------------------------------ views
 
 
-def corners_of(count: int, progress: float, dice: torch.Generator) -> Tensor:
+def corners_of(count: int, progress: float, rng: torch.Generator) -> Tensor:
     """(N, 3, 3) maps from a view's coordinates to the picture's, both -1 to 1: where it lies, how large it is, whether
     it is mirrored, turned and tilted.
 
@@ -125,11 +125,11 @@ def corners_of(count: int, progress: float, dice: torch.Generator) -> Tensor:
     """
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(count, *shape, generator=dice)
+        return low + (high - low) * torch.rand(count, *shape, generator=rng)
 
     overview = torch.arange(count) < round(count * (0.75 if progress < EARLY else 0.25))
     side = torch.where(overview, uniform(*OVERVIEW), uniform(*INNER))
-    angle, mirrored = uniform(-0.26, 0.26), torch.where(torch.rand(count, generator=dice) < 0.5, -1.0, 1.0)
+    angle, mirrored = uniform(-0.26, 0.26), torch.where(torch.rand(count, generator=rng) < 0.5, -1.0, 1.0)
     centre = uniform(-1, 1, 2) * (1 - side)[:, None]
     maps = torch.zeros(count, 3, 3)
     maps[:, 0, 0], maps[:, 0, 1] = mirrored * side * angle.cos(), -side * angle.sin()
@@ -139,22 +139,22 @@ def corners_of(count: int, progress: float, dice: torch.Generator) -> Tensor:
     return maps
 
 
-def views_of(picture: Tensor, count: int, size: int, progress: float, noise: float, dice: torch.Generator) -> Tensor:
+def views_of(picture: Tensor, count: int, size: int, progress: float, noise: float, rng: torch.Generator) -> Tensor:
     """(1, 3, S, S) in [0, 1] -> (N, 3, size, size): cut, mirrored, turned, tilted, recoloured, noisy."""
     line = (2 * torch.arange(size) + 1) / size - 1  # centres of pixels
     grid = torch.stack([line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size)], dim=-1)
-    maps = corners_of(count, progress, dice)
+    maps = corners_of(count, progress, rng)
     places = torch.einsum("nij,hwj->nhwi", maps, grid)
     places = (places[..., :2] / places[..., 2:]).to(picture)
     cut = F.grid_sample(picture.expand(count, -1, -1, -1), places, padding_mode="reflection", align_corners=False)
 
     def jitter(spread: float, channels: int) -> Tensor:
-        return (1 + spread * (2 * torch.rand(count, channels, 1, 1, generator=dice) - 1)).to(picture)
+        return (1 + spread * (2 * torch.rand(count, channels, 1, 1, generator=rng) - 1)).to(picture)
 
     cut = cut * jitter(0.1, 1) * jitter(0.05, 3)
     if noise:
-        level = noise * torch.rand(count, 1, 1, 1, generator=dice)
-        cut = cut + (level * torch.randn(cut.shape, generator=dice)).to(picture)
+        level = noise * torch.rand(count, 1, 1, 1, generator=rng)
+        cut = cut + (level * torch.randn(cut.shape, generator=rng)).to(picture)
     return cut
 
 
@@ -218,10 +218,10 @@ def run(settings: Settings) -> Iterator[Step]:
     texts, weights = [term.text for term in terms], [term.weight for term in terms]
     targets = model.text_features(texts)
     critic = Critic(main_prompt(terms), model, judge)
-    dice = torch.Generator().manual_seed(settings.seed)
+    rng = torch.Generator().manual_seed(settings.seed)
     start = None if settings.image is None else pixels_of(settings.image, model.size)
     options = {"autoencoder": settings.autoencoder} if settings.parametrization == "latent" else {}
-    canvas: Canvas = CANVASES[settings.parametrization](model.size, dice, start, **options).to(model.device)
+    canvas: Canvas = CANVASES[settings.parametrization](model.size, rng, start, **options).to(model.device)
     if settings.wanted is not None:
         with torch.no_grad():
             example = features_of(model, pixels_of(settings.wanted, model.size).to(model.device))
@@ -239,7 +239,7 @@ def run(settings: Settings) -> Iterator[Step]:
             group["lr"] = rate * min(1.0, 2 * (1 - progress) + 0.1)  # falls in the second half
         picture = canvas()
         if settings.augment:
-            views = views_of(picture, settings.cutouts, model.size, progress, settings.noise, dice)
+            views = views_of(picture, settings.cutouts, model.size, progress, settings.noise, rng)
         else:
             views = picture
         features = features_of(model, views)

@@ -95,9 +95,9 @@ def states_of(painter: TextToImage, texts: Sequence[str]) -> Tensor:
 def noises(painter: TextToImage, seed: int, size: tuple[int, int]) -> Iterator[Tensor]:
     """(1, C, rows, columns) again and again, drawn on the CPU: the same on every computer. A run begins with the
     first, and a sampler that adds noise takes the others, one in a step."""
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     while True:
-        yield torch.randn((1, painter.pipe.unet.config.in_channels, *size), generator=dice)
+        yield torch.randn((1, painter.pipe.unet.config.in_channels, *size), generator=rng)
 
 
 def noise_of(painter: TextToImage, seed: int, size: tuple[int, int]) -> Tensor:

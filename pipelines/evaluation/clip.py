@@ -110,10 +110,10 @@ def object_patches_kept(model: Model, world: list[storybook.Scene], keep_ratio: 
     """Share of patches at least half covered by objects that the attention keeps, and that a random choice keeps."""
     kept_share: list[float] = []
     random_share: list[float] = []
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for part, pixels in batches(model, world):
         score = mean_attention(model.chooser.encode(pixels)).cpu()
-        for values, shares in ((score, kept_share), (torch.rand(score.shape, generator=dice), random_share)):
+        for values, shares in ((score, kept_share), (torch.rand(score.shape, generator=rng), random_share)):
             kept = torch.zeros(score.shape, dtype=torch.bool).scatter(1, keep_highest(values, keep_ratio), True).numpy()
             for mask, scene in zip(kept, part, strict=True):
                 objects = storybook.object_share(scene, model.encoder.grid).ravel() >= 0.5
@@ -217,22 +217,22 @@ def rebuilt(model: Model, pixels: Tensor, truth: np.ndarray, visible: np.ndarray
     return measure(ours, truth, ~seen), measure(other, truth, ~seen)
 
 
-def half_at_random(grid: int, dice: torch.Generator) -> np.ndarray:
+def half_at_random(grid: int, rng: torch.Generator) -> np.ndarray:
     """(g, g) bool, half of them True."""
     visible = torch.zeros(grid**2, dtype=torch.bool)
-    visible[torch.randperm(grid**2, generator=dice)[: grid**2 // 2]] = True
+    visible[torch.randperm(grid**2, generator=rng)[: grid**2 // 2]] = True
     return visible.view(grid, grid).numpy()
 
 
 def photographs(model: Model, patterns: int = 10) -> dict[str, float]:
     """PSNR of hidden patches of scikit-image's sample photographs, each under several random patterns, which the
     storybook models have never seen the like of."""
-    dice, found = torch.Generator().manual_seed(0), []
+    rng, found = torch.Generator().manual_seed(0), []
     for name in PHOTOGRAPHS:
         pixels = model.pixels(Image.fromarray(getattr(skimage.data, name)()).convert("RGB"))
         truth = model.picture(pixels[0])
         for _ in range(patterns):
-            scores = rebuilt(model, pixels, truth, half_at_random(model.encoder.grid, dice))
+            scores = rebuilt(model, pixels, truth, half_at_random(model.encoder.grid, rng))
             found.append([score.psnr for score in scores])
     ours, neighbours = np.mean(found, axis=0).tolist()
     return {"psnr_photographs": ours, "psnr_photographs_neighbours": neighbours}
@@ -249,13 +249,13 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
     assert detail is not None, "a model with a decoder"
     grid, patch = model.encoder.grid, model.size // model.encoder.grid
     everything = np.ones((model.size, model.size), bool)
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for part, pixels in batches(model, world):
         kept = keep_highest(mean_attention(model.chooser.encode(pixels)), 0.5).cpu()
         for i, scene in enumerate(part):
             truth = scene.picture.astype(np.float32) / 255
             attended = torch.zeros(grid**2, dtype=torch.bool).scatter(0, kept[i], True).view(grid, grid).numpy()
-            for name, visible in (("random", half_at_random(grid, dice)), ("attention", attended)):
+            for name, visible in (("random", half_at_random(grid, rng)), ("attention", attended)):
                 scores, other = rebuilt(model, pixels[i : i + 1], truth, visible)
                 note(f"psnr_{name}", scores.psnr)
                 note(f"psnr_{name}_neighbours", other.psnr)

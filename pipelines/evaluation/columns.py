@@ -96,11 +96,11 @@ def conditions(count: int) -> dict[str, list[Scene]]:
 
 def reconstruction(model: Model, scenes: list[Scene]) -> tuple[float, float]:
     """Mean dB of the hidden patches, half of them hidden at random, and what interpolation leaves of it."""
-    dice, ours, other = torch.Generator().manual_seed(0), [], []
+    rng, ours, other = torch.Generator().manual_seed(0), [], []
     for part, pixels in clips.batches(model, scenes):
         for i, scene in enumerate(part):
             truth = scene.picture.astype(np.float32) / 255
-            visible = clips.half_at_random(model.encoder.grid, dice)
+            visible = clips.half_at_random(model.encoder.grid, rng)
             mine, neighbours = clips.rebuilt(model, pixels[i : i + 1], truth, visible)
             ours.append(mine.psnr)
             other.append(neighbours.psnr)

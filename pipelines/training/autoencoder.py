@@ -76,13 +76,13 @@ def gradients(pictures: Tensor) -> tuple[Tensor, Tensor]:
     return pictures.diff(dim=-1), pictures.diff(dim=-2)
 
 
-def busy_parts(pictures: Tensor, dice: torch.Generator) -> Tensor:
+def busy_parts(pictures: Tensor, rng: torch.Generator) -> Tensor:
     """(B, 3, H, W) -> (B*PARTS, 3, PART, PART), cut where the picture changes most: at random, in proportion."""
     across, down = gradients(pictures)
     changes = F.avg_pool2d(F.pad(across.abs().mean(1, keepdim=True), (0, 1)), 8)
     changes = changes + F.avg_pool2d(F.pad(down.abs().mean(1, keepdim=True), (0, 0, 0, 1)), 8)
     windows = F.avg_pool2d(changes, PART // 8, stride=1)[:, 0]  # (B, rows, columns) of where a part can begin
-    corner = torch.multinomial(windows.flatten(1).cpu() + 1e-4, PARTS, generator=dice)
+    corner = torch.multinomial(windows.flatten(1).cpu() + 1e-4, PARTS, generator=rng)
     rows, columns = (corner // windows.shape[2] * 8).tolist(), (corner % windows.shape[2] * 8).tolist()
     return torch.stack(
         [
@@ -93,7 +93,7 @@ def busy_parts(pictures: Tensor, dice: torch.Generator) -> Tensor:
     )
 
 
-def losses(model: Autoencoder, pixels: Tensor, dice: torch.Generator, parts: bool) -> dict[str, Tensor]:
+def losses(model: Autoencoder, pixels: Tensor, rng: torch.Generator, parts: bool) -> dict[str, Tensor]:
     """Absolute error of the pictures and of their gradients; `psnr` in dB of what lies in the picture's range.
 
     Args:
@@ -101,10 +101,10 @@ def losses(model: Autoencoder, pixels: Tensor, dice: torch.Generator, parts: boo
         parts: show `busy_parts`; else a half of the pictures, which costs the same.
     """
     pictures = (pixels * DEVIATION[0] + MEAN[0]).mul(2).sub(1)
-    pictures = busy_parts(pictures, dice) if parts else pictures[: (len(pictures) + 1) // 2]
+    pictures = busy_parts(pictures, rng) if parts else pictures[: (len(pictures) + 1) // 2]
     pictures = pictures.contiguous(memory_format=torch.channels_last)
     shape = len(pictures), model.vae.config.latent_channels, pictures.shape[2] // 8, pictures.shape[3] // 8
-    again = model(pictures, torch.randn(shape, generator=dice).to(pictures.device))
+    again = model(pictures, torch.randn(shape, generator=rng).to(pictures.device))
     steps = zip(gradients(again), gradients(pictures), strict=True)
     edges = sum((F.l1_loss(a, b) for a, b in steps), torch.zeros(()))
     pixel_loss = F.l1_loss(again, pictures)
@@ -186,9 +186,9 @@ def train(arguments: argparse.Namespace, config: dict = MODEL) -> None:
     def losses_at(step: int) -> dict[str, Tensor]:
         pixels, _ = next(batches)
         model.settled = arguments.settle is not None and step >= arguments.settle
-        dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
+        rng = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
         with mixed(device, dtype):
-            return losses(model, pixels[0].to(device), dice, step < arguments.steps - arguments.whole)
+            return losses(model, pixels[0].to(device), rng, step < arguments.steps - arguments.whole)
 
     descend(model, Muon(model, arguments.lr), losses_at, arguments, settings={"model": config})
 

@@ -101,11 +101,11 @@ def main() -> None:
     patches = clip.visual.grid_size[0] ** 2
 
     def forward(
-        wrapped: nn.Module, inner: Contrast, views: Tensor, text: Tensor, step: int, dice: torch.Generator
+        wrapped: nn.Module, inner: Contrast, views: Tensor, text: Tensor, step: int, rng: torch.Generator
     ) -> dict:
         kept = None
         if step < arguments.steps - arguments.all:
-            order = torch.rand(len(text), patches, generator=dice).argsort(dim=1)
+            order = torch.rand(len(text), patches, generator=rng).argsort(dim=1)
             kept = order[:, : round(patches * arguments.keep)].to(views.device)
         dtype = precision(views.device, arguments.precision)
         return {"total": wrapped(views[0], text, kept, dtype), "logit_scale": inner.clip.logit_scale.exp()}

@@ -127,13 +127,13 @@ def train(
         start_from(model, arguments.start, arguments.rest)
 
     def forward(
-        wrapped: nn.Module, inner: DetailCLIP, views: Tensor, text: Tensor, step: int, dice: torch.Generator
+        wrapped: nn.Module, inner: DetailCLIP, views: Tensor, text: Tensor, step: int, rng: torch.Generator
     ) -> dict:
         momentum = teacher_momentum(step, arguments.steps, arguments.momentum)
         inner.update_teacher(momentum)
         random_share = random_share_at(step, arguments.steps, arguments.random)
         dtype = precision(views.device, arguments.precision)
-        losses = wrapped(views, text, keep_ratio_at(step, settings), random_share, BLUR_SHARE, dice, dtype)
+        losses = wrapped(views, text, keep_ratio_at(step, settings), random_share, BLUR_SHARE, rng, dtype)
         return {**vars(losses), "logit_scale": inner.clip.logit_scale.exp(), "teacher_momentum": momentum}
 
     fit(

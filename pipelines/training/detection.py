@@ -173,21 +173,21 @@ def colour_prompt(present: Collection[str], rng: np.random.Generator) -> list[st
     return [str(phrase) for phrase in rng.permutation(chosen)]
 
 
-def softened(picture: np.ndarray, dice: np.random.Generator) -> np.ndarray:
+def softened(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) uint8, the same things as a generator or a small camera would show them: out of focus, smeared, small
     and enlarged again, or with fewer tones; brighter or darker. Boxes stay true."""
-    image, way = Image.fromarray(picture), dice.integers(4)
+    image, way = Image.fromarray(picture), rng.integers(4)
     if way == 0:
-        image = image.filter(ImageFilter.GaussianBlur(dice.uniform(0.5, 1.5)))
+        image = image.filter(ImageFilter.GaussianBlur(rng.uniform(0.5, 1.5)))
     elif way == 1:
-        image = image.filter(ImageFilter.MedianFilter(int(dice.choice([3, 5]))))
+        image = image.filter(ImageFilter.MedianFilter(int(rng.choice([3, 5]))))
     elif way == 2:
-        small = [round(side / dice.uniform(1.3, 2.5)) for side in image.size]
+        small = [round(side / rng.uniform(1.3, 2.5)) for side in image.size]
         image = image.resize(small, Image.Resampling.BOX).resize(image.size, Image.Resampling.BICUBIC)
     else:
-        image = image.filter(ImageFilter.ModeFilter(int(dice.choice([3, 5]))))
+        image = image.filter(ImageFilter.ModeFilter(int(rng.choice([3, 5]))))
     tones = np.asarray(image, np.float32) - 128
-    changed = tones * dice.uniform(0.85, 1.1) + dice.uniform(-10, 10, 3) + 128
+    changed = tones * rng.uniform(0.85, 1.1) + rng.uniform(-10, 10, 3) + 128
     return changed.clip(0, 255).astype(np.uint8)
 
 
@@ -235,8 +235,10 @@ class Scenes(IterableDataset):
         first = self.seed * SEEDS_PER_RUN + index * self.batch
         seeds = [storybook.TRAIN[first + i] for i in range(self.batch)]
         scenes = self.in_one_shape(seeds, index, rng) if self.wide else [clean(seed) for seed in seeds]
-        dice = np.random.default_rng((self.seed, index, 1))
-        pictures = np.stack([softened(s.picture, dice) if dice.random() < self.soft else s.picture for s in scenes])
+        softening = np.random.default_rng((self.seed, index, 1))
+        pictures = np.stack(
+            [softened(s.picture, softening) if softening.random() < self.soft else s.picture for s in scenes]
+        )
         found = [[(o, np.array(o.box, np.float64)) for o in scene.objects] for scene in scenes]
         if index % WIDE_EVERY == WIDE_EVERY - 1 and not self.wide:
             axis = int(rng.integers(2))  # 0: one on top of the other

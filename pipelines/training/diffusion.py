@@ -192,11 +192,11 @@ class Latents:
                 objects.append(shares.bfloat16())
         return Latents(latents=torch.cat(latents), captions=torch.cat(captions), objects=torch.cat(objects))
 
-    def batch(self, size: int, dice: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self, size: int, rng: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C, H, W) float32, (B, T) token ids of one caption each, some of them empty, and (B, H, W) objects."""
-        chosen = torch.randint(len(self.latents), (size,), generator=dice)
-        text = self.captions[chosen, torch.randint(self.captions.shape[1], (size,), generator=dice)].long()
-        empty = torch.rand(size, generator=dice) < EMPTY
+        chosen = torch.randint(len(self.latents), (size,), generator=rng)
+        text = self.captions[chosen, torch.randint(self.captions.shape[1], (size,), generator=rng)].long()
+        empty = torch.rand(size, generator=rng) < EMPTY
         nothing = torch.zeros_like(text[0])
         nothing[:2] = torch.tensor([TEXT["bos_token_id"], TEXT["eos_token_id"]])
         return self.latents[chosen].float(), torch.where(empty[:, None], nothing, text), self.objects[chosen].float()
@@ -226,11 +226,11 @@ def latents_of(arguments: argparse.Namespace, vae: Any, device: torch.device) ->
 
 
 def loss(
-    model: nn.Module, clean: Tensor, text: Tensor, objects: Tensor, scheduler: Any, dice: torch.Generator
+    model: nn.Module, clean: Tensor, text: Tensor, objects: Tensor, scheduler: Any, rng: torch.Generator
 ) -> dict[str, Tensor]:
     """Squared error of the velocity at a random time, weighted by place and by min(1, CLEAN / SNR)."""
-    time = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=dice).to(clean.device)
-    noise = torch.randn(clean.shape, generator=dice).to(clean.device)
+    time = torch.randint(scheduler.config.num_train_timesteps, (len(clean),), generator=rng).to(clean.device)
+    noise = torch.randn(clean.shape, generator=rng).to(clean.device)
     predicted = model(scheduler.add_noise(clean, noise, time), time, text)
     places = BEHIND + (OBJECT - BEHIND) * objects
     missed = (predicted - scheduler.get_velocity(clean, noise, time)).square().mean(1)
@@ -275,11 +275,11 @@ def train(arguments: argparse.Namespace, vae: Any, unet: dict = UNET, text: dict
     noise, dtype = scheduler(), precision(device, arguments.precision)
 
     def losses(step: int) -> dict[str, Tensor]:
-        dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
-        clean, tokens, objects = data.batch(arguments.batch, dice)
+        rng = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
+        clean, tokens, objects = data.batch(arguments.batch, rng)
         clean = clean.to(device, memory_format=torch.channels_last)
         with mixed(device, dtype):
-            return loss(model, clean, tokens.to(device), objects.to(device), noise, dice)
+            return loss(model, clean, tokens.to(device), objects.to(device), noise, rng)
 
     def follow(step: int) -> None:
         stays = min(AVERAGE, step / (step + 10))

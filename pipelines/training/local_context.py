@@ -49,12 +49,12 @@ def surroundings_of(model: DetailCLIP) -> Surroundings:
 
 
 @torch.no_grad()
-def cut(model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator) -> Patches:
+def cut(model: DetailCLIP, pixels: Tensor, turn: int, rng: torch.Generator) -> Patches:
     """Patches of DRAWN pictures (B, 3, H, W): single ones or blocks removed, in some turns from a blurred picture, of
     which nothing or a part is removed and everything is to be sharpened."""
     count, blurred = model.grid**2, turn % BLURRED_EVERY == 0
     given = lower_resolution(pixels, 2 + 2 * (turn // BLURRED_EVERY % 2)) if blurred else pixels
-    noise = torch.rand(len(pixels), count, generator=dice)
+    noise = torch.rand(len(pixels), count, generator=rng)
     kept = keep_highest(noise, RATIOS[turn % len(RATIOS)], blocks=turn % 3 == 1)
     whole = blurred and turn // BLURRED_EVERY % 4 < 2
     fill, seen = model.canvas(given, None if whole else kept)
@@ -62,7 +62,7 @@ def cut(model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator) -> 
     counts = torch.ones_like(noise) if blurred else torch.ones_like(noise).scatter(1, kept, 0.0)
     error = missing.square().mean(-1) * counts  # (B, N)
     worst = error.topk(WORST, dim=1).indices
-    rest = (torch.rand(counts.shape, generator=dice) * counts).scatter(1, worst, 0.0).topk(OTHERS, dim=1).indices
+    rest = (torch.rand(counts.shape, generator=rng) * counts).scatter(1, worst, 0.0).topk(OTHERS, dim=1).indices
     chosen = torch.cat([worst, rest], dim=1)
     # The few others stand for all of the rest, and every picture counts as a share of what its fill leaves.
     judged = counts.sum(1, keepdim=True)
@@ -76,10 +76,10 @@ def cut(model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator) -> 
 
 def pool(model: DetailCLIP, arguments: argparse.Namespace) -> Patches:
     """The patches of `arguments.pictures` pictures, in main memory: 4 kB each, 32 of a picture."""
-    size, dice = model.clip.visual.image_size[0], torch.Generator().manual_seed(arguments.seed)
+    size, rng = model.clip.visual.image_size[0], torch.Generator().manual_seed(arguments.seed)
     dataset = pairs(arguments.data, arguments.seed, size, 1, 0.5, 0, 0, 1)
     batches = iter(loader(dataset, DRAWN, lambda texts: torch.zeros(1), arguments.workers))
-    parts = [cut(model, next(batches)[0][0], turn, dice) for turn in range(-(-arguments.pictures // DRAWN))]
+    parts = [cut(model, next(batches)[0][0], turn, rng) for turn in range(-(-arguments.pictures // DRAWN))]
     around, known, wanted, weights = (torch.cat(part) for part in zip(*parts, strict=True))
     return around, known, wanted, weights
 
@@ -111,8 +111,8 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
     patch, dtype = model.patch, precision(device, arguments.precision)
 
     def losses(step: int) -> dict[str, Tensor]:
-        dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
-        chosen = torch.randint(len(patches[0]), (arguments.batch,), generator=dice)
+        rng = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
+        chosen = torch.randint(len(patches[0]), (arguments.batch,), generator=rng)
         around, known, wanted, weights = (part[chosen].to(device).float() for part in patches)
         wanted = wanted.unflatten(1, (patch, patch, 3)).permute(0, 3, 1, 2)
         around, known, wanted = vary(around, known, wanted, step)

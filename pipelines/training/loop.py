@@ -275,11 +275,11 @@ def fit(
     model.train()
     while step < arguments.steps:
         pixels, text = (x.to(accelerator.device) for x in next(batches))
-        dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step * world + rank)
+        rng = torch.Generator().manual_seed(arguments.seed * 10**6 + step * world + rank)
         rate = learning_rate(step, arguments.steps, arguments.lr, arguments.warmup, arguments.decay)
         optimizer.set_rate(rate)
         with mixed(accelerator.device, dtype):
-            losses = forward(model, inner, pixels, text, step, dice)
+            losses = forward(model, inner, pixels, text, step, rng)
         require_finite(step, checkpoint, loss=losses["total"])
         accelerator.backward(losses["total"])
         norm = accelerator.clip_grad_norm_(model.parameters(), 3.0)

@@ -49,12 +49,12 @@ STOCK = 4096  # pictures that were painted and may be gone over again
 
 
 def conceal(
-    model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator, dtype: torch.dtype
+    model: DetailCLIP, pixels: Tensor, turn: int, rng: torch.Generator, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor | None]:
     """Pictures (B, 3, H, W) as they are given, and the patches (B, M) that are seen of them, None for all: mostly a
     half at random, single patches, at times another share, blocks, what attention leaves, or a blurred picture.
     `dtype` is that of the products."""
-    noise = torch.rand(len(pixels), model.grid**2, generator=dice).to(pixels.device)
+    noise = torch.rand(len(pixels), model.grid**2, generator=rng).to(pixels.device)
     kind, again = turn % TURNS, turn // TURNS % 2
     if kind == 6:
         return pixels, keep_highest(noise, (0.25, 0.75)[again], blocks=False)
@@ -82,11 +82,11 @@ class Painted(NamedTuple):
 
 @torch.no_grad()
 def paint(
-    model: DetailCLIP, pixels: Tensor, turn: int, dice: torch.Generator, tokens: bool, dtype: torch.dtype
+    model: DetailCLIP, pixels: Tensor, turn: int, rng: torch.Generator, tokens: bool, dtype: torch.dtype
 ) -> Painted:
     """Conceal parts of pictures (B, 3, H, W) and paint them as if nothing were gone over; without `tokens` from the
     surroundings of each patch alone. `dtype` is that of the products."""
-    given, kept = conceal(model, pixels, turn, dice, dtype)
+    given, kept = conceal(model, pixels, turn, rng, dtype)
     with mixed(pixels.device, dtype):
         if tokens:
             decoded = model.student(given, kept, dtype, retouched=False)[1]
@@ -100,28 +100,28 @@ def paint(
     return Painted(*(part.half() for part in made))
 
 
-def windows(error: Tensor, side: int, dice: torch.Generator) -> Tensor:
+def windows(error: Tensor, side: int, rng: torch.Generator) -> Tensor:
     """(B, side * side) the patches of a square window of each picture, one where much is wrong: (B, N) errors.
 
     Four fifths of a picture's error lie in a quarter of it, where the things are.
     """
     grid = math.isqrt(error.shape[1])
     within = F.avg_pool2d(error.view(-1, 1, grid, grid), side, stride=1).flatten(1)
-    chance = 0.5 + torch.rand(within.shape, generator=dice).to(error.device)  # not the same window every time
+    chance = 0.5 + torch.rand(within.shape, generator=rng).to(error.device)  # not the same window every time
     corner = (within * chance).argmax(1)
     row, column = corner // (grid - side + 1), corner % (grid - side + 1)
     inside = torch.arange(side, device=error.device)
     return (row * grid + column)[:, None] + (inside[:, None] * grid + inside).flatten()
 
 
-def losses(retouch: Retouch, pictures: Painted, side: int, tokens: bool, dice: torch.Generator) -> dict[str, Tensor]:
+def losses(retouch: Retouch, pictures: Painted, side: int, tokens: bool, rng: torch.Generator) -> dict[str, Tensor]:
     """Go over a window of each picture. What lies outside it counts as it was painted."""
     pictures = Painted(*(part.float() for part in pictures))
     count = pictures.judged.sum(1)
     before, fill = (
         (guess - pictures.truth).square().mean(-1) * pictures.judged for guess in (pictures.painted, pictures.fill)
     )
-    window = windows(before, side, dice)
+    window = windows(before, side, rng)
     truth, painted, fill_there, told = (gather_tokens(part, window) for part in pictures[:4])
     seen, judged = (part.gather(1, window) for part in pictures[4:])
     canvas = unpatchify(fill_there, retouch.patch)
@@ -152,16 +152,16 @@ def train(arguments: argparse.Namespace, settings: Settings = detailclip.STORYBO
     stock: deque[Painted] = deque(maxlen=max(STOCK // new, arguments.uses) if arguments.uses > 1 else 1)
 
     def next_losses(step: int) -> dict[str, Tensor]:
-        dice = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
+        rng = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
         for i in range(max(1, arguments.uses - len(stock))):
             pixels = next(batches)[0][0].to(device)
-            stock.append(paint(model, pixels, step + i, dice, arguments.tokens, dtype))
+            stock.append(paint(model, pixels, step + i, rng, arguments.tokens, dtype))
         # What has just been painted, and older pictures that make the batch whole.
-        older = torch.randperm(len(stock) - 1, generator=dice)[: arguments.uses - 1]
+        older = torch.randperm(len(stock) - 1, generator=rng)[: arguments.uses - 1]
         chosen = [stock[-1], *(stock[i] for i in older.tolist())]
         pictures = Painted(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
         with mixed(device, dtype):
-            return losses(learner, pictures, arguments.window, arguments.tokens, dice)
+            return losses(learner, pictures, arguments.window, arguments.tokens, rng)
 
     optimizer = Muon(learner, arguments.lr, 0.02)
     descend(model, optimizer, next_losses, arguments, asdict(settings))

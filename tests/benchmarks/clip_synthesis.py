@@ -39,14 +39,14 @@ class Vqgan(Canvas):
 
     rate = 0.1
 
-    def __init__(self, side: int, dice: torch.Generator, picture: Tensor | None = None):
+    def __init__(self, side: int, rng: torch.Generator, picture: Tensor | None = None):
         from diffusers import VQModel
 
-        super().__init__(side, dice, picture)
+        super().__init__(side, rng, picture)
         torch.manual_seed(0)
         model: Any = VQModel(**VQGAN)
         self.model: Any = model.eval().requires_grad_(False)
-        self.latents = nn.Parameter(torch.randn(1, 256, 16, 16, generator=dice))
+        self.latents = nn.Parameter(torch.randn(1, 256, 16, 16, generator=rng))
 
     def forward(self) -> Tensor:
         book = self.model.quantize.embedding.weight
@@ -60,10 +60,10 @@ class Vqgan(Canvas):
 def an_iteration(canvas: Canvas, clip: Any, size: int, views: int, rounds: int) -> float:
     """Median seconds of picture, views, features, slope and step."""
     optimizer = torch.optim.Adam((p for p in canvas.parameters() if p.requires_grad), lr=canvas.rate)
-    dice, times = torch.Generator().manual_seed(0), []
+    rng, times = torch.Generator().manual_seed(0), []
     for turn in range(rounds + 1):
         start = time.perf_counter()
-        shown = ours.views_of(canvas(), views, size, 0.0, 0.1, dice)
+        shown = ours.views_of(canvas(), views, size, 0.0, 0.1, rng)
         features = clip.encode_image(shown, normalize=True)
         loss = ours.spherical(features, F.normalize(torch.ones(features.shape[1]), dim=0)).mean()
         optimizer.zero_grad(set_to_none=True)
@@ -87,16 +87,16 @@ def measure(rounds: int = 3, steps: int = 40) -> list[tuple[str, ...]]:
 
     torch.manual_seed(0)
     clip = open_clip.create_model("ViT-B-32", pretrained=None).eval().requires_grad_(False)
-    dice = torch.Generator().manual_seed(0)
-    reference = an_iteration(Vqgan(224, dice), clip, 224, VIEWS, rounds)
+    rng = torch.Generator().manual_seed(0)
+    reference = an_iteration(Vqgan(224, rng), clip, 224, VIEWS, rounds)
     rows: list[tuple[str, ...]] = [("VQGAN-CLIP's recipe, 32 views", f"{reference:.2f}", "", "an iteration, ViT-B/32")]
     for name, views in (("latent", VIEWS), ("fourier", VIEWS), ("latent", 8)):
-        taken = an_iteration(CANVASES[name](224, dice), clip, 224, views, rounds)
+        taken = an_iteration(CANVASES[name](224, rng), clip, 224, views, rounds)
         rows.append(
             (f"ours, {name}, {views} views", f"{taken:.2f}", f"{taken / reference:.2f}", "an iteration, ViT-B/32")
         )
     storybook = load("storybook-clip-b")
-    reference = an_iteration(Vqgan(storybook.size, dice), storybook.module, storybook.size, VIEWS, rounds)
+    reference = an_iteration(Vqgan(storybook.size, rng), storybook.module, storybook.size, VIEWS, rounds)
     run = ours.run(Settings(prompt=PROMPT, steps=steps, cutouts=VIEWS))
     looked = [(step.look.similarity_held_out, step.iteration) for step in run if step.look]
     score, iterations = max(looked, key=lambda each: each[0])

@@ -349,13 +349,13 @@ def test_damaged_metadata_of_a_jpeg_never_decides_about_its_pixels():
     """Every byte of the segments that do not draw, but for their lengths."""
     told = {"exif": exif(1), "icc_profile": bytes(3000), "comment": b"a note" * 20, "xmp": b"<x:xmpmeta/>" * 9}
     whole = saved(Image.fromarray(colours()), "JPEG", **LOSSY["JPEG"], **told)
-    pixels, dice, place = read(whole), np.random.default_rng(0), 2
+    pixels, rng, place = read(whole), np.random.default_rng(0), 2
     while whole[place + 1] in (*range(0xE0, 0xF0), 0xFE):
         kind, (length,) = whole[place + 1], struct.unpack_from(">H", whole, place + 2)
         for _ in range(0 if kind in (0xE0, 0xEE) else 40):  # JFIF and Adobe do say something about colours
             damaged = bytearray(whole)
-            for at in dice.integers(place + 4, place + 2 + length, 12):
-                damaged[at] = dice.integers(256)
+            for at in rng.integers(place + 4, place + 2 + length, 12):
+                damaged[at] = rng.integers(256)
             found = read(bytes(damaged))
             assert found.size == pixels.size and (found.shape != pixels.shape or np.array_equal(found, pixels))
         place += 2 + length
@@ -363,12 +363,12 @@ def test_damaged_metadata_of_a_jpeg_never_decides_about_its_pixels():
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
 def test_damaged_files_are_read_or_refused_in_our_words(form):
-    image, dice = Image.fromarray(colours()), np.random.default_rng(1)
+    image, rng = Image.fromarray(colours()), np.random.default_rng(1)
     whole = saved(image, form, **({"exif": exif(6)} if form in ("PNG", "JPEG", "WEBP", "TIFF") else {}))
     for number in range(150):
-        damaged = bytearray(whole[: dice.integers(1, len(whole) + 1)] if number % 3 == 0 else whole)
-        for at in dice.integers(0, min(len(damaged), 400 if number % 2 else len(damaged)), dice.integers(1, 20)):
-            damaged[at] = dice.integers(256)
+        damaged = bytearray(whole[: rng.integers(1, len(whole) + 1)] if number % 3 == 0 else whole)
+        for at in rng.integers(0, min(len(damaged), 400 if number % 2 else len(damaged)), rng.integers(1, 20)):
+            damaged[at] = rng.integers(256)
         try:
             assert read(bytes(damaged)).shape[2] == 3
         except UserError as refusal:

@@ -83,9 +83,9 @@ def test_waves_are_scaled_by_their_frequency():
 
 
 def test_views_are_parts_of_the_picture(monkeypatch, cat):
-    monkeypatch.setattr(pipeline, "corners_of", lambda count, progress, dice: torch.eye(3).expand(count, 3, 3))
-    dice = torch.Generator().manual_seed(0)
-    same = pipeline.views_of(cat, 2, 128, 0.0, 0.0, dice)
+    monkeypatch.setattr(pipeline, "corners_of", lambda count, progress, rng: torch.eye(3).expand(count, 3, 3))
+    rng = torch.Generator().manual_seed(0)
+    same = pipeline.views_of(cat, 2, 128, 0.0, 0.0, rng)
     ratio = (same / cat.clamp(min=1e-3))[cat.expand_as(same) > 0.3]
     assert 0.8 < float(ratio.min()) and float(ratio.max()) < 1.2, "the whole picture, a little recoloured"
 

@@ -22,25 +22,25 @@ def last(settings: Settings) -> information.Estimate:
 
 @pytest.mark.parametrize("scale", [0, 1, 1e3, 1e6])
 def test_no_critic_says_more_than_ln_n(scale):
-    dice = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for size in (2, 17, 64):
-        logits = scale * (torch.randn(size, size, generator=dice, dtype=torch.float64) + 3 * torch.eye(size))
+        logits = scale * (torch.randn(size, size, generator=rng, dtype=torch.float64) + 3 * torch.eye(size))
         assert bound(logits) <= math.log(size)
     assert bound(torch.zeros(5, 5)) == pytest.approx(0, abs=1e-6), "a critic that knows nothing says nothing"
 
 
 def test_the_exact_critic_is_the_density_ratio():
     """Against torch's own densities, y given x being normal with mean r x and variance 1 - r^2."""
-    dice, r = torch.Generator().manual_seed(1), 0.7
-    x, y = information.draw(6, 3, r, dice)
+    rng, r = torch.Generator().manual_seed(1), 0.7
+    x, y = information.draw(6, 3, r, rng)
     given = torch.distributions.Normal(r * x[:, None], math.sqrt(1 - r * r)).log_prob(y[None]).sum(-1)
     alone = torch.distributions.Normal(0.0, 1.0).log_prob(y).sum(-1)
     assert torch.allclose(exact_logits(x, y, r), given - alone[None], atol=1e-12)
 
 
 def test_the_truth_is_the_mean_of_the_density_ratio():
-    dice = torch.Generator().manual_seed(2)
-    x, y = information.draw(40_000, 2, 0.8, dice)
+    rng = torch.Generator().manual_seed(2)
+    x, y = information.draw(40_000, 2, 0.8, rng)
     pointwise = exact_logits(x[:, None], y[:, None], 0.8)[:, 0, 0]
     assert float(pointwise.mean()) == pytest.approx(Settings(dimensions=2, correlation=0.8).truth, abs=0.02)
 

@@ -19,8 +19,8 @@ from pipelines.contrast.verdicts import of_negatives
 from pipelines.errors import UserError
 from tests.pipelines.test_contrast_matrix import made
 
-DICE = torch.Generator().manual_seed(0)
-Z = torch.randn(24, 6, generator=DICE, dtype=torch.float64)
+RNG = torch.Generator().manual_seed(0)
+Z = torch.randn(24, 6, generator=RNG, dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2, 0, 1, 2, 3, 3, 3])
 
 

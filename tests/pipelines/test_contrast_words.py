@@ -67,8 +67,8 @@ def test_gensim_learns_the_same_from_the_same(captions):
 
 
 def test_the_loss_is_equation_4():
-    dice = torch.Generator().manual_seed(0)
-    w, c = torch.randn(2, 5, 3, generator=dice, dtype=torch.float64)
+    rng = torch.Generator().manual_seed(0)
+    w, c = torch.randn(2, 5, 3, generator=rng, dtype=torch.float64)
     words, others, drawn = torch.tensor([0, 3]), torch.tensor([1, 2]), torch.tensor([[4, 0, 2], [1, 1, 3]])
     expected = 0.0
     for word, other, negatives in zip(words, others, drawn, strict=True):

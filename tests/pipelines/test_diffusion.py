@@ -50,8 +50,8 @@ def drawn(**settings) -> Result:
 
 def answer(painter: TextToImage) -> torch.Tensor:
     """What the UNet says to something fixed."""
-    dice = torch.Generator().manual_seed(1)
-    latents, states = torch.randn(1, 4, 16, 16, generator=dice), torch.randn(1, 24, 32, generator=dice)
+    rng = torch.Generator().manual_seed(1)
+    latents, states = torch.randn(1, 4, 16, 16, generator=rng), torch.randn(1, 24, 32, generator=rng)
     with torch.inference_mode():
         return painter.unet()(latents, 500, encoder_hidden_states=states).sample
 
@@ -89,11 +89,11 @@ def test_same_latents_as_diffusers(painter, sampler, guidance):
     pipe.scheduler = getattr(diffusers, diffusion.SCHEDULERS[sampler]).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     noise = diffusion.noise_of(painter, 7, SIZE)
-    dice = torch.Generator().manual_seed(7)
-    torch.randn(noise.shape, generator=dice)  # ours begins with it
+    rng = torch.Generator().manual_seed(7)
+    torch.randn(noise.shape, generator=rng)  # ours begins with it
     eta = diffusion.ETA.get(sampler, 0.0)
     settings = {"num_inference_steps": STEPS, "guidance_scale": guidance, "output_type": "latent"}
-    theirs = pipe(PROMPT, latents=noise, eta=eta, generator=dice, **settings).images[0]
+    theirs = pipe(PROMPT, latents=noise, eta=eta, generator=rng, **settings).images[0]
     ours = drawn(seed=7, sampler=sampler, guidance_scale=guidance).latents
     scale = np.abs(theirs.numpy()).max()  # random weights draw numbers up to 30
     assert np.abs(ours - theirs.numpy()).max() < 1e-5 * max(10, scale)

@@ -11,10 +11,10 @@ from pipelines.one_core import one_core, side_by_side
 
 def film(seed: int, steps: int = 3):
     """A convolution trained a little: with two cores its sums are split otherwise than with one."""
-    dice = torch.Generator().manual_seed(seed)
-    weight = torch.randn(32, 3, 5, 5, generator=dice).requires_grad_()
+    rng = torch.Generator().manual_seed(seed)
+    weight = torch.randn(32, 3, 5, 5, generator=rng).requires_grad_()
     for _ in range(steps):
-        pixels = torch.randn(64, 3, 33, 33, generator=dice)
+        pixels = torch.randn(64, 3, 33, 33, generator=rng)
         (slope,) = torch.autograd.grad(nn.functional.conv2d(pixels, weight).square().mean(), weight)
         with torch.no_grad():
             weight -= slope

@@ -186,16 +186,16 @@ def test_k_equal_things_satisfy_exactly_k_equal_subjects(asked, shown):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_the_order_of_the_subjects_changes_nothing(seed):
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     kinds = [CAT, FROG, ANY, RED, BLUE, Wanted(noun="cat", colour=None)]
-    wanted = [kinds[n] for n in dice.integers(len(kinds), size=dice.integers(1, 5))]
+    wanted = [kinds[n] for n in rng.integers(len(kinds), size=rng.integers(1, 5))]
     names = ["cat", "frog", "car", "red car", "blue car", "green car"]
     found = []
-    for _ in range(dice.integers(1, 9)):
-        x, y = dice.uniform(0, 100, 2)
-        found.append(((x, y, x + 40, y + 40), dict(zip(names, dice.random(len(names)), strict=True))))
+    for _ in range(rng.integers(1, 9)):
+        x, y = rng.uniform(0, 100, 2)
+        found.append(((x, y, x + 40, y + 40), dict(zip(names, rng.random(len(names)), strict=True))))
     said = verdict(wanted, found)
-    order = dice.permutation(len(wanted))
+    order = rng.permutation(len(wanted))
     again = verdict([wanted[n] for n in order], found)
     rows = [
         [(v.present[n], v.scores[n], v.boxes[n], v.colours[n], v.faults[n]) for n in range(len(wanted))]
@@ -212,9 +212,9 @@ def test_the_order_of_the_subjects_changes_nothing(seed):
 @pytest.mark.parametrize("seed", range(20))
 def test_no_other_assignment_is_worth_more(seed):
     """Against all of them, where the scores alone decide."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     nouns = ["cat", "frog", "dog"]
-    scores = dice.random((4, 3))
+    scores = rng.random((4, 3))
     found = [(PLACES[n], dict(zip(nouns, scores[n], strict=True))) for n in range(4)]
     said = verdict([Wanted(noun=noun) for noun in nouns], found, 0.5)
     worth = np.where(scores >= 0.5, scores, 0)

@@ -30,11 +30,11 @@ def config_of(name: str) -> dict:
 
 def drawn(sampler, times: torch.Tensor, eta: float, seed: int = 0) -> torch.Tensor:
     """Latents after these steps, of a denoiser that says something bounded."""
-    dice = torch.Generator().manual_seed(seed)
-    latents = torch.randn(1, 4, 4, 4, generator=dice) * sampler.init_noise_sigma
+    rng = torch.Generator().manual_seed(seed)
+    latents = torch.randn(1, 4, 4, 4, generator=rng) * sampler.init_noise_sigma
     for t in times:
         said = torch.tanh(sampler.scale_model_input(latents, t))
-        added = {"eta": eta, "variance_noise": torch.randn(latents.shape, generator=dice)} if eta else {}
+        added = {"eta": eta, "variance_noise": torch.randn(latents.shape, generator=rng)} if eta else {}
         latents = sampler.step(said, t, latents, **added).prev_sample
     return latents
 
@@ -106,12 +106,12 @@ def test_a_perfect_denoiser_is_followed_to_its_picture():
     ways = ((1, 0.3), (7, 0.77), (20, 1.0), (61, 1.0))
     for name, (steps, strength) in itertools.product(("ddim", "ddpm"), ways):
         sampler = sampler_of(config_of("storybook"), SCHEDULERS[name], steps, strength)
-        dice = torch.Generator().manual_seed(1)
-        latents = torch.randn(clean.shape, generator=dice)
+        rng = torch.Generator().manual_seed(1)
+        latents = torch.randn(clean.shape, generator=rng)
         for t in sampler.timesteps:
             a = sampler.alphas_cumprod[t]
             e = (latents - a**0.5 * clean) / (1 - a) ** 0.5
-            noise = torch.randn(clean.shape, generator=dice)
+            noise = torch.randn(clean.shape, generator=rng)
             velocity = a**0.5 * e - (1 - a) ** 0.5 * clean
             latents = sampler.step(velocity, t, latents, ETA.get(name, 0.0), noise).prev_sample
         torch.testing.assert_close(latents, clean, atol=0.03, rtol=0.03)

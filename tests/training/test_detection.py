@@ -81,9 +81,9 @@ def test_overlaps_agree_with_the_numpy_ones_and_with_torchvision():
 def test_every_object_gets_its_boxes():
     """One to one for the decoder; for the proposals four each, and none for two objects."""
     batch = training.Scenes(0, 4).make(0)
-    dice = torch.Generator().manual_seed(0)
-    logits = torch.randn(4, 40, len(batch.ids), generator=dice)
-    boxes = torch.rand(4, 40, 4, generator=dice) * 0.4 + 0.3
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 40, len(batch.ids), generator=rng)
+    boxes = torch.rand(4, 40, 4, generator=rng) * 0.4 + 0.3
     named = int((batch.phrase >= 0).sum())
     rows, queries, things = training.assign(logits, boxes, batch, None)
     assert len(rows) == named == len({*zip(rows.tolist(), things.tolist(), strict=True)})

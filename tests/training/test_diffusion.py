@@ -160,8 +160,8 @@ def test_parts_are_cut_where_something_happens():
     """A picture that is flat but for one corner."""
     picture = torch.zeros(1, 3, 128, 128)
     picture[..., 80:112, 80:112] = torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(0))
-    dice = torch.Generator().manual_seed(0)
-    parts = torch.cat([autoencoder.busy_parts(picture, dice) for _ in range(20)])
+    rng = torch.Generator().manual_seed(0)
+    parts = torch.cat([autoencoder.busy_parts(picture, rng) for _ in range(20)])
     assert parts.shape == (20 * autoencoder.PARTS, 3, autoencoder.PART, autoencoder.PART)
     assert (parts.flatten(1).std(1) > 0).float().mean() > 0.95
 

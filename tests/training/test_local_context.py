@@ -22,8 +22,8 @@ def test_patches_that_are_cut_weigh_as_much_as_whole_pictures(monkeypatch):
     monkeypatch.setattr(surroundings, "OTHERS", 0)
     scenes = [storybook.scene(storybook.VALIDATION[i]).picture for i in range(4)]
     pixels = to_pixels(np.stack(scenes))
-    dice = torch.Generator().manual_seed(0)
-    around, known, wanted, weights = surroundings.cut(model, pixels, 2, dice)
+    rng = torch.Generator().manual_seed(0)
+    around, known, wanted, weights = surroundings.cut(model, pixels, 2, rng)
     assert around.shape == (4 * 124, 3, 24, 24) and known.shape == (4 * 124, 3, 3) and wanted.shape == (4 * 124, 192)
     shares = (wanted.float().square().mean(1) * weights).view(4, 124).sum(1)
     kept = keep_highest(torch.rand(4, 256, generator=torch.Generator().manual_seed(0)), 0.5, blocks=False)

@@ -54,7 +54,7 @@ def test_what_cannot_be_drawn_is_told(wrong):
         crops.pool(**{"seeds": range(2), "size": 16, **wrong})
 
 
-def test_views_come_from_the_dice_alone():
+def test_views_come_from_the_generator_alone():
     pixels = crops.pool(range(FIRST, FIRST + 8), 40).pixels
     one, again, other = (crops.views(pixels, torch.Generator().manual_seed(seed), size=32) for seed in (1, 1, 2))
     assert one.shape == (8, 3, 32, 32) and torch.equal(one, again) and not torch.equal(one, other)
