@@ -1,4 +1,4 @@
-"""The same seed gives the same film on every number of cores: runs that compute in a thread of their own, on one core.
+"""The same seed gives the same run on every number of cores: runs that compute in a thread of their own, on one core.
 
 Sums in float32 depend on how they are split, and torch splits them over as many cores as it may use. How many is one
 setting of the process and a copy of it in every thread that has computed: `torch.set_num_threads` changes both. A run

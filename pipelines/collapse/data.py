@@ -16,7 +16,7 @@ SIZE, LARGER = 32, 40  # pixels: what a network sees, and what views are cut fro
 TRAINING = storybook.TRAIN[:2048]
 BANK = storybook.VALIDATION[:1000]  # neighbours are looked up among these
 QUERIES = storybook.TEST[:500]  # and these are looked up
-FILMED = 192  # of them are the points of the film
+POINTS = 192  # of them are the points that are shown
 SHOWN = 24  # pictures shown while more are drawn
 
 

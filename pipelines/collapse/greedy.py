@@ -217,10 +217,10 @@ def baselines_once(seed: int) -> Iterator[Baselines]:
     yield baselines(seed)
 
 
-def film(settings: Greedy, greedy: bool) -> Iterator[Step]:
+def train(settings: Greedy, greedy: bool) -> Iterator[Step]:
     """One network, module by module or end to end, from before its first step to its last."""
     net, pictures = network(settings.seed), crops.pool(TRAINING, LARGER).pixels
-    optimizer = torch.optim.AdamW(net.parameters(), settings.rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(net.parameters(), settings.learning_rate, weight_decay=1e-4)
     rng = torch.Generator().manual_seed(settings.seed)
     last_module = len(WIDTHS) - 1
     taught = tuple(greedy or index == last_module for index in range(len(WIDTHS)))
@@ -258,7 +258,8 @@ def film(settings: Greedy, greedy: bool) -> Iterator[Step]:
         loss = torch.stack([loss for (loss, _), learns in zip(found, taught, strict=True) if learns]).sum()
         if not torch.isfinite(loss):
             raise UserError(
-                "The loss is no number any more. Choose a smaller learning rate than {rate}.", rate=settings.rate
+                "The loss is no number any more. Choose a smaller learning rate than {rate}.",
+                rate=settings.learning_rate,
             )
         optimizer.zero_grad()
         loss.backward()
@@ -269,5 +270,5 @@ def run(settings: Greedy) -> Iterator[Preparing | Frame]:
     """A is greedy, B end to end, on one clock."""
     yield from drawing((QUERIES, SIZE), (BANK, SIZE), (TRAINING, LARGER))
     (known,) = one_core(baselines_once)(settings.seed)
-    for a, b in side_by_side(lambda: film(settings, True), lambda: film(settings, False)):
+    for a, b in side_by_side(lambda: train(settings, True), lambda: train(settings, False)):
         yield Frame(a=a, b=b, baselines=known)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pipelines import probes
 from pipelines.collapse import losses
 from pipelines.collapse.data import (
-    FILMED,
+    POINTS,
     SIZE,
     Baselines,
     Preparing,
@@ -31,23 +31,23 @@ from pipelines.collapse.data import (
     features,
     preparing,
 )
-from pipelines.collapse.film import Plane
 from pipelines.collapse.settings import PROTOTYPES, Lab, whole
 from pipelines.crops import Views, views
 from pipelines.errors import UserError
 from pipelines.models.registry import BUNDLED
 from pipelines.one_core import one_core, side_by_side
+from pipelines.projection import Plane
 from pipelines.small_nets import PatchCNN, initialised
 
 WARM = BUNDLED / "storybook-collapse-start" / "model.safetensors"
 PROJECTION = 64  # of z
 STUDENT_TEMPERATURE, TEACHER_TEMPERATURE = 0.1, 0.04  # DINO's; a teacher that is not sharpened has 1
 CENTRE_MOMENTUM = 0.9
-PREDICTOR_PACE = 5.0  # times the learning rate: a predictor that lags behind does not prevent collapse
+PREDICTOR_RATE = 5.0  # times the learning rate: a predictor that lags behind does not prevent collapse
 WEIGHT_DECAY = 1e-4
 TRUST = 0.001  # LARS's η
 COLLAPSED = 0.1  # feature_std of z below which it is a single point
-LOOK, KNOW = 2, 10  # steps between two looks at the points, and between two 5-NN
+POINTS_EVERY, KNN_EVERY = 2, 10  # steps between two looks at the points, and between two 5-NN
 BINS = np.linspace(-1, 1, 42)  # of the similarities of pairs
 PAIRS = 6  # pictures whose views are shown
 
@@ -114,15 +114,15 @@ class Network(nn.Module):
     def __init__(self, predictor: bool = False, prototypes: bool = False):
         super().__init__()
         self.encoder = PatchCNN()
-        self.projector = _perceptron(self.encoder.width, 256, PROJECTION)
-        self.predictor = _perceptron(PROJECTION, 128, PROJECTION) if predictor else None
+        self.projector = _mlp(self.encoder.width, 256, PROJECTION)
+        self.predictor = _mlp(PROJECTION, 128, PROJECTION) if predictor else None
         self.prototypes = nn.Linear(PROJECTION, PROTOTYPES, bias=False) if prototypes else None
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, PROJECTION), z."""
         return self.projector(self.encoder(pixels))
 
-    def guess(self, z: Tensor) -> Tensor:
+    def predict(self, z: Tensor) -> Tensor:
         return self.predictor(z) if self.predictor is not None else z
 
     def logits(self, z: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class Network(nn.Module):
         return F.normalize(z, dim=1) @ F.normalize(self.prototypes.weight, dim=1).T
 
 
-def _perceptron(inside: int, hidden: int, outside: int) -> nn.Sequential:
+def _mlp(inside: int, hidden: int, outside: int) -> nn.Sequential:
     """No BatchNorm at its end: with one, z could not become a single point whatever is taken out."""
     return nn.Sequential(
         nn.Linear(inside, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, outside)
@@ -152,8 +152,8 @@ def network(settings: Lab) -> Network:
     return net.to(memory_format=torch.channels_last).train()
 
 
-def slow_copy(net: Network) -> Network:
-    """A teacher: it computes as the network does in training, and nothing of it changes but by `follow`."""
+def ema_copy(net: Network) -> Network:
+    """A teacher: it computes as the network does in training, and nothing of it changes but by `ema_update`."""
     teacher = copy.deepcopy(net).requires_grad_(False)
     for module in teacher.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -162,7 +162,7 @@ def slow_copy(net: Network) -> Network:
 
 
 @torch.no_grad()
-def follow(teacher: Network, net: Network, momentum: float) -> None:
+def ema_update(teacher: Network, net: Network, momentum: float) -> None:
     """Weights and running means of the teacher become `momentum` of themselves and the rest of the network's."""
     for slow, fast in zip(teacher.state_dict().values(), net.state_dict().values(), strict=True):
         if slow.is_floating_point():
@@ -186,9 +186,9 @@ def optimizer_of(settings: Lab, net: Network) -> torch.optim.Optimizer:
     """The predictor learns faster, and norms and biases do not decay."""
     groups = []
     for name, weights in net.named_parameters():
-        pace = PREDICTOR_PACE if name.startswith("predictor") else 1.0
+        factor = PREDICTOR_RATE if name.startswith("predictor") else 1.0
         decay = WEIGHT_DECAY if weights.ndim > 1 else 0.0
-        groups.append({"params": [weights], "lr": settings.rate * pace, "weight_decay": decay})
+        groups.append({"params": [weights], "lr": settings.learning_rate * factor, "weight_decay": decay})
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups)
     if settings.optimizer == "sgd":
@@ -209,7 +209,7 @@ class Run:
     def __init__(self, settings: Lab):
         self.settings, self.net = settings, network(settings)
         slow = settings.method in ("byol", "dino") and settings.ema and settings.stop_gradient
-        self.teacher = slow_copy(self.net) if slow else None
+        self.teacher = ema_copy(self.net) if slow else None
         self.optimizer = optimizer_of(settings, self.net)
         self.centre = torch.zeros(PROTOTYPES)
         self.assigned: Tensor | None = None  # (2B, K), DINO's teacher of the last step
@@ -241,7 +241,7 @@ class Run:
             return losses.distillation(
                 self.net.logits(z).unflatten(0, (2, -1)), assigned.unflatten(0, (2, -1)), STUDENT_TEMPERATURE
             )
-        guess = self.net.guess(z)
+        guess = self.net.predict(z)
         return losses.negative_cosine(guess, torch.cat(target.chunk(2)[::-1]))
 
     def assign(self, logits: Tensor) -> Tensor:
@@ -261,17 +261,17 @@ class Run:
             raise UserError(
                 "The loss is no number any more: the learning rate {rate} is too high for {optimizer}. Choose a "
                 "smaller one.",
-                rate=f"{self.settings.rate:g}",
+                rate=f"{self.settings.learning_rate:g}",
                 optimizer=self.settings.optimizer,
             )
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         if self.teacher is not None:
-            follow(self.teacher, self.net, self.settings.momentum)
+            ema_update(self.teacher, self.net, self.settings.momentum)
         return loss.item()
 
-    def slow_down(self, share: float) -> None:
+    def scale_learning_rate(self, share: float) -> None:
         """The learning rate becomes this share of what is set."""
         for group in self.optimizer.param_groups:
             group["lr"] = group.setdefault("initial", group["lr"]) * share
@@ -290,7 +290,7 @@ class Observer:
     """Looks at z of the same pictures every time."""
 
     def __init__(self) -> None:
-        self.pixels, self.plane = data().queries[:FILMED], Plane()
+        self.pixels, self.plane = data().queries[:POINTS], Plane()
         self.circle: Tensor | None = None  # (2, d), the two directions it lies in: those of the first look
 
     def look(self, run: Run) -> Look:
@@ -315,13 +315,15 @@ class Observer:
         )
 
 
-def film(settings: Lab, run: Run | None = None, pictures: Tensor | None = None, watched: bool = True) -> Iterator[Step]:
+def train(
+    settings: Lab, run: Run | None = None, pictures: Tensor | None = None, observed: bool = True
+) -> Iterator[Step]:
     """One run, from before its first step to its last. Closing it ends the training.
 
     Args:
         run: what is trained; a new network when None.
         pictures: to train on, (N, 3, LARGER, LARGER) in [0, 1]; those of `data` when None.
-        watched: whether there is somebody to look: without, no points are made, and 5-NN is measured at both ends.
+        observed: whether there is somebody to look: without, no points are made, and 5-NN is measured at both ends.
     """
     run = run or Run(settings)
     pictures = data().training if pictures is None else pictures
@@ -346,7 +348,7 @@ def film(settings: Lab, run: Run | None = None, pictures: Tensor | None = None, 
             loss = run.learn(pixels)
             pixels = batch()
         last = step == settings.steps
-        measured = last or (step % KNOW == 0 and (watched or not step))
+        measured = last or (step % KNN_EVERY == 0 and (observed or not step))
         one, two = F.normalize(run.z, dim=2)
         cosines, count, assigned = one @ two.T, len(one), run.assigned
         yield Step(
@@ -363,7 +365,7 @@ def film(settings: Lab, run: Run | None = None, pictures: Tensor | None = None, 
             prototypes_in_use=None if assigned is None else len(assigned.argmax(1).unique()),
             knn=accuracy(run.net.encoder) if measured else None,
             knn_teacher=accuracy(run.teacher.encoder) if measured and run.teacher is not None else None,
-            look=observer.look(run) if watched and (last or step % LOOK == 0) else None,
+            look=observer.look(run) if observed and (last or step % POINTS_EVERY == 0) else None,
             views=None if step else first_views,
         )
 
@@ -372,11 +374,11 @@ def run(settings: Lab) -> Iterator[Preparing | Frame]:
     """Draw what is not drawn yet, then train the whole method and the one that lacks parts, side by side."""
     yield from preparing()
     (known,) = one_core(baselines_once)(settings.seed)
-    for a, b in side_by_side(lambda: film(whole(settings)), lambda: film(settings)):
+    for a, b in side_by_side(lambda: train(whole(settings)), lambda: train(settings)):
         yield Frame(a=a, b=b, baselines=known)
 
 
 def alone(settings: Lab) -> Iterator[Preparing | Step]:
     """One run, as it is set."""
     yield from preparing()
-    yield from one_core(film)(settings)
+    yield from one_core(train)(settings)

@@ -21,11 +21,11 @@ from pipelines import crops
 from pipelines.collapse import lab, losses
 from pipelines.collapse.data import SHOWN, Baselines, Preparing, accuracy, baselines_once, features
 from pipelines.collapse.data import preparing as preparing_crops
-from pipelines.collapse.film import Plane
 from pipelines.collapse.settings import Lab, MultiCrop
 from pipelines.crops import Views
 from pipelines.errors import UserError
 from pipelines.one_core import one_core, side_by_side
+from pipelines.projection import Plane
 from pipelines.small_nets import initialised
 from pipelines.world import storybook
 
@@ -210,7 +210,7 @@ class Trainer:
         start = Lab(start=settings.start, negatives=True, seed=settings.seed)
         self.net = lab.network(start)
         self.affinity = initialised(Affinity(lab.PROJECTION), settings.seed + 1)
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), settings.rate, weight_decay=lab.WEIGHT_DECAY)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), settings.learning_rate, weight_decay=lab.WEIGHT_DECAY)
         self.own_optimizer = torch.optim.AdamW(self.affinity.parameters(), AFFINITY_RATE)
         self.rng = torch.Generator().manual_seed(settings.seed)
         self.global_views = Views(area=(0.4, 1.0))
@@ -250,7 +250,8 @@ class Trainer:
         loss = total(found, self.on)
         if not torch.isfinite(loss):
             raise UserError(
-                "The loss is no number any more. Choose a smaller learning rate than {rate}.", rate=self.settings.rate
+                "The loss is no number any more. Choose a smaller learning rate than {rate}.",
+                rate=self.settings.learning_rate,
             )
         self.optimizer.zero_grad()
         loss.backward()
@@ -333,7 +334,7 @@ class Evaluation:
         )
 
 
-def film(settings: MultiCrop) -> Iterator[Step]:
+def train(settings: MultiCrop) -> Iterator[Step]:
     """One run, from before its first step to its last."""
     trainer, evaluation = Trainer(settings), Evaluation(settings)
     found: dict[str, float] | None = None
@@ -370,5 +371,5 @@ def run(settings: MultiCrop) -> Iterator[Preparing | Frame]:
     yield from preparing()
     (known,) = one_core(baselines_once)(settings.seed)
     beside = replace(settings, local_local=settings.beside)
-    for a, b in side_by_side(lambda: film(settings), lambda: film(beside)):
+    for a, b in side_by_side(lambda: train(settings), lambda: train(beside)):
         yield Frame(a=a, b=b, baselines=known)

@@ -74,7 +74,7 @@ def skipped_depth(branch: Callable[[Tensor], Tensor], x: Tensor, kept: Tensor) -
     return x.index_add(0, kept, branch(x[kept]), alpha=len(x) / len(kept))
 
 
-def _film(settings: Packing) -> Iterator[Timing]:
+def _measure(settings: Packing) -> Iterator[Timing]:
     rng = torch.Generator().manual_seed(settings.seed)
     layer = initialised(Block(settings.width, HEADS), settings.seed).eval()
     lengths = [settings.big_tokens] * settings.big + [settings.small_tokens] * settings.small
@@ -129,4 +129,4 @@ def _film(settings: Packing) -> Iterator[Timing]:
 
 def run(settings: Packing) -> Iterator[Timing]:
     """One layer over the same crops in three ways, again and again; medians settle within some rounds."""
-    yield from one_core(_film)(settings)
+    yield from one_core(_measure)(settings)

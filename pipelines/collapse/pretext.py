@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from pipelines import probes
 from pipelines.collapse import losses
 from pipelines.collapse.data import SIZE, Baselines, Preparing, accuracy, baselines_once, data, features, preparing
-from pipelines.collapse.film import Plane
 from pipelines.collapse.settings import Pretext
 from pipelines.crops import Views, views
 from pipelines.errors import UserError
 from pipelines.one_core import one_core, side_by_side
+from pipelines.projection import Plane
 from pipelines.small_nets import PatchCNN, initialised
 from pipelines.world import storybook
 
@@ -162,7 +162,7 @@ class Trainer:
         self.settings, self.name = settings, settings.task
         self.net = initialised(Network(OUTPUTS[settings.task]), settings.seed)
         self.net = self.net.to(memory_format=torch.channels_last).train()
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), settings.rate, weight_decay=WEIGHT_DECAY)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), settings.learning_rate, weight_decay=WEIGHT_DECAY)
         self.rng = torch.Generator().manual_seed(settings.seed)
 
     def learn(self) -> tuple[float | None, float | None]:
@@ -189,7 +189,8 @@ class Trainer:
             loss, right = F.cross_entropy(out, nouns), out.argmax(1) == nouns
         if not torch.isfinite(loss):
             raise UserError(
-                "The loss is no number any more. Choose a smaller learning rate than {rate}.", rate=settings.rate
+                "The loss is no number any more. Choose a smaller learning rate than {rate}.",
+                rate=settings.learning_rate,
             )
         self.optimizer.zero_grad()
         loss.backward()
@@ -240,7 +241,7 @@ def looked(trainer: Trainer, plane: Plane) -> Look:
     )
 
 
-def film(settings: Pretext) -> Iterator[Step]:
+def train(settings: Pretext) -> Iterator[Step]:
     """One task, from before its first step to its last."""
     trainer, plane = Trainer(settings), Plane()
     loss = task_accuracy = None
@@ -264,5 +265,5 @@ def run(settings: Pretext) -> Iterator[Preparing | Frame]:
     yield from preparing()
     (known,) = one_core(baselines_once)(settings.seed)
     beside = replace(settings, task=settings.beside)
-    for a, b in side_by_side(lambda: film(settings), lambda: film(beside)):
+    for a, b in side_by_side(lambda: train(settings), lambda: train(beside)):
         yield Frame(a=a, b=b, baselines=known, colours_chance=colours_chance())

@@ -19,8 +19,8 @@ REMOVED = {
     "crop": "cropping",
     "flip": "mirroring",
     "colour": "all changes of colour",
-    "hue": "turning the hue",
-    "grey": "going grey",
+    "hue": "hue shifts",
+    "grey": "greyscale",
 }
 
 # Which switches belong to which method; the others change nothing.
@@ -33,7 +33,7 @@ SWITCHES = {
 
 
 def _seed() -> int:
-    return setting(42, "Seed", "The same seed gives the same film on every computer", low=0, high=SEED_LIMIT, step=1)
+    return setting(42, "Seed", "The same seed gives the same run on every computer", low=0, high=SEED_LIMIT, step=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,17 @@ class Lab(Checked):
     stop_gradient: bool = setting(
         True, "Stop-gradient", "The branch that is guessed does not learn from it; without, it is the network itself"
     )
-    ema: bool = setting(True, "Slow teacher", "BYOL, DINO: the target is a running mean of the network's weights")
+    ema: bool = setting(True, "EMA teacher", "BYOL, DINO: the target is a running mean of the network's weights")
     centring: str = setting("sinkhorn", "Centring", "DINO: keeps all prototypes in use", choices=CENTRINGS)
     sharpening: bool = setting(True, "Sharpening", "DINO: the teacher is surer than the student")
     start: str = setting("warm", "Start from", choices=STARTS)
     steps: int = setting(100, "Steps", "Of the optimiser", low=2, high=1000, step=1)
     batch: int = setting(64, "Batch", "Pictures a step; each is seen twice", low=2, high=512, step=2)
-    temperature: float = setting(0.2, "Temperature", "SimCLR: a low one listens to the nearest", low=0.02, high=2)
+    temperature: float = setting(
+        0.2, "Temperature", "SimCLR: a low one weighs the nearest negatives most", low=0.02, high=2
+    )
     momentum: float = setting(0.99, "Momentum of the teacher", "Share it keeps of itself each step", low=0, high=1)
-    rate: float = setting(3e-3, "Learning rate", "LARS needs a large one", low=1e-5, high=10)
+    learning_rate: float = setting(3e-3, "Learning rate", "LARS needs a large one", low=1e-5, high=10)
     optimizer: str = setting("adamw", "Optimiser", choices=OPTIMIZERS)
     removed: str = setting("nothing", "Left out of the views", choices=REMOVED)
     seed: int = _seed()
@@ -92,12 +94,12 @@ BREAKS: dict[str, dict[str, Any]] = {
     "SimCLR without negatives": dict(method="simclr", negatives=False),
     "BYOL without predictor and stop-gradient": dict(method="byol", predictor=False, stop_gradient=False),
     "BYOL without its predictor": dict(method="byol", predictor=False),
-    "BYOL without its slow teacher": dict(method="byol", ema=False),
+    "BYOL without its EMA teacher": dict(method="byol", ema=False),
     "SimSiam without stop-gradient": dict(method="simsiam", stop_gradient=False),
     "SimSiam without its predictor": dict(method="simsiam", predictor=False),
     "DINO without sharpening": dict(method="dino", sharpening=False),
     "DINO without centring": dict(method="dino", centring="none"),
-    "DINO without its slow teacher": dict(method="dino", ema=False),
+    "DINO without its EMA teacher": dict(method="dino", ema=False),
 }
 
 
@@ -112,7 +114,7 @@ LOCAL_LOCAL = {"off": "none", "attract": "pulled together", "repel": "pushed apa
 TASKS = {
     "rotation": "Which way was it turned?",
     "simclr": "Which two views belong together?",
-    "supervised": "What is it called? (told)",
+    "supervised": "What is it called? (supervised)",
     "none": "nothing, random weights",
 }
 
@@ -131,7 +133,7 @@ class MultiCrop(Checked):
     start: str = setting("warm", "Start from", choices=STARTS)
     steps: int = setting(100, "Steps", "Of the optimiser", low=2, high=400, step=1)
     batch: int = setting(48, "Batch", "Scenes a step; each is cropped six times", low=2, high=128, step=2)
-    rate: float = setting(1e-3, "Learning rate", low=1e-5, high=1)
+    learning_rate: float = setting(1e-3, "Learning rate", low=1e-5, high=1)
     seed: int = _seed()
 
 
@@ -143,7 +145,7 @@ class Pretext(Checked):
     beside: str = setting("supervised", "Task, B", choices=TASKS)
     steps: int = setting(120, "Steps", "Of the optimiser", low=2, high=400, step=1)
     batch: int = setting(128, "Batch", "Pictures a step", low=4, high=512, step=4)
-    rate: float = setting(2e-3, "Learning rate", low=1e-5, high=1)
+    learning_rate: float = setting(2e-3, "Learning rate", low=1e-5, high=1)
     seed: int = _seed()
 
 
@@ -153,7 +155,7 @@ class Greedy(Checked):
 
     steps: int = setting(100, "Steps", "Of the optimiser", low=2, high=400, step=1)
     batch: int = setting(32, "Batch", "Pictures a step, 25 patches each", low=2, high=128, step=2)
-    rate: float = setting(2e-3, "Learning rate", low=1e-5, high=1)
+    learning_rate: float = setting(2e-3, "Learning rate", low=1e-5, high=1)
     seed: int = _seed()
 
 

@@ -34,7 +34,7 @@ def points(seed: int) -> dict[str, Lab]:
     """Every run of the sweeps, by the name of its row: "simclr, 64 pictures a step, equal steps"."""
     found = {}
     for method in METHODS:
-        run = whole(Lab(method=method, start="scratch", rate=RATES[method], seed=seed))
+        run = whole(Lab(method=method, start="scratch", learning_rate=RATES[method], seed=seed))
         for batch in BATCHES:
             found[row(method, batch, "pictures")] = replace(run, batch=batch, steps=PICTURES // batch)
             found[row(method, batch, "steps")] = replace(run, batch=batch, steps=STEPS)
@@ -46,7 +46,7 @@ def points(seed: int) -> dict[str, Lab]:
         for batch in (64, 512):
             rate = linear_rate(optimizer, batch)
             found[f"{optimizer}, {batch} pictures a step"] = replace(
-                run, optimizer=optimizer, batch=batch, rate=rate, steps=PICTURES // batch
+                run, optimizer=optimizer, batch=batch, learning_rate=rate, steps=PICTURES // batch
             )
     return found
 

@@ -5,10 +5,9 @@ heavy is imported. Every other module is one lesson.
 
     matrix        pictures by captions: CLIP's loss, its softmax, its derivative in closed form
     information   what such a loss can know: never more than ln N
-    negatives     negatives that are none, and negatives that count most: debiased and hard losses, read and trained
+    negatives     false negatives and hard negatives: debiased and hard losses, read and trained
     word_vectors  words from their neighbours: skip-gram and CBOW, beside the counts they stand for
     corpora       the texts they are learned from
-    planes        vectors as points of a film
 
 The `run(settings, ...)` of a lesson returns or yields records; those that take time are generators, which end when they
 are closed. `numbers(settings, record, guess)` is the JSON of its endpoint. `N` is the number of pairs, `E` the length

@@ -1,11 +1,11 @@
-"""Negatives that are none, and negatives that count most: debiased and hard contrastive losses, read and trained.
+"""False negatives and hard negatives: debiased and hard contrastive losses, read and trained.
 
 With positive logit s+ and N negatives s_j (cosines over the temperature t), each of these losses is
 
     -s+ + ln(e^(s+) + N g)       and NT-Xent has g = mean_j e^(s_j).
 
-Some of the negatives are friends, pictures of the same thing. The debiased loss (Chuang et al. 2020,
-https://arxiv.org/abs/2007.00224, section 3, one positive) takes a share `eta` of friends off the estimate and clamps it
+Some of the negatives are false: pictures of the same thing. The debiased loss (Chuang et al. 2020,
+https://arxiv.org/abs/2007.00224, section 3, one positive) takes a share `eta` of them off the estimate and clamps it
 at the least it can be, g = max((mean_j e^(s_j) - eta e^(s+)) / (1 - eta), e^(-1/t)); the hard one (Robinson et al.
 2021, https://arxiv.org/abs/2010.04592, section 3) weighs the mean by w_j proportional to e^(beta s_j), of mean 1. Told
 the labels, g is the mean over true negatives alone: what the others estimate.
@@ -25,21 +25,21 @@ from torch import Tensor, nn
 
 from pipelines import crops, probes
 from pipelines.contrast.matrix import Encoded
-from pipelines.contrast.planes import two_axes
 from pipelines.contrast.settings import NegativesSettings, ReadingSettings
 from pipelines.contrast.verdicts import ASKED, of_negatives
 from pipelines.errors import UserError
 from pipelines.one_core import one_core, side_by_side
+from pipelines.projection import principal_plane
 from pipelines.settings import checked
 from pipelines.small_nets import PatchCNN, initialised
 from pipelines.world import storybook
 
-NOUNS = ("cat", "dog", "lion", "car", "apple", "chair")  # six, so that one negative in six is a friend
+NOUNS = ("cat", "dog", "lion", "car", "apple", "chair")  # six, so that one negative in six is false
 SIZE, LARGER = 32, 40  # pixels: of a view, and of what it is cut from
 TRAINING, BANK, TEST = storybook.TRAIN[:1536], storybook.VALIDATION[:600], storybook.TEST[:ASKED]
-FILMED = 192  # of TEST are the points of the film
+POINTS = 192  # of TEST are the points that are shown
 PROJECTION = 64
-LOOK, KNOW = 2, 20  # steps between two pictures, and between two measures of what is known
+POINTS_EVERY, KNN_EVERY = 2, 20  # steps
 
 # ---------------------------------------------------------------------------------------------------------- the losses
 
@@ -60,22 +60,22 @@ def terms(
     temperature: float,
     eta: float = 0.0,
     beta: float = 0.0,
-    friends: Tensor | None = None,
+    false_negatives: Tensor | None = None,
 ) -> Terms:
     """The loss of each query.
 
     Args:
         positive: (R,) logits, cosines over the temperature.
         negatives: (R, N) logits.
-        eta: the share of friends among the negatives, as the loss believes, 0 to below 1.
+        eta: the share of false ones among the negatives, as the loss believes, 0 to below 1.
         beta: 0 weighs all negatives alike.
-        friends: (R, N) which negatives are none; given, they are left out, and `eta` and `beta` are to be 0.
+        false_negatives: (R, N) which they are; given, they are left out, and `eta` and `beta` are to be 0.
     """
-    if friends is None:
+    if false_negatives is None:
         weights = torch.exp(beta * (negatives - negatives.amax(1, keepdim=True)))  # the same after division by the mean
         weights = weights / weights.mean(1, keepdim=True)
     else:
-        weights = (~friends).to(negatives.dtype)
+        weights = (~false_negatives).to(negatives.dtype)
         weights = weights / weights.mean(1, keepdim=True).clamp(min=1e-12)
     estimate = ((weights * negatives.exp()).mean(1) - eta * positive.exp()) / (1 - eta)
     least = math.exp(-1 / temperature)  # a cosine is at least -1
@@ -84,7 +84,7 @@ def terms(
 
 
 def of_views(z: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits of the positive (2B,) and the negatives (2B, 2B - 2) of two views each, and which negatives are friends.
+    """Logits of the positive (2B,) and the negatives (2B, 2B - 2) of two views each, and which negatives are false.
 
     Args:
         z: (2B, d) of any length, the first views before the second.
@@ -96,20 +96,20 @@ def of_views(z: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Ten
     partner = places.roll(count // 2)
     others = torch.ones(count, count, dtype=torch.bool)
     others[places, places] = others[places, partner] = False
-    friends = twice[:, None] == twice
-    return scores[places, partner], scores[others].view(count, -1), friends[others].view(count, -1)
+    false_negatives = twice[:, None] == twice
+    return scores[places, partner], scores[others].view(count, -1), false_negatives[others].view(count, -1)
 
 
 def loss_of(name: str, z: Tensor, labels: Tensor, temperature: float, eta: float, beta: float) -> tuple[Terms, Tensor]:
-    """One of LOSSES on two views, and which negatives are friends."""
-    positive, negatives, friends = of_views(z, labels, temperature)
+    """One of LOSSES on two views, and which negatives are false."""
+    positive, negatives, false_negatives = of_views(z, labels, temperature)
     known: dict[str, dict[str, Any]] = {
         "ntxent": {},
         "debiased": {"eta": eta},
         "hard": {"eta": eta, "beta": beta},
-        "told": {"friends": friends},
+        "unbiased": {"false_negatives": false_negatives},
     }
-    return terms(positive, negatives, temperature, **known[name]), friends
+    return terms(positive, negatives, temperature, **known[name]), false_negatives
 
 
 # ----------------------------------------------------------------------------------------------------------------- read
@@ -117,10 +117,10 @@ def loss_of(name: str, z: Tensor, labels: Tensor, temperature: float, eta: float
 
 @dataclass(frozen=True, kw_only=True)
 class Read:
-    """A matrix of pictures and captions with its friends marked. (N, N) arrays are 0 on the diagonal; float64."""
+    """A matrix of pictures and captions, its false negatives marked. (N, N) arrays are 0 on the diagonal; float64."""
 
     similarity: np.ndarray  # (N, N) cosines
-    friends: np.ndarray  # (N, N) bool: wrong captions that are right
+    false_negatives: np.ndarray  # (N, N) bool: wrong captions that are right
     weights: np.ndarray  # (N, N) of the negatives, mean 1 in a row
     pushes: np.ndarray  # (N, N) dL/d(s_ij / t) of the mean loss: how hard each negative is pushed
     pushes_plain: np.ndarray  # (N, N) by NT-Xent
@@ -130,19 +130,21 @@ class Read:
     loss_plain: float  # by NT-Xent
 
     @property
-    def share_friends(self) -> float:
+    def share_false_negatives(self) -> float:
         """Share of the negatives that are none: the truth that η⁺ guesses."""
-        return float(self.friends.sum() / (len(self.friends) * (len(self.friends) - 1)))
+        return float(self.false_negatives.sum() / (len(self.false_negatives) * (len(self.false_negatives) - 1)))
 
     @property
-    def weight_friends(self) -> float | None:
-        """Mean weight of the friends; 1 would be that of any negative. None where there are none."""
-        return float(self.weights[self.friends].mean()) if self.friends.any() else None
+    def weight_false_negatives(self) -> float | None:
+        """Mean weight of the false negatives; 1 would be that of any negative. None where there are none."""
+        return float(self.weights[self.false_negatives].mean()) if self.false_negatives.any() else None
 
     @property
-    def push_friends(self) -> tuple[float, float]:
-        """Share of all pushing that goes to friends, by this loss and by NT-Xent."""
-        ours, plain = (float(p[self.friends].sum() / max(p.sum(), 1e-300)) for p in (self.pushes, self.pushes_plain))
+    def push_false_negatives(self) -> tuple[float, float]:
+        """Share of all pushing that goes to false negatives, by this loss and by NT-Xent."""
+        ours, plain = (
+            float(p[self.false_negatives].sum() / max(p.sum(), 1e-300)) for p in (self.pushes, self.pushes_plain)
+        )
         return ours, plain
 
 
@@ -151,7 +153,7 @@ def read(settings: ReadingSettings, encoded: Encoded, labels: Sequence[str] | No
 
     Args:
         encoded: from `pipelines.contrast.matrix.encode`, at least 3 pairs.
-        labels: what each pair shows; the captions when None, so that equal captions are friends.
+        labels: what each pair shows; the captions when None, so that equal captions are false negatives.
 
     Raises:
         UserError: for a setting out of its limits, fewer than 3 pairs, one label for all, labels that are not as many.
@@ -168,7 +170,7 @@ def read(settings: ReadingSettings, encoded: Encoded, labels: Sequence[str] | No
             "All pairs show the same, {label}: there is no negative. Give at least two kinds.", label=labels[0][:40]
         )
     others = ~torch.eye(n, dtype=torch.bool)
-    friends = torch.tensor([[one == other for other in labels] for one in labels]) & others
+    false_negatives = torch.tensor([[one == other for other in labels] for one in labels]) & others
     similarity = encoded.images @ encoded.texts.T
 
     def push(**known) -> tuple[Terms, np.ndarray]:
@@ -177,8 +179,8 @@ def read(settings: ReadingSettings, encoded: Encoded, labels: Sequence[str] | No
         (slope,) = torch.autograd.grad(found.loss.mean(), logits)
         return found, np.where(others.numpy(), slope.numpy(), 0)
 
-    if settings.told:
-        found, pushes = push(friends=friends[others].view(n, n - 1))
+    if settings.unbiased:
+        found, pushes = push(false_negatives=false_negatives[others].view(n, n - 1))
     else:
         found, pushes = push(eta=settings.eta, beta=settings.beta)
     plain, pushes_plain = push()
@@ -186,7 +188,7 @@ def read(settings: ReadingSettings, encoded: Encoded, labels: Sequence[str] | No
     weights[others.numpy()] = found.weights.detach().numpy().ravel()
     return Read(
         similarity=similarity,
-        friends=friends.numpy(),
+        false_negatives=false_negatives.numpy(),
         weights=weights,
         pushes=pushes,
         pushes_plain=pushes_plain,
@@ -201,12 +203,12 @@ def read_numbers(found: Read) -> dict:
     """For the JSON of the endpoint: the reading beside NT-Xent's, and beside the truth."""
     return {
         "loss": found.loss,
-        "false_negatives": found.share_friends,
-        "weight_false_negatives": found.weight_friends,
-        "push_false_negatives": found.push_friends[0],
+        "false_negatives": found.share_false_negatives,
+        "weight_false_negatives": found.weight_false_negatives,
+        "push_false_negatives": found.push_false_negatives[0],
         "clamped": float(found.clamped.mean()),
         "weights": found.weights.tolist(),
-        "baseline": {"loss": found.loss_plain, "weight": 1.0, "push_false_negatives": found.push_friends[1]},
+        "baseline": {"loss": found.loss_plain, "weight": 1.0, "push_false_negatives": found.push_false_negatives[1]},
     }
 
 
@@ -237,12 +239,12 @@ class Arm:
 
     step: int
     loss: float | None  # of the step, nats; None before the first
-    share_friends: float | None  # of the batch's negatives
-    weight_friends: float | None  # mean weight of friends, by this arm's loss
+    share_false_negatives: float | None  # of the batch's negatives
+    weight_false_negatives: float | None  # mean, by this arm's loss
     clamped: float | None  # share of queries whose estimate was clamped
-    knows: float  # 5-NN by noun of h, measured every KNOW steps and at the last
+    knn: float  # 5-NN by noun of h, measured every KNN_EVERY steps and at the last
     measured: int  # the step of that
-    points: np.ndarray  # (FILMED, 2) float32, main axes of h, of length 1 at most
+    points: np.ndarray  # (POINTS, 2) float32, main axes of h, of length 1 at most
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +254,7 @@ class Frame:
     a: Arm
     b: Arm
     steps: int
-    nouns: np.ndarray  # (FILMED,) of the points, index into NOUNS
+    nouns: np.ndarray  # (POINTS,) of the points, index into NOUNS
     baselines: Baselines
     seconds: float
 
@@ -304,12 +306,12 @@ def _before(seed: int) -> Iterator[Baselines]:
     yield baselines(seed)
 
 
-def arm(settings: NegativesSettings, name: str, watched: bool = True) -> Iterator[Arm]:
+def arm(settings: NegativesSettings, name: str, observed: bool = True) -> Iterator[Arm]:
     """One run. Its batches and views depend on the seed alone, not on its loss.
 
     Args:
         name: one of LOSSES; those of the settings are for `run`.
-        watched: False yields the last step alone.
+        observed: False yields the last step alone.
     """
     training, _, asked = _pools()
     net = nn.Sequential(
@@ -319,33 +321,33 @@ def arm(settings: NegativesSettings, name: str, watched: bool = True) -> Iterato
     encoder, rng = net[0], torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-4)
     labels = torch.from_numpy(training.nouns)
-    points, said, friends, loss, knows, measured = None, None, None, None, math.nan, 0
+    points, said, false_negatives, loss, knn, measured = None, None, None, None, math.nan, 0
     for step in range(settings.steps + 1):
         if step:
             chosen = torch.randperm(len(labels), generator=rng)[: settings.batch]
             seen = torch.cat([crops.views(training.pixels[chosen], rng, size=SIZE) for _ in range(2)])
             z = net(seen.contiguous(memory_format=torch.channels_last))
-            said, friends = loss_of(name, z, labels[chosen], settings.temperature, settings.eta, settings.beta)
+            said, false_negatives = loss_of(name, z, labels[chosen], settings.temperature, settings.eta, settings.beta)
             mean = said.loss.mean()
             optimizer.zero_grad()
             mean.backward()
             optimizer.step()
             loss = mean.item()
         last = step == settings.steps
-        if not last and (step % LOOK or not watched):
+        if not last and (step % POINTS_EVERY or not observed):
             continue
-        if last or step % KNOW == 0:
-            knows, measured = _accuracy(functools.partial(_features, encoder)), step
-        points = two_axes(F.normalize(_features(encoder, asked.pixels[:FILMED]), dim=1).numpy(), points)
+        if last or step % KNN_EVERY == 0:
+            knn, measured = _accuracy(functools.partial(_features, encoder)), step
+        points = principal_plane(F.normalize(_features(encoder, asked.pixels[:POINTS]), dim=1).numpy(), points)
         yield Arm(
             step=step,
             loss=loss,
-            share_friends=None if friends is None else float(friends.float().mean()),
-            weight_friends=None
-            if said is None or friends is None or not friends.any()
-            else float(said.weights.detach()[friends].mean()),
+            share_false_negatives=None if false_negatives is None else float(false_negatives.float().mean()),
+            weight_false_negatives=None
+            if said is None or false_negatives is None or not false_negatives.any()
+            else float(said.weights.detach()[false_negatives].mean()),
             clamped=None if said is None else float(said.clamped.float().mean()),
-            knows=knows,
+            knn=knn,
             measured=measured,
             points=points.astype(np.float32),
         )
@@ -361,7 +363,7 @@ def run(settings: NegativesSettings) -> Iterator[Preparing | Frame]:
     start = time.perf_counter()
     yield from preparing()
     (before,) = _before(settings.seed)
-    nouns = _pools()[2].nouns[:FILMED]
+    nouns = _pools()[2].nouns[:POINTS]
     for a, b in side_by_side(*(functools.partial(arm, settings, name) for name in (settings.a, settings.b))):
         yield Frame(
             a=a,
@@ -380,9 +382,9 @@ def numbers(settings: NegativesSettings, found: Frame, guess: str | None = None)
         return {
             "method": name,
             "loss": one.loss,
-            "knn_accuracy": one.knows,
-            "false_negatives": one.share_friends,
-            "weight_false_negatives": one.weight_friends,
+            "knn_accuracy": one.knn,
+            "false_negatives": one.share_false_negatives,
+            "weight_false_negatives": one.weight_false_negatives,
             "clamped": one.clamped,
         }
 

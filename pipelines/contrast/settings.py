@@ -64,9 +64,9 @@ class InformationSettings:
 
 LOSSES = {
     "ntxent": "NT-Xent: all others are pushed",
-    "debiased": "debiased: a share of friends is taken off",
+    "debiased": "debiased: a share of false negatives is taken off",
     "hard": "debiased, and the most similar count most",
-    "told": "told the labels: friends are left out",
+    "unbiased": "unbiased: told the labels, false negatives are left out",
 }
 
 
@@ -76,10 +76,15 @@ class ReadingSettings:
         0.2, "Temperature", "Small makes the most similar count most, whatever β is.", low=0.01, high=1
     )
     eta: float = setting(
-        0.0, "Share of friends, η⁺", "What the loss believes: how many negatives are none.", low=0, high=0.9, step=0.01
+        0.0,
+        "Share of false negatives, η⁺",
+        "What the loss believes: how many negatives are false.",
+        low=0,
+        high=0.9,
+        step=0.01,
     )
     beta: float = setting(0.0, "Hardness, β", "Weights grow as e^(β s).", low=0, high=4, step=0.1)
-    told: bool = setting(False, "Told the labels", "Friends are left out; η⁺ and β do nothing.")
+    unbiased: bool = setting(False, "Unbiased: told the labels", "False negatives are left out; η⁺ and β do nothing.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +93,12 @@ class NegativesSettings:
     b: str = setting("hard", "Loss of B", "A and B see the same batches.", choices=LOSSES)
     temperature: float = setting(0.5, "Temperature", "Of both losses.", low=0.05, high=1, step=0.05)
     eta: float = setting(
-        0.17, "Share of friends, η⁺", "What the debiased losses believe. The truth is 1/6.", low=0, high=0.9, step=0.01
+        0.17,
+        "Share of false negatives, η⁺",
+        "What the debiased losses believe. The truth is 1/6.",
+        low=0,
+        high=0.9,
+        step=0.01,
     )
     beta: float = setting(1.0, "Hardness, β", "Of the hard loss: weights grow as e^(β s).", low=0, high=4, step=0.1)
     batch: int = setting(128, "Pictures in a batch", "Each is seen twice.", low=2, high=256, step=2)

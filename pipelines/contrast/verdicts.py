@@ -87,7 +87,7 @@ def of_information(found: information.Estimate, guess: str | None = None) -> Ver
 
 # ---------------------------------------------------------------------------------------------------------- negatives
 
-NEGATIVES = "One wrong picture in six is a friend. Does pushing hardest on the most similar help all the same?"
+NEGATIVES = "One negative in six is false: the same thing. Does pushing hardest on the most similar help all the same?"
 NEGATIVES_ANSWERS = {
     "more": "It helps: B knows more than A",
     "same": "No difference that 500 pictures could show",
@@ -97,7 +97,7 @@ NEGATIVES_ANSWERS = {
 
 def of_negatives(found: negatives.Frame, guess: str | None = None) -> Verdict:
     """Whether B's 5-NN differs from A's by more than 1.96 standard errors of their difference over ASKED pictures."""
-    a, b = found.a.knows, found.b.knows
+    a, b = found.a.knn, found.b.knn
     error = 1.96 * math.sqrt((a * (1 - a) + b * (1 - b)) / ASKED)
     answer = "same" if abs(a - b) <= error else "more" if b > a else "less"
     message = "A tells {a:.1%} of {count} pictures by their neighbours, B {b:.1%}; chance alone makes ±{error:.1%}."

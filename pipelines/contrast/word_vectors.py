@@ -19,10 +19,10 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from pipelines.contrast.corpora import NEAR, Corpus, pair_counts, pmi_of, read
-from pipelines.contrast.planes import two_axes
 from pipelines.contrast.settings import WordsSettings
 from pipelines.contrast.verdicts import of_words
 from pipelines.one_core import one_core
+from pipelines.projection import principal_plane
 from pipelines.settings import checked
 
 BATCH, RATE = 1024, 0.02  # words a step; of Adam, falling to 0
@@ -173,7 +173,7 @@ def run(settings: WordsSettings) -> Iterator[Step]:
     def now(step: int) -> Step:
         nonlocal first, positions
         kept = vectors.detach().numpy().copy()
-        positions = two_axes(kept, positions)
+        positions = principal_plane(kept, positions)
         found = Step(
             step=step,
             steps=settings.steps,

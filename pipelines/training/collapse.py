@@ -35,12 +35,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=lab.WARM.parent)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    settings = Lab(negatives=True, start="scratch", rate=options.rate, batch=options.batch, seed=options.seed)
+    settings = Lab(negatives=True, start="scratch", learning_rate=options.rate, batch=options.batch, seed=options.seed)
     object.__setattr__(settings, "steps", options.steps)  # a class may not wait as long
     run, start, steps = lab.Run(settings), time.process_time(), []
     pictures = crops.pool(PICTURES, LARGER).pixels
-    for step in lab.film(settings, run, pictures):
-        run.slow_down(min(1.0, (options.steps - step.step) / options.decay))
+    for step in lab.train(settings, run, pictures):
+        run.scale_learning_rate(min(1.0, (options.steps - step.step) / options.decay))
         if step.knn is not None:
             steps.append({"step": step.step, "loss": step.loss, "feature_std": step.feature_std, "knn": step.knn})
             print(steps[-1], flush=True)

@@ -14,7 +14,7 @@ ROUND = ("apple", "clock", "balloon", "bowl")  # things that look much alike at 
 
 def _lab_row(settings: Lab) -> dict[str, float | None]:
     """The end of one run."""
-    first, *_, last = lab.film(settings, watched=False)
+    first, *_, last = lab.train(settings, observed=False)
     return {
         "loss": last.loss,
         "loss_collapsed": last.loss_collapsed,
@@ -45,7 +45,7 @@ def sweeps_study(seed: int) -> Rows:
 
 def _multicrop_row(settings: MultiCrop) -> dict[str, float | None]:
     """The end of one run, and how far the 5-NN came."""
-    first, *_, last = (step.look for step in multicrop.film(settings) if step.look is not None)
+    first, *_, last = (step.look for step in multicrop.train(settings) if step.look is not None)
     return {
         "different_objects": last.different.mean,
         "same_object": last.same.mean,
@@ -76,7 +76,7 @@ def pretext_study(seed: int) -> Rows:
     """Every task: its accuracy, 5-NN of h, and what h and z know of nouns and colours."""
     rows: Rows = {}
     for task in ("none", "rotation", "simclr", "supervised"):
-        *_, last = pretext.film(Pretext(task=task, seed=seed))
+        *_, last = pretext.train(Pretext(task=task, seed=seed))
         assert last.look is not None and last.layers is not None
         rows[task] = {"task_accuracy": last.task_accuracy, "knn": last.look.knn, "knn_angle": last.look.knn_angle}
         for layer in last.layers:
@@ -96,7 +96,7 @@ def greedy_study(seed: int) -> Rows:
     settings, known = Greedy(seed=seed), greedy.baselines(seed)
     rows: Rows = {}
     for name, blocked in (("greedy", True), ("end to end", False)):
-        *_, last = greedy.film(settings, blocked)
+        *_, last = greedy.train(settings, blocked)
         for index in range(3):
             assert last.nouns is not None
             loss, nouns = last.losses[index], last.nouns[index]

@@ -60,10 +60,10 @@ def negatives_study(seed: int) -> dict[str, dict[str, float | None]]:
     for temperature in (0.5, 0.2):
         for name in LOSSES:
             settings = NegativesSettings(temperature=temperature, seed=seed)
-            (end,) = negatives.arm(settings, name, watched=False)
+            (end,) = negatives.arm(settings, name, observed=False)
             rows[f"{name}, temperature {temperature}"] = {
-                "5-NN": end.knows,
-                "weight of false negatives": end.weight_friends,
+                "5-NN": end.knn,
+                "weight of false negatives": end.weight_false_negatives,
                 "clamped": end.clamped,
                 "5-NN, pixels": before.pixels,
                 "5-NN, untrained": before.untrained,

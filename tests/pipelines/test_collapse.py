@@ -1,4 +1,4 @@
-"""The collapse lessons: their losses against closed forms and lightly, their switches, their films, their verdicts."""
+"""The collapse lessons: their losses against closed forms and lightly, their switches, their runs, their verdicts."""
 
 import copy
 import json
@@ -53,12 +53,12 @@ def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> to
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
 
 
-def same_film(first, second) -> bool:
+def same_frames(first, second) -> bool:
     """Whether two records hold the same numbers, arrays and all."""
     if hasattr(first, "__dataclass_fields__"):
-        return all(same_film(getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
+        return all(same_frames(getattr(first, f.name), getattr(second, f.name)) for f in fields(first))
     if isinstance(first, tuple):
-        return len(first) == len(second) and all(map(same_film, first, second))
+        return len(first) == len(second) and all(map(same_frames, first, second))
     if isinstance(first, np.ndarray):
         return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
     return first == second or first != first and second != second
@@ -138,18 +138,18 @@ def test_pictures_are_told_of_while_they_are_drawn(monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["simclr", "dino"])
-def test_same_seed_same_film_on_one_and_on_two_threads(method):
+def test_same_seed_same_frames_on_one_and_on_two_threads(method):
     settings = Lab(method=method, negatives=False, sharpening=False, start="scratch", steps=2, batch=16)
-    before, films = torch.get_num_threads(), []
+    before, runs = torch.get_num_threads(), []
     try:
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            films.append([found for found in lab.run(settings) if isinstance(found, lab.Frame)])
+            runs.append([found for found in lab.run(settings) if isinstance(found, lab.Frame)])
     finally:
         torch.set_num_threads(before)
-    assert all(map(same_film, *films)) and len(films[0]) == 3
+    assert all(map(same_frames, *runs)) and len(runs[0]) == 3
     other = [found for found in lab.run(replace(settings, seed=1)) if isinstance(found, lab.Frame)]
-    assert not same_film(other[-1], films[0][-1])
+    assert not same_frames(other[-1], runs[0][-1])
 
 
 def test_a_teacher_with_momentum_one_stays_as_it_is_and_with_zero_is_the_network():
@@ -193,7 +193,7 @@ def test_switches_do_what_they_say():
     assert run_of(negatives=False).loss_collapsed == -1 and run_of().loss_collapsed == math.log(7)
 
 
-def test_closing_a_film_ends_it_within_a_step():
+def test_closing_a_run_ends_it_within_a_step():
     running = lab.run(Lab(start="scratch", steps=400, batch=4))
     while not isinstance(next(running), lab.Frame):
         pass
@@ -204,7 +204,7 @@ def test_closing_a_film_ends_it_within_a_step():
 
 def test_a_lars_step_has_the_length_of_its_paper():
     """You et al. 2017, equation 6: η‖w‖ / (‖∇‖ + β‖w‖) for every layer, and timm's is what the lab uses."""
-    settings = Lab(optimizer="lars", start="scratch", rate=0.3, negatives=True, batch=4)
+    settings = Lab(optimizer="lars", start="scratch", learning_rate=0.3, negatives=True, batch=4)
     run = lab.Run(settings)
     before = {name: value.detach().clone() for name, value in run.net.named_parameters()}
     run.learn(normal(8, 3, 32, 32, dtype=torch.float32).sigmoid())
@@ -212,9 +212,9 @@ def test_a_lars_step_has_the_length_of_its_paper():
         if value.ndim > 1:
             old, slope, decay = before[name], value.grad, lab.WEIGHT_DECAY
             ratio = lab.trust_ratio(old, slope, decay)
-            wanted = settings.rate * ratio * (slope + decay * old)
+            wanted = settings.learning_rate * ratio * (slope + decay * old)
             assert torch.allclose(old - value, wanted, rtol=1e-3, atol=1e-6), name
-            assert float(wanted.norm()) <= settings.rate * 0.001 * float(old.norm()) * 1.001
+            assert float(wanted.norm()) <= settings.learning_rate * 0.001 * float(old.norm()) * 1.001
 
 
 @pytest.mark.parametrize(
@@ -230,7 +230,7 @@ def test_a_lars_step_has_the_length_of_its_paper():
         {"method": "magic"},
         {"negatives": 1},
         {"steps": 10**6},
-        {"rate": math.inf},
+        {"learning_rate": math.inf},
         {"seed": -1},
         {"speed": 3},
     ],

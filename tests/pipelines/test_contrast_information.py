@@ -75,14 +75,14 @@ def test_simclr_counts():
 
 
 @pytest.mark.parametrize("critic", CRITICS)
-def test_the_same_seed_is_the_same_film_on_one_and_on_two_threads(critic):
-    settings, films, before = Settings(critic=critic, steps=20, batch=256), [], torch.get_num_threads()
+def test_the_same_seed_is_the_same_run_on_one_and_on_two_threads(critic):
+    settings, runs, before = Settings(critic=critic, steps=20, batch=256), [], torch.get_num_threads()
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        films.append([(step.estimate, step.logits.tobytes(), step.exact.tobytes()) for step in run(settings)])
+        runs.append([(step.estimate, step.logits.tobytes(), step.exact.tobytes()) for step in run(settings)])
     torch.set_num_threads(before)
-    assert films[0] == films[1] and len(films[0]) >= 10
-    assert films[0] != [(s.estimate, s.logits.tobytes(), s.exact.tobytes()) for s in run(Settings(seed=1, steps=20))]
+    assert runs[0] == runs[1] and len(runs[0]) >= 10
+    assert runs[0] != [(s.estimate, s.logits.tobytes(), s.exact.tobytes()) for s in run(Settings(seed=1, steps=20))]
 
 
 @pytest.mark.parametrize("bad", [{"correlation": 1.0}, {"correlation": float("nan")}, {"batch": 1}, {"batch": 2048}])

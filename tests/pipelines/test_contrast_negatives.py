@@ -48,8 +48,8 @@ def test_without_eta_and_beta_all_losses_are_nt_xent(temperature):
 
 
 def test_told_distinct_labels_is_nt_xent():
-    assert abs(mean("told", labels=torch.arange(12)) - mean("ntxent")) < 1e-12
-    assert mean("told") != pytest.approx(mean("ntxent"), abs=1e-3)
+    assert abs(mean("unbiased", labels=torch.arange(12)) - mean("ntxent")) < 1e-12
+    assert mean("unbiased") != pytest.approx(mean("ntxent"), abs=1e-3)
 
 
 def test_equal_vectors_cost_ln_2b_minus_1():
@@ -93,10 +93,10 @@ def test_the_estimate_never_falls_under_what_a_cosine_can_be():
     assert found.clamped.any(), "at 0.9 it would"
 
 
-def test_friends_are_the_other_pictures_of_the_same():
-    _, others, friends = of_views(Z, LABELS, 0.5)
-    assert others.shape == friends.shape == (24, 22)
-    assert friends.sum(1).tolist() == [4] * 24, "two other pictures in two views each"
+def test_false_negatives_are_the_other_pictures_of_the_same():
+    _, others, false_negatives = of_views(Z, LABELS, 0.5)
+    assert others.shape == false_negatives.shape == (24, 22)
+    assert false_negatives.sum(1).tolist() == [4] * 24, "two other pictures in two views each"
 
 
 # ----------------------------------------------------------------------------------------------------------------- read
@@ -109,27 +109,27 @@ def test_what_is_read_is_the_matrix():
     slope = matrix.read(MatrixSettings(temperature=0.2, direction="rows"), encoded).slope
     assert np.abs(found.pushes - np.where(np.eye(8), 0, slope)).max() < 1e-12
     assert np.array_equal(found.pushes, found.pushes_plain) and abs(found.loss - found.loss_plain) < 1e-15
-    assert not found.friends.any() and found.weight_friends is None and found.share_friends == 0
+    assert not found.false_negatives.any() and found.weight_false_negatives is None and found.share_false_negatives == 0
 
 
-def test_hardness_weighs_friends_most_and_labels_leave_them_out():
+def test_hardness_weighs_false_negatives_most_and_labels_leave_them_out():
     pictures, captions, nouns = matrix.example(5, kinds=4)
     encoded = matrix.encode(MatrixSettings(), pictures, captions)
     plain, hard = read(Reading(), encoded, nouns), read(Reading(beta=2.0), encoded, nouns)
-    assert plain.share_friends == pytest.approx(1 / 7) and plain.weight_friends == 1
-    assert hard.weight_friends > 1.5 and hard.push_friends[0] > hard.push_friends[1]
-    told = read(Reading(told=True), encoded, nouns)
-    assert told.weight_friends == 0 and told.push_friends[0] == 0 and told.loss < plain.loss
+    assert plain.share_false_negatives == pytest.approx(1 / 7) and plain.weight_false_negatives == 1
+    assert hard.weight_false_negatives > 1.5 and hard.push_false_negatives[0] > hard.push_false_negatives[1]
+    told = read(Reading(unbiased=True), encoded, nouns)
+    assert told.weight_false_negatives == 0 and told.push_false_negatives[0] == 0 and told.loss < plain.loss
     said = json.loads(json.dumps(negatives.read_numbers(hard), allow_nan=False))
-    assert said["weight_false_negatives"] == hard.weight_friends and said["baseline"]["loss"] == plain.loss
+    assert said["weight_false_negatives"] == hard.weight_false_negatives and said["baseline"]["loss"] == plain.loss
     less = read(Reading(eta=1 / 7), encoded, nouns)
     assert less.estimate.mean() < plain.estimate.mean() and less.loss < plain.loss
 
 
-def test_equal_captions_are_friends():
+def test_equal_captions_are_false_negatives():
     encoded = made(4)
     same = replace(encoded, captions=("a cat", "A  cat", "a dog", "a car"))
-    assert read(Reading(), same).friends.sum() == 2
+    assert read(Reading(), same).false_negatives.sum() == 2
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_what_has_no_negatives_is_said(labels, n, said):
         read(Reading(), made(n), labels)
 
 
-@pytest.mark.parametrize("bad", [{"eta": 1.0}, {"beta": float("nan")}, {"temperature": 0}, {"told": "yes"}])
+@pytest.mark.parametrize("bad", [{"eta": 1.0}, {"beta": float("nan")}, {"temperature": 0}, {"unbiased": "yes"}])
 def test_readings_have_limits(bad):
     with pytest.raises(UserError):
         read(Reading(**bad), made())
@@ -155,7 +155,7 @@ def small(monkeypatch):
     """A fifth of the pictures."""
     for name, seeds in (("TRAINING", negatives.TRAINING), ("BANK", negatives.BANK), ("TEST", negatives.TEST)):
         monkeypatch.setattr(negatives, name, seeds[: len(seeds) // 5])
-    monkeypatch.setattr(negatives, "FILMED", 64)
+    monkeypatch.setattr(negatives, "POINTS", 64)
     negatives.baselines.cache_clear()
     yield
     negatives.baselines.cache_clear()
@@ -170,26 +170,24 @@ def test_two_runs_share_weights_and_batches(small):
     assert [frame.a.step for frame in found] == [0, 2, 4]
     for frame in found:
         assert np.array_equal(frame.a.points, frame.b.points)
-        assert frame.a.share_friends == frame.b.share_friends
-    assert found[0].a.loss is None and found[0].a.knows == found[0].baselines.untrained
-    assert 0.08 < found[-1].a.share_friends < 0.25 and found[-1].a.weight_friends == 1
+        assert frame.a.share_false_negatives == frame.b.share_false_negatives
+    assert found[0].a.loss is None and found[0].a.knn == found[0].baselines.untrained
+    assert 0.08 < found[-1].a.share_false_negatives < 0.25 and found[-1].a.weight_false_negatives == 1
 
 
-def test_a_film_begins_with_the_pictures_as_they_are_drawn(small):
+def test_a_run_begins_with_the_pictures_as_they_are_drawn(small):
     first = next(run(Settings(steps=2)))
     assert isinstance(first, Preparing) and first.done <= first.of and first.pictures.shape[1:] == (32, 32, 3)
 
 
-def test_the_same_seed_is_the_same_film_on_one_and_on_two_threads(small):
-    films, before = [], torch.get_num_threads()
+def test_the_same_seed_is_the_same_run_on_one_and_on_two_threads(small):
+    runs, before = [], torch.get_num_threads()
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        films.append(
-            [(f.a.loss, f.b.loss, f.a.knows, f.b.points.tobytes()) for f in frames(Settings(batch=32, steps=4))]
-        )
+        runs.append([(f.a.loss, f.b.loss, f.a.knn, f.b.points.tobytes()) for f in frames(Settings(batch=32, steps=4))])
     torch.set_num_threads(before)
-    assert films[0] == films[1]
-    assert films[0][-1][0] != frames(Settings(batch=32, steps=4, seed=1))[-1].a.loss
+    assert runs[0] == runs[1]
+    assert runs[0][-1][0] != frames(Settings(batch=32, steps=4, seed=1))[-1].a.loss
 
 
 def test_leaving_ends_the_training(small):
@@ -203,10 +201,10 @@ def test_leaving_ends_the_training(small):
 
 
 def test_training_learns(small):
-    found = frames(Settings(a="ntxent", b="told", batch=48, steps=16))
+    found = frames(Settings(a="ntxent", b="unbiased", batch=48, steps=16))
     for arm in (found[-1].a, found[-1].b):
         assert arm.loss < math.log(95) - 0.1, "below that of equal vectors"
-    assert found[-1].b.weight_friends == 0 and found[-1].b.knows > found[-1].baselines.chance * 2
+    assert found[-1].b.weight_false_negatives == 0 and found[-1].b.knn > found[-1].baselines.chance * 2
 
 
 @pytest.mark.parametrize("bad", [{"batch": 1}, {"temperature": 0.0}, {"steps": 10**6}, {"a": "triplet"}])
@@ -224,14 +222,14 @@ def frame(a: float, b: float) -> Frame:
         negatives.Arm(
             step=160,
             loss=4.0,
-            share_friends=1 / 6,
-            weight_friends=1.2,
+            share_false_negatives=1 / 6,
+            weight_false_negatives=1.2,
             clamped=0.0,
-            knows=knows,
+            knn=knn,
             measured=160,
             points=np.zeros((1, 2)),
         )
-        for knows in (a, b)
+        for knn in (a, b)
     )
     before = negatives.Baselines(chance=1 / 6, pixels=0.8, untrained=0.65)
     return Frame(a=one, b=other, steps=160, nouns=np.zeros(1, int), baselines=before, seconds=35.0)

@@ -141,13 +141,13 @@ def test_pictures_are_turned_to_the_one_before():
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_same_seed_is_the_same_film_on_one_and_on_two_threads(method):
-    films, before = [], torch.get_num_threads()
+def test_the_same_seed_is_the_same_run_on_one_and_on_two_threads(method):
+    runs, before = [], torch.get_num_threads()
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        films.append([step.vectors.tobytes() for step in run(Settings(method=method, steps=30))])
+        runs.append([step.vectors.tobytes() for step in run(Settings(method=method, steps=30))])
     torch.set_num_threads(before)
-    assert films[0] == films[1]
+    assert runs[0] == runs[1]
 
 
 def test_tales_tell_what_they_promise():

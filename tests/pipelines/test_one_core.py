@@ -1,4 +1,4 @@
-"""Runs on one core of their own: the same film whatever the process may use, and nothing left behind."""
+"""Runs on one core of their own: the same frames whatever the process may use, and nothing left behind."""
 
 import threading
 
@@ -9,7 +9,7 @@ from torch import nn
 from pipelines.one_core import one_core, side_by_side
 
 
-def film(seed: int, steps: int = 3):
+def train(seed: int, steps: int = 3):
     """A convolution trained a little: with two cores its sums are split otherwise than with one."""
     rng = torch.Generator().manual_seed(seed)
     weight = torch.randn(32, 3, 5, 5, generator=rng).requires_grad_()
@@ -28,19 +28,19 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_the_same_film_on_one_and_on_two_threads(threads):
-    films = []
+def test_the_same_frames_on_one_and_on_two_threads(threads):
+    runs = []
     for number in (1, 2):
         torch.set_num_threads(number)
-        films.append(list(one_core(film)(0)))
+        runs.append(list(one_core(train)(0)))
         assert torch.get_num_threads() == number
-    for (one, first), (two, second) in zip(*films, strict=True):
+    for (one, first), (two, second) in zip(*runs, strict=True):
         assert one == two == 1 and torch.equal(first, second)
 
 
 def test_other_threads_keep_their_cores(threads):
     torch.set_num_threads(2)
-    running = one_core(film)(0)
+    running = one_core(train)(0)
     next(running)
     found = []
     thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
@@ -51,9 +51,9 @@ def test_other_threads_keep_their_cores(threads):
 
 
 def test_side_by_side_is_each_alone():
-    pairs = list(side_by_side(lambda: film(0), lambda: film(1, steps=9)))
+    pairs = list(side_by_side(lambda: train(0), lambda: train(1, steps=9)))
     assert len(pairs) == 3
-    for (first, second), one, two in zip(pairs, film(0), film(1), strict=True):
+    for (first, second), one, two in zip(pairs, train(0), train(1), strict=True):
         assert first[0] == second[0] == 1
         assert torch.allclose(first[1], one[1], atol=1e-5) and torch.allclose(second[1], two[1], atol=1e-5)
 
