@@ -13,7 +13,8 @@ CHAPTERS = {  # address -> title, in teaching order; the first is the page that 
     "see": "See",
     "find": "Find",
     "make": "Make",
-    "learn": "Learn",
+    "contrast": "Contrast",
+    "collapse": "Collapse",
 }
 
 

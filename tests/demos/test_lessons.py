@@ -56,7 +56,7 @@ def forget() -> dict:
 COUNTING = Lesson(
     slug="counting",
     title="Counting",
-    chapter="learn",
+    chapter="collapse",
     claim="One follows another.",
     settings=Settings,
     layout=layout,

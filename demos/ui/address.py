@@ -1,0 +1,81 @@
+"""The state of a lesson in the page's address: the settings that differ from their defaults, by name.
+
+`?tab=collapse&method=byol&stop_gradient=false` opens on that tab with these settings. What comes in an address is
+checked like any other input.
+"""
+
+import json
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from demos.ui.tab import QUIET, Tab
+from demos.ui.text import say
+from pipelines.errors import UserError
+from pipelines.settings import Setting, shown
+
+PLAIN = (bool, int, float, str)  # what can be written into an address
+
+# Keeps what Gradio itself reads from an address, such as __theme.
+WRITE = """(...values) => {
+  const [tab, known] = %s;
+  const old = new URLSearchParams(location.search), query = new URLSearchParams();
+  for (const [name, value] of old) if (name.startsWith('__')) query.set(name, value);
+  query.set('tab', tab);
+  known.forEach(([name, usual], i) => {
+    const value = values[i];
+    if (value !== usual && value !== null && value !== undefined && value !== '') query.set(name, value);
+  });
+  history.replaceState(history.state, '', `${location.pathname}?${query}${location.hash}`);
+}"""
+
+
+def keep(tab: Tab) -> None:
+    """Hold the tab's settings in the address, and begin with those that a page is opened with.
+
+    Call it in a lesson's `wire`, after whatever follows the settings' changes.
+    """
+    names = [name for name, known in tab.settings.items() if name in tab.parts and known.kind in PLAIN]
+
+    def restore(request: gr.Request) -> dict | None:
+        query = dict(request.query_params)
+        if query.get("tab") != tab.slug:
+            return None
+        return {name: read(tab.settings[name], query[name]) for name in names if name in query} or None
+
+    page: Any = Context.root_block
+    tab.quick(page.load, restore, names)
+    controls = [tab[name] for name in names]
+    written = json.dumps([tab.slug, [[name, tab.settings[name].default] for name in names]])
+    opened = [tab.opened.select] if tab.opened is not None else []
+    gr.on([*opened, *(each.change for each in controls)], None, controls, None, js=WRITE % written, **QUIET)
+
+
+def read(known: Setting, text: str) -> Any:
+    """The value that an address gives a setting.
+
+    Raises:
+        UserError: where it is none of this setting's.
+    """
+    try:
+        return known.check(_value(known, text))
+    except UserError as error:
+        reason = say(error.message, **error.values)
+        raise UserError(
+            "The address says {name}={given}. {reason}", name=known.name, given=shown(text), reason=reason
+        ) from None
+
+
+def _value(known: Setting, text: str) -> Any:
+    """A text as the setting's kind; the text itself where it cannot be one, which the check then refuses."""
+    if known.choices is not None:
+        return next((value for value in known.choices if str(value) == text), text)
+    if known.kind is bool:
+        return {"true": True, "false": False}.get(text, text)
+    if known.kind in (int, float):
+        try:
+            return known.kind(text)
+        except ValueError:
+            return text
+    return text

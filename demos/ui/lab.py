@@ -1,0 +1,169 @@
+"""The skeleton of the labs: a question whose answers come before the run, a verdict computed from the run, a tally.
+
+A lab's main handler takes `settings` and `guess` (the key of an answer, or nothing: a program need not guess), and its
+answer has the parts `verdict` (made by `verdict`) and `numbers` (whose key "verdict" is `Verdict.record()`).
+"""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+from gradio.events import Dependency
+
+from demos.ui import controls
+from demos.ui.tab import Tab
+from demos.ui.text import say, t
+from pipelines.errors import UserError
+from pipelines.predictions import Verdict
+
+SECRET = "patchlight"  # the same after a restart: a tally is no secret
+LONGEST = 300  # seconds that a run may be expected to take
+
+
+# ------------------------------------------------------------------------------------------------------------- layout
+
+
+def ask(tab: Tab, question: str, answers: Mapping[str, str], button: str = "Run") -> None:
+    """Lay out the question with its answers, the button that wakes with one of them, and Stop.
+
+    Parts: `guess`, `run`, `announced`, `reset`, `stop`.
+
+    Args:
+        answers: key -> text, of `pipelines.<method>.verdicts`.
+    """
+    texts = [(t(text), key) for key, text in answers.items()]
+    tab.add("guess", controls.Radio(texts, value=None, label=t(question), elem_id=tab.id("guess"), elem_classes="ask"))
+    with gr.Row():
+        tab.button("run", button, variant="primary", interactive=False, min_width=90)
+        tab.stop()
+        tab.button("reset", "Reset", size="sm", min_width=70)
+    tab.markdown("announced", elem_classes="note")
+
+
+def answered(tab: Tab) -> None:
+    """Lay out what is said of the run. Parts: `status`, `verdict`, `score`, and `tally`, which the browser keeps."""
+    tab.markdown("status")
+    tab.html("verdict")
+    tab.markdown("score", elem_classes="note")
+    tab.add("tally", gr.BrowserState({}, storage_key=f"patchlight-{tab.slug}", secret=SECRET))
+
+
+def wire(
+    tab: Tab, seconds: Callable[[Any], float], listen: Sequence[str] = (), empties: Sequence[str] = ()
+) -> Dependency:
+    """Connect the parts of `ask` and `answered`: the returned event is the run.
+
+    Args:
+        seconds: how long a run with these settings is expected to take.
+        listen: the sliders it depends on.
+        empties: parts besides the lesson's that Reset empties.
+    """
+
+    def announce(settings: Any) -> dict:
+        return {"announced": announced(seconds(settings))}
+
+    def reset() -> dict:
+        shown = {name: known.default for name, known in tab.settings.items() if name in tab.parts}
+        return {**shown, **dict.fromkeys([*tab.lesson.shows, *empties]), **_asleep(), "status": ""}
+
+    announce.__annotations__["settings"] = tab.lesson.settings
+    page: Any = Context.root_block
+    tab.quick([page.load, *(tab[name].change for name in listen)], announce, ["announced"])
+    tab.quick(tab["guess"].input, wake, ["run"])
+    run = tab.main(tab["run"].click)
+    tab.quick(run.success, count, ["tally", "score", "guess", "run"])
+    tab.quick(page.load, score, ["score"])
+    settings = [name for name in tab.settings if name in tab.parts]
+    tab.quick(tab["reset"].click, reset, [*settings, *tab.lesson.shows, *empties, "guess", "run", "status"])
+    return run
+
+
+# ----------------------------------------------------------------------------------------------------------- handlers
+
+
+def _asleep() -> dict:
+    """The question is open again."""
+    return {"guess": None, "run": gr.Button(interactive=False)}
+
+
+def wake(guess: str | None) -> dict:
+    """Who has chosen an answer may run."""
+    return {"run": gr.Button(interactive=guess is not None)}
+
+
+def count(numbers: dict | None, tally: dict | None) -> dict | None:
+    """After a run with a guess: one more in the tally, and the question is open again."""
+    right = ((numbers or {}).get("verdict") or {}).get("right")
+    if right is None:
+        return None
+    kept = tally_of(tally)
+    kept = {"right": kept["right"] + int(right), "of": kept["of"] + 1}
+    return {"tally": kept, **score(kept), **_asleep()}
+
+
+def score(tally: dict | None) -> dict:
+    """How many runs were foreseen so far."""
+    kept = tally_of(tally)
+    return {"score": say("You foresaw {right} of {of} runs.", **kept) if kept["of"] else ""}
+
+
+def tally_of(kept: object) -> dict[str, int]:
+    """What a browser has kept, if it can be one."""
+    if isinstance(kept, dict) and all(isinstance(kept.get(name), int) for name in ("right", "of")):
+        return {"right": kept["right"], "of": kept["of"]}
+    return {"right": 0, "of": 0}
+
+
+# ------------------------------------------------------------------------------------------------------ what is shown
+
+
+def guessed(answers: Mapping[str, str], guess: object) -> str | None:
+    """The key of an answer that arrived over the wire, before anything is computed for it; None where there is none.
+
+    Raises:
+        UserError: for a guess that could not be chosen.
+    """
+    return None if guess in (None, "") else controls.choice(say("The answer"), guess, answers)
+
+
+def affordable(expected: float) -> None:
+    """Refuse a run that is expected to take longer than LONGEST.
+
+    Raises:
+        UserError: says how long it would take.
+    """
+    if expected > LONGEST:
+        raise UserError(
+            say(
+                "This would take about {minutes} minutes; at most {most} are given. Choose fewer steps or a smaller "
+                "batch.",
+                minutes=round(expected / 60),
+                most=LONGEST // 60,
+            )
+        )
+
+
+def announced(seconds: float) -> str:
+    """Said before a run."""
+    return say("Takes about {seconds} s on two cores.", seconds=max(1, round(seconds)))
+
+
+def progress(step: int, steps: int) -> str:
+    """Said during a run."""
+    return say("Step {step} of {steps}", step=step, steps=steps)
+
+
+def verdict(found: Verdict, answers: Mapping[str, str]) -> str:
+    """What the run says, and what was expected of it, as HTML."""
+    told = html.escape(say(found.message, **found.values))
+    answer = html.escape(say(answers[found.answer]))
+    if found.guess is None:
+        return f'<div class="verdict"><p>{answer}.</p>{told}</div>'
+    if found.right:
+        head = say("You were right: {answer}.", answer=answer)
+    else:
+        guess = html.escape(say(answers[found.guess]))
+        head = say("You said: {guess}. It came out differently: {answer}.", guess=guess, answer=answer)
+    return f'<div class="verdict{"" if found.right else " bad"}"><p>{head}</p>{told}</div>'
