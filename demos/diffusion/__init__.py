@@ -30,7 +30,7 @@ from pipelines.phrases import distinct
 
 if TYPE_CHECKING:
     from pipelines.detection.pipeline import Encoded
-    from pipelines.diffusion.pipeline import Film, Result
+    from pipelines.diffusion.pipeline import Result, Trajectory
 
 EXAMPLES: tuple[str, ...] = (Settings().prompt, "a bear and a turtle", "a lion with a crown")
 EXAMPLES += ("a monkey and a red car", "a green bowl and a red car", "an elephant", "a blue balloon at night")
@@ -60,8 +60,8 @@ def run(settings: Settings) -> Iterator:
 
 
 @on_device
-def film(result: "Result", model: str) -> "Film":
-    return pipeline.film(result, model)
+def trajectory(result: "Result", model: str) -> "Trajectory":
+    return pipeline.trajectory(result, model)
 
 
 @on_device
@@ -171,7 +171,7 @@ def diffusion(settings: Settings) -> Iterator[dict]:
             now = {"picture": drawing.show(step.picture)[0], "other": gr.Image(visible=False)}
             yield UNJUDGED | now | {"status": progress(step)}
     done = step
-    taken = recording.record(settings, done, film(done, settings.model))
+    taken = recording.record(settings, done, trajectory(done, settings.model))
     said = judged(done.picture, done.prompt.subjects, settings.model)
     score = score_of(done.picture, settings)
     refined = settings.method != "none" and settings.refine
@@ -267,7 +267,7 @@ def _counted(drawn: dict[str, tuple], pairs: list[seeds.Pair]) -> dict:
     """What is shown when a seed is done."""
     settings, excited, _ = drawn["excited"]
     names = distinct([subject.phrase for subject in excited.prompt.subjects])
-    taken = {kind: recording.record(s, step, film(step, s.model)) for kind, (s, step, _) in drawn.items()}
+    taken = {kind: recording.record(s, step, trajectory(step, s.model)) for kind, (s, step, _) in drawn.items()}
     both = [(say(kind), taken[kind]) for kind in seeds.NAMES]
     return {
         "picture": boxed(pairs[-1].plain.picture, pairs[-1].plain.verdict, names),

@@ -1,9 +1,9 @@
-"""Attend-and-Excite (Chefer et al. 2023, https://arxiv.org/abs/2301.13826): while a picture is drawn, nudge the noise
-until every subject of the prompt has a patch that attends to it.
+"""Attend-and-Excite (Chefer et al. 2023, https://arxiv.org/abs/2301.13826): while a picture is drawn, update the
+latents until every subject of the prompt has a patch that attends to it.
 
-`watching` lends a UNet the ear for its cross-attention at 16x16 and takes it away again whatever happens. `excite` is
-algorithm 1 of the paper for one step. A pass that only wants attention ends at the last layer that has any of that
-size, and its gradient begins there.
+`capture_cross_attention` keeps a UNet's cross-attention maps at 16x16, and restores its processors whatever happens.
+`excite` is algorithm 1 of the paper for one step. A pass that only wants attention ends at the last layer that has any
+of that size, and its gradient begins there.
 """
 
 import math
@@ -34,13 +34,13 @@ SHARPNESS = 100.0  # of the competition between words; made for Stable Diffusion
 # ---------------------------------------------------------------------------------------------------------- listening
 
 
-class _Heard(Exception):
+class _Captured(Exception):
     """Everything that was wanted of this pass has been seen."""
 
 
 @dataclass(kw_only=True)
 class Attention:
-    """What was heard in the last pass."""
+    """What was captured in the last pass."""
 
     size: tuple[int, int]  # rows, columns of a map
     layers: int  # how many have that size
@@ -51,14 +51,14 @@ class Attention:
         """(B, rows, columns, T) probabilities over the T tokens, mean over layers and heads."""
         return torch.stack(self.maps).mean(0).unflatten(1, self.size)
 
-    def hear(self, probabilities: Tensor) -> None:
+    def capture(self, probabilities: Tensor) -> None:
         """(B, heads, rows*columns, T) of one layer."""
         self.maps.append(probabilities.mean(1))
         if self.stop and len(self.maps) == self.layers:
-            raise _Heard
+            raise _Captured
 
 
-class _Listener:
+class _CapturingProcessor:
     """diffusers' attention with its probabilities told; same result as the processor it stands in for."""
 
     def __init__(self, attention: Attention):
@@ -71,7 +71,7 @@ class _Listener:
         query = heads(attn.to_q(hidden_states))
         key, value = heads(attn.to_k(encoder_hidden_states)), heads(attn.to_v(encoder_hidden_states))
         probabilities = torch.softmax((query @ key.transpose(-1, -2)).float() * attn.scale, dim=-1)
-        self.attention.hear(probabilities)
+        self.attention.capture(probabilities)
         mixed = (probabilities.to(value.dtype) @ value).transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](mixed)) / attn.rescale_output_factor
 
@@ -98,8 +98,8 @@ def cross_attention(unet: Any, size: tuple[int, int]) -> dict[tuple[int, int], l
 
 
 @contextmanager
-def watching(unet: Any, size: tuple[int, int]) -> Iterator[Attention]:
-    """Hear the cross-attention of every layer whose maps are nearest to 16x16, until the block is left.
+def capture_cross_attention(unet: Any, size: tuple[int, int]) -> Iterator[Attention]:
+    """Capture the cross-attention of every layer whose maps are nearest to 16x16, until the block is left.
 
     Args:
         size: rows and columns of the latents.
@@ -114,19 +114,19 @@ def watching(unet: Any, size: tuple[int, int]) -> Iterator[Attention]:
     attention = Attention(size=cells, layers=len(layers[cells]))
     before = dict(unet.attn_processors)
     try:
-        unet.set_attn_processor(before | dict.fromkeys(layers[cells], _Listener(attention)))
+        unet.set_attn_processor(before | dict.fromkeys(layers[cells], _CapturingProcessor(attention)))
         yield attention
     finally:
         unet.set_attn_processor(before)
 
 
-def listen(attention: Attention, forward: Callable[[], object]) -> Tensor:
-    """(B, rows, columns, T) of a pass that ends as soon as everything has been heard."""
+def truncated_pass(attention: Attention, forward: Callable[[], object]) -> Tensor:
+    """(B, rows, columns, T) of a pass that ends after the last layer that is captured."""
     attention.maps.clear()
     attention.stop = True
     try:
         forward()
-    except _Heard:
+    except _Captured:
         pass
     finally:
         attention.stop = False
@@ -214,8 +214,8 @@ def excite(
 ) -> tuple[Tensor, Excited]:
     """Move the latents of one picture until the subjects are attended to; algorithm 1.
 
-    The updates are those of the authors' code, with fewer passes: no layer runs after the last that is listened to, and
-    no pass is made twice for the same latents.
+    The updates are those of the authors' code, with fewer passes: no layer runs after the last whose attention is
+    captured, and no pass is made twice for the same latents.
 
     Args:
         latents: (1, C, H, W).

@@ -1,8 +1,8 @@
 """Latent diffusion step by step: Stable Diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752) over the
 parts of diffusers' StableDiffusionPipeline, with a loop of our own that tells what happens in every step.
 
-`run` draws and yields a `Step` after every step, `film` decodes all of
-them. With method "attend-and-excite" the latents are nudged on the way: see `attend_excite`.
+`run` draws and yields a `Step` after every step, `trajectory` decodes all of them. With method "attend-and-excite" the
+latents are nudged on the way: see `attend_excite`.
 
 Everything is told for the noisy picture x_t = sqrt(a) x_0 + sqrt(1 - a) e (variance preserving), whatever the sampler
 computes in: a is the share of signal left at time t, sigma = sqrt((1 - a) / a), SNR = a / (1 - a).
@@ -20,7 +20,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pipelines.diffusion.attend_excite import Attention, Excited, Schedule, excite, listen, peaks, watching
+from pipelines.diffusion.attend_excite import (
+    Attention,
+    Excited,
+    Schedule,
+    capture_cross_attention,
+    excite,
+    peaks,
+    truncated_pass,
+)
 from pipelines.diffusion.prompts import Prompt, chosen_subjects, read_with
 from pipelines.diffusion.settings import METHODS, SAMPLERS, Precision, Sampler, Settings
 from pipelines.errors import UserError, require_finite
@@ -83,48 +91,48 @@ class Stopped(Exception):
 
 
 @torch.inference_mode()
-def states_of(painter: TextToImage, texts: Sequence[str]) -> Tensor:
+def states_of(model: TextToImage, texts: Sequence[str]) -> Tensor:
     """(B, T, D) of the text encoder."""
-    pipe = painter.pipe
+    pipe = model.pipe
     ids = pipe.tokenizer(
         list(texts), padding="max_length", max_length=pipe.tokenizer.model_max_length, return_tensors="pt"
     ).input_ids
-    return pipe.text_encoder(ids.to(painter.device)).last_hidden_state.float()
+    return pipe.text_encoder(ids.to(model.device)).last_hidden_state.float()
 
 
-def noises(painter: TextToImage, seed: int, size: tuple[int, int]) -> Iterator[Tensor]:
+def noises(model: TextToImage, seed: int, size: tuple[int, int]) -> Iterator[Tensor]:
     """(1, C, rows, columns) again and again, drawn on the CPU: the same on every computer. A run begins with the
     first, and a sampler that adds noise takes the others, one in a step."""
     rng = torch.Generator().manual_seed(seed)
     while True:
-        yield torch.randn((1, painter.pipe.unet.config.in_channels, *size), generator=rng)
+        yield torch.randn((1, model.pipe.unet.config.in_channels, *size), generator=rng)
 
 
-def noise_of(painter: TextToImage, seed: int, size: tuple[int, int]) -> Tensor:
+def noise_of(model: TextToImage, seed: int, size: tuple[int, int]) -> Tensor:
     """The first of `noises`."""
-    return next(noises(painter, seed, size))
+    return next(noises(model, seed, size))
 
 
 @torch.inference_mode()
-def encode(painter: TextToImage, picture: Image.Image) -> Tensor:
+def encode(model: TextToImage, picture: Image.Image) -> Tensor:
     """A picture, cut to the middle square of the model's size, as (1, C, rows, columns) latents."""
-    vae, side = painter.pipe.vae, painter.size
+    vae, side = model.pipe.vae, model.size
     square = min(picture.size)
     left, top = (picture.width - square) // 2, (picture.height - square) // 2
     resized = picture.convert("RGB").resize(
         (side, side), Image.Resampling.LANCZOS, box=(left, top, left + square, top + square)
     )
     pixels = torch.from_numpy(np.asarray(resized, np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
-    found = vae.encode(pixels.to(painter.device))
+    found = vae.encode(pixels.to(model.device))
     latents = found.latent_dist.mode() if hasattr(found, "latent_dist") else found.latents
     return ((latents - (vae.config.shift_factor or 0)) * vae.config.scaling_factor).cpu()
 
 
 @torch.inference_mode()
-def decode(painter: TextToImage, latents: np.ndarray | Tensor, preview: bool = False) -> list[Image.Image]:
+def decode(model: TextToImage, latents: np.ndarray | Tensor, preview: bool = False) -> list[Image.Image]:
     """(B, C, rows, columns) -> pictures. With `preview` by the model's previewer, where it has one."""
-    vae = painter.previewer if preview and painter.previewer is not None else painter.pipe.vae
-    scaled = torch.as_tensor(latents, device=painter.device)
+    vae = model.previewer if preview and model.previewer is not None else model.pipe.vae
+    scaled = torch.as_tensor(latents, device=model.device)
     scaled = scaled / vae.config.scaling_factor + (vae.config.shift_factor or 0)
     pixels = vae.decode(scaled.to(memory_format=torch.channels_last)).sample
     require_finite("the picture that these latents decode to", ADVICE, pixels)
@@ -132,16 +140,16 @@ def decode(painter: TextToImage, latents: np.ndarray | Tensor, preview: bool = F
     return [Image.fromarray(picture) for picture in pixels]
 
 
-def sampler_of(painter: TextToImage, name: Sampler, steps: int, strength: float = 1.0) -> Any:
+def sampler_of(model: TextToImage, name: Sampler, steps: int, strength: float = 1.0) -> Any:
     from pipelines.diffusion.sampling import sampler_of  # it imports diffusers
 
-    return sampler_of(painter.pipe.scheduler.config, SCHEDULERS[name], steps, strength)
+    return sampler_of(model.pipe.scheduler.config, SCHEDULERS[name], steps, strength)
 
 
-def signal(painter: TextToImage) -> Tensor:
+def signal(model: TextToImage) -> Tensor:
     """(1000) share of signal left at every time of training: the a of the module's formulas. Above 0, where a schedule
     ends without any, for sigma and the SNR are told of it."""
-    return painter.pipe.scheduler.alphas_cumprod.double().clamp(min=LEAST_SIGNAL)
+    return model.pipe.scheduler.alphas_cumprod.double().clamp(min=LEAST_SIGNAL)
 
 
 # --------------------------------------------------------------------------------------------------------------- steps
@@ -181,7 +189,7 @@ def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
 
 
 def denoise(
-    painter: TextToImage,
+    model: TextToImage,
     states: Tensor,
     negative: Tensor | None,
     latents: Tensor,
@@ -203,7 +211,7 @@ def denoise(
         negative: (B, T, D) of the negative prompts; None for no guidance.
         latents: (B, C, rows, columns), as the sampler wants them.
         times: those of the sampler that are to be run.
-        attention: from `watching` the painter's UNet of this precision.
+        attention: from `capture_cross_attention` the model's UNet of this precision.
         subjects: of each picture the tokens of each subject, and
         schedule: to use Attend-and-Excite; None for plain sampling.
         stopped: called before every pass; raises to leave.
@@ -213,12 +221,12 @@ def denoise(
     Raises:
         NotFinite: in the step whose numbers are none any more.
     """
-    unet = painter.unet(precision)
-    dtype, kind = unet.dtype, painter.pipe.scheduler.config.prediction_type
-    shares = signal(painter)
+    unet = model.unet(precision)
+    dtype, kind = unet.dtype, model.pipe.scheduler.config.prediction_type
+    shares = signal(model)
     states = states.to(dtype)
     both = states if negative is None else torch.cat([negative.to(dtype), states])
-    device_times = times.to(painter.device)
+    device_times = times.to(model.device)
     for index, t in enumerate(device_times):
         stopped()
         noisy = given = sampler.scale_model_input(latents, t)
@@ -226,7 +234,9 @@ def denoise(
         if schedule and (schedule.updates(index) or schedule.threshold(index)):
 
             def maps_of(at: Tensor, row: int, t=t) -> Tensor:
-                return listen(attention, lambda: unet(at.to(dtype), t, encoder_hidden_states=states[row : row + 1]))
+                return truncated_pass(
+                    attention, lambda: unet(at.to(dtype), t, encoder_hidden_states=states[row : row + 1])
+                )
 
             moved = []
             for row, tokens in enumerate(subjects or ()):
@@ -244,7 +254,7 @@ def denoise(
             without, wanted = predicted.chunk(2) if negative is not None else (predicted, predicted)
             guided = wanted
             if negative is not None:
-                guided = rescaled(without + guidance * (wanted - without), wanted, painter.spec.guidance_rescale)
+                guided = rescaled(without + guidance * (wanted - without), wanted, model.spec.guidance_rescale)
             a = float(shares[min(int(t), len(shares) - 1)])
             conditional, e_c = _parts(wanted, given, a, kind)
             unconditional, e_u = _parts(without, given, a, kind)
@@ -270,7 +280,7 @@ def denoise(
         )
 
 
-def start_of(settings: Settings, painter: TextToImage) -> tuple[Tensor, object, Tensor, Tensor | None]:
+def start_of(settings: Settings, model: TextToImage) -> tuple[Tensor, object, Tensor, Tensor | None]:
     """Latents to begin with as the sampler wants them, the sampler, the times to run, and the noised picture's latents
     (variance preserving) where it begins from one.
 
@@ -280,15 +290,15 @@ def start_of(settings: Settings, painter: TextToImage) -> tuple[Tensor, object, 
     strength = 1.0 if settings.image is None else settings.strength
     if not 0 < strength <= 1:
         raise UserError(f"The strength must be above 0 and at most 1, not {strength}.")
-    sampler = sampler_of(painter, settings.sampler, settings.steps, strength)
-    side = painter.size // painter.factor
-    noise = noise_of(painter, settings.seed, (side, side)).to(painter.device)
+    sampler = sampler_of(model, settings.sampler, settings.steps, strength)
+    side = model.size // model.factor
+    noise = noise_of(model, settings.seed, (side, side)).to(model.device)
     times = sampler.timesteps
     if settings.image is None:
         return noise * sampler.init_noise_sigma, sampler, times, None
     if hasattr(sampler, "set_begin_index"):
         sampler.set_begin_index(0)
-    latents = sampler.add_noise(encode(painter, settings.image).to(noise), noise, times[:1])
+    latents = sampler.add_noise(encode(model, settings.image).to(noise), noise, times[:1])
     return latents, sampler, times, sampler.scale_model_input(latents, times[0])
 
 
@@ -304,10 +314,10 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
     """
     if settings.method not in METHODS or settings.sampler not in SAMPLERS:
         raise UserError(f"Methods are {', '.join(METHODS)}; samplers are {', '.join(SAMPLERS)}.")
-    painter = load(settings.model, TextToImage)
-    prompt = read_with(painter, settings.prompt, settings.subjects)
+    model = load(settings.model, TextToImage)
+    prompt = read_with(model, settings.prompt, settings.subjects)
     if settings.negative_prompt:
-        read_with(painter, settings.negative_prompt)
+        read_with(model, settings.negative_prompt)
     exciting = settings.method == "attend-and-excite"
     if exciting:
         chosen_subjects(prompt)
@@ -319,22 +329,22 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
 
     begin, steps, seconds = time.perf_counter(), [], 0.0
     texts = [settings.prompt] + ([settings.negative_prompt] if settings.guidance_scale > 1 else [])
-    states, *negative = states_of(painter, texts).split(1)
-    latents, sampler, times, noised = start_of(settings, painter)
+    states, *negative = states_of(model, texts).split(1)
+    latents, sampler, times, noised = start_of(settings, model)
     size = latents.shape[-2], latents.shape[-1]
-    start = decode(painter, noised, preview=True)[0] if noised is not None else None
-    sharpness = painter.spec.sharpness
+    start = decode(model, noised, preview=True)[0] if noised is not None else None
+    sharpness = model.spec.sharpness
     schedule = (
         Schedule(steps=len(times), scale=settings.scale, refine=settings.refine, sharpness=sharpness)
         if exciting
         else None
     )
     columns = [[0], *(word.tokens for word in prompt.words)]
-    fresh = noises(painter, settings.seed, size)
+    fresh = noises(model, settings.seed, size)
     next(fresh)  # it has begun with
-    with watching(painter.unet(settings.precision), size) as attention:
+    with capture_cross_attention(model.unet(settings.precision), size) as attention:
         moments = denoise(
-            painter,
+            model,
             states,
             negative[0] if negative else None,
             latents,
@@ -351,7 +361,7 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
         )
         for moment in moments:
             now = time.perf_counter()
-            picture = decode(painter, moment.clean, preview=True)[0] if previews else None
+            picture = decode(model, moment.clean, preview=True)[0] if previews else None
             maps = moment.attention[0]
             steps.append(
                 Step(
@@ -376,9 +386,9 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
             yield steps[-1]
             begin = time.perf_counter()
     final = moment.after
-    picture = decode(painter, final)[0]
-    picture, flagged = painter.checked(picture)
-    a = signal(painter).numpy()
+    picture = decode(model, final)[0]
+    picture, flagged = model.checked(picture)
+    a = signal(model).numpy()
     yield Result(
         picture=picture,
         latents=final[0].cpu().numpy(),
@@ -404,14 +414,14 @@ def clip_score(picture: Image.Image, text: str, model: str) -> float:
     return float(features[0] @ words[0])
 
 
-# ----------------------------------------------------------------------------------------------------------- the film
+# ------------------------------------------------------------------------------------------------------ the trajectory
 
 FRAMES = ("noisy", "clean", "conditional", "unconditional")
 FRAMES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Film:
+class Trajectory:
     """Every step as pictures; each of them has one picture per step."""
 
     noisy: list[Image.Image]
@@ -420,9 +430,9 @@ class Film:
     unconditional: list[Image.Image]
 
 
-def film(result: Result, model: str) -> Film:
+def trajectory(result: Result, model: str) -> Trajectory:
     """Decode every step of a run, by the previewer where the model has one."""
-    painter = load(model, TextToImage)
+    loaded = load(model, TextToImage)
     decoded: dict[str, list[Image.Image]] = {}
     previews = [step.picture for step in result.steps if step.picture is not None]
     for name in FRAMES:
@@ -433,5 +443,5 @@ def film(result: Result, model: str) -> Film:
             decoded[name] = previews
         else:
             parts = np.array_split(latents, math.ceil(len(latents) / FRAMES_AT_ONCE))
-            decoded[name] = [picture for part in parts for picture in decode(painter, part, preview=True)]
-    return Film(**decoded)
+            decoded[name] = [picture for part in parts for picture in decode(loaded, part, preview=True)]
+    return Trajectory(**decoded)

@@ -62,7 +62,7 @@ class Prompt:
     most: int  # tokens the model reads
 
 
-def read_with(painter: TextToImage, text: str, subjects: str = "") -> Prompt:
+def read_with(model: TextToImage, text: str, subjects: str = "") -> Prompt:
     """Words, tokens and subjects of a prompt for this model.
 
     Args:
@@ -77,17 +77,17 @@ def read_with(painter: TextToImage, text: str, subjects: str = "") -> Prompt:
         raise UserError("There is nothing to draw yet. Type what the picture should show, such as: a cat and a frog")
     if len(text) > MOST_CHARACTERS:
         raise UserError(f"The prompt has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read. Shorten it.")
-    tokenizer = painter.pipe.tokenizer
+    tokenizer = model.pipe.tokenizer
     encoded = tokenizer(text, return_offsets_mapping=True, truncation=False, verbose=False)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    if painter.vocabulary is not None:
+    if model.vocabulary is not None:
         lost = [text[a:b] for i, (a, b) in zip(ids, offsets, strict=True) if i == tokenizer.unk_token_id]
         if lost:
-            raise UserError(not_known(painter.spec, list(dict.fromkeys(lost)), painter.vocabulary))
+            raise UserError(not_known(model.spec, list(dict.fromkeys(lost)), model.vocabulary))
     most = tokenizer.model_max_length
     if len(ids) > most:
         raise UserError(
-            f"{painter.spec.name} reads at most {most - 2} pieces of words, and this prompt has {len(ids) - 2}. "
+            f"{model.spec.name} reads at most {most - 2} pieces of words, and this prompt has {len(ids) - 2}. "
             "Shorten it."
         )
     spans, words = words_of(text), []

@@ -21,7 +21,7 @@ from pipelines.errors import UserError, require_finite
 from pipelines.phrases import distinct, words_of
 
 if TYPE_CHECKING:
-    from pipelines.diffusion.pipeline import Film, Result  # which import torch
+    from pipelines.diffusion.pipeline import Result, Trajectory  # which import torch
 
 FORMAT = 1
 MOST_BYTES = 3_000_000  # of a file that is saved; one that is opened may have twice that
@@ -84,7 +84,7 @@ def _coded(picture: Image.Image, side: int, quality: int) -> bytes:
     return out.getvalue()
 
 
-def record(request: Settings, result: "Result", film: "Film") -> Recording:
+def record(request: Settings, result: "Result", trajectory: "Trajectory") -> Recording:
     """What a class looks at, of a finished run."""
     asked = {k: v for k, v in asdict(replace(request, image=None)).items() if v is not None}
     moments = [
@@ -106,7 +106,9 @@ def record(request: Settings, result: "Result", film: "Film") -> Recording:
     require_finite("this run, in the precision it is saved in", "Draw it with less guidance.", latents, attention)
     room = MOST_BYTES - latents.nbytes - attention.size - len(picture) - 60_000
     for side, quality in QUALITIES:
-        frames = {name: tuple(_coded(p, side, quality) for p in getattr(film, name)[: len(moments)]) for name in TRACKS}
+        frames = {
+            name: tuple(_coded(p, side, quality) for p in getattr(trajectory, name)[: len(moments)]) for name in TRACKS
+        }
         if sum(len(each) for track in frames.values() for each in track) < room:
             break
     return Recording(

@@ -32,7 +32,7 @@ from PIL import Image
 from pipelines.detection import pipeline as detection
 from pipelines.diffusion import pipeline as diffusion
 from pipelines.diffusion import presence
-from pipelines.diffusion.attend_excite import Schedule, watching
+from pipelines.diffusion.attend_excite import Schedule, capture_cross_attention
 from pipelines.diffusion.prompts import read_with, sketch
 from pipelines.diffusion.settings import Precision, Sampler
 from pipelines.evaluation.clip import write_between
@@ -76,27 +76,27 @@ def draw(
     prompts: Sequence[str], seeds: Sequence[int], method: str, precision: Precision, name: Sampler | None = None
 ) -> list[Image.Image]:
     """Pictures of prompts and seeds, drawn together, by the sampler of this name or else the model's usual one."""
-    painter = load(NAME, TextToImage)
-    read = [read_with(painter, prompt) for prompt in prompts]
-    states = diffusion.states_of(painter, [*prompts, ""])
-    name = name or painter.spec.sampler
-    sampler = diffusion.sampler_of(painter, name, painter.spec.steps)
-    side = painter.size // painter.factor
-    noises = [diffusion.noises(painter, seed, (side, side)) for seed in seeds]
-    latents = torch.cat([next(noise) for noise in noises]).to(painter.device)
+    model = load(NAME, TextToImage)
+    read = [read_with(model, prompt) for prompt in prompts]
+    states = diffusion.states_of(model, [*prompts, ""])
+    name = name or model.spec.sampler
+    sampler = diffusion.sampler_of(model, name, model.spec.steps)
+    side = model.size // model.factor
+    noises = [diffusion.noises(model, seed, (side, side)) for seed in seeds]
+    latents = torch.cat([next(noise) for noise in noises]).to(model.device)
     schedule = (
-        Schedule(steps=painter.spec.steps, sharpness=painter.spec.sharpness) if method == "attend-and-excite" else None
+        Schedule(steps=model.spec.steps, sharpness=model.spec.sharpness) if method == "attend-and-excite" else None
     )
     subjects = [[subject.tokens for subject in prompt.subjects] for prompt in read]
-    with watching(painter.unet(precision), (side, side)) as attention:
+    with capture_cross_attention(model.unet(precision), (side, side)) as attention:
         for moment in diffusion.denoise(
-            painter,
+            model,
             states[:-1],
             states[-1:].expand(len(prompts), -1, -1),
             latents * sampler.init_noise_sigma,
             sampler,
             sampler.timesteps,
-            painter.spec.guidance,
+            model.spec.guidance,
             attention,
             subjects,
             schedule,
@@ -105,7 +105,7 @@ def draw(
             fresh=noises,
         ):
             drawn = moment.after
-    return diffusion.decode(painter, drawn)
+    return diffusion.decode(model, drawn)
 
 
 def wanted_by(prompt: str) -> list[presence.Wanted]:
@@ -134,7 +134,7 @@ def judged(prompt: str, said: Answers) -> tuple[presence.Verdict, presence.Verdi
 
 @functools.cache
 def _weights() -> str:
-    """Of the painter and the detector: answers about other weights are not these."""
+    """Of the diffusion model and the detector: answers about other weights are not these."""
     files = [file for name in (NAME, MODELS[NAME].detector) for file in (BUNDLED / name).rglob("*.safetensors")]
     return hashlib.sha256(b"".join(hashlib.sha256(file.read_bytes()).digest() for file in sorted(files))).hexdigest()
 

@@ -5,8 +5,8 @@
 1. keeps pictures in one order in memory, channels last, which is also the list of tokens that attention wants;
 2. takes group norms in float32, for which PyTorch has the faster kernel;
 3. asks every word once what it offers: all steps of a run share the words;
-4. looks at pixels once that are drawn for several sets of words, as guidance does: until the first word is heard, both
-   passes are the same.
+4. looks at pixels once that are drawn for several sets of words, as guidance does: until the first cross-attention,
+   both passes are the same.
 
 It reads no attention masks. What a model has beyond the parts of Stable Diffusion is left to diffusers.
 """
@@ -66,7 +66,7 @@ def _block(block: Any, tokens: Tensor, encoder_hidden_states: Tensor, **_) -> Te
 
 
 def _attention(layer: Any, tokens: Tensor, encoder_hidden_states: Tensor | None = None, **_) -> Tensor:
-    """(B, N, C) tokens look at (B, T, D) words or at themselves; by whoever listens, where somebody does."""
+    """(B, N, C) tokens look at (B, T, D) words or at themselves; by the capturing processor, where there is one."""
     if not isinstance(layer.processor, AttnProcessor2_0):
         return layer.processor(layer, tokens, encoder_hidden_states)
 

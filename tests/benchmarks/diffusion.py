@@ -75,11 +75,11 @@ def drawn(**settings) -> diffusion.Result:
 
 
 @torch.inference_mode()
-def products(painter: TextToImage, precision: str, passes: int = 20) -> float:
+def products(model: TextToImage, precision: str, passes: int = 20) -> float:
     """Seconds that the convolutions and linear layers alone take in 20 passes with guidance."""
-    unet, spent, begun = painter.unet(precision), [], []
+    unet, spent, begun = model.unet(precision), [], []
     latents = torch.randn(2, unet.config.in_channels, *(unet.config.sample_size,) * 2).to(unet.dtype)
-    latents, words = latents.to(memory_format=torch.channels_last), states_of(painter, [PROMPT, ""]).to(unet.dtype)
+    latents, words = latents.to(memory_format=torch.channels_last), states_of(model, [PROMPT, ""]).to(unet.dtype)
     hooks = []
     for module in unet.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
@@ -95,14 +95,14 @@ def products(painter: TextToImage, precision: str, passes: int = 20) -> float:
 
 
 def bundled(rounds: int) -> list[tuple[str, ...]]:
-    painter = load(MODEL, TextToImage)
+    model = load(MODEL, TextToImage)
     pipe = StableDiffusionPipeline.from_pretrained(BUNDLED / MODELS[MODEL].source)
     pipe.set_progress_bar_config(disable=True)
-    guidance = painter.spec.guidance
-    noise = diffusion.noise_of(painter, 42, (painter.size // painter.factor,) * 2)
+    guidance = model.spec.guidance
+    noise = diffusion.noise_of(model, 42, (model.size // model.factor,) * 2)
 
     def plain():
-        settings = {"guidance_scale": guidance, "guidance_rescale": painter.spec.guidance_rescale}
+        settings = {"guidance_scale": guidance, "guidance_rescale": model.spec.guidance_rescale}
         return pipe(PROMPT, num_inference_steps=20, latents=noise.clone(), **settings).images[0]
 
     middle, found = take_turns(
@@ -126,7 +126,7 @@ def bundled(rounds: int) -> list[tuple[str, ...]]:
         ("ours, Attend-and-Excite", f"{middle['ours, excited']:.2f}", f"{ratio:.1f} of ours", f"{tries} refinements")
     )
     rows.append(("ours, until the first preview", f"{first:.2f}", "", ""))
-    alone = [products(painter, precision) for precision in ("float32", "bfloat16")]
+    alone = [products(model, precision) for precision in ("float32", "bfloat16")]
     told = f"its convolutions and linear layers; in float32 {alone[0]:.2f}"
     rows.append(("the products alone, bfloat16", f"{alone[1]:.2f}", f"{alone[1] / alone[0]:.2f} of float32", told))
     return rows
@@ -149,15 +149,15 @@ def excited(steps: int) -> list[tuple[str, ...]]:
         from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
             pipeline_stable_diffusion_attend_and_excite as module,
         )
-    painter = quarter_size()
-    pipe = painter.pipe
+    model = quarter_size()
+    pipe = model.pipe
     make: Any = module.StableDiffusionAttendAndExcitePipeline  # which does not say that two parts may be None
     parts = (pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, pipe.scheduler, None, None)
     peer = make(*parts, requires_safety_checker=False)
     peer.set_progress_bar_config(disable=True)
-    noise = diffusion.noise_of(painter, 42, (32, 32))
+    noise = diffusion.noise_of(model, 42, (32, 32))
     rows: list[tuple[str, ...]] = []
-    with mock.patch.object(diffusion, "load", lambda name, kind: painter):
+    with mock.patch.object(diffusion, "load", lambda name, kind: model):
         for told, refine in (("thresholds off", False), ("the paper's thresholds", True)):
             schedule = Schedule(steps=steps, refine=refine)
             thresholds = {step: schedule.threshold(step) for step in range(steps) if schedule.threshold(step)}

@@ -179,7 +179,7 @@ def test_a_stopped_run_shows_nothing_of_the_run_before(opened):
     expect(status).to_contain_text("Stopped. The picture is as far as this run came")
     for part in ("verdict", "facts", "charts", "strip", "note"):
         expect(page.locator(f"#diffusion-{part} .prose").first).to_be_empty()
-    assert page.locator("#diffusion-film .numbers").locator("visible=true").count() == 0
+    assert page.locator("#diffusion-player .numbers").locator("visible=true").count() == 0
     page.get_by_role("button", name="Recorded runs, numbers as JSON, export").click()
     page.locator("#diffusion-save").click()
     expect(page.get_by_test_id("toast-body").first).to_contain_text("no finished run to save")

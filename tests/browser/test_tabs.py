@@ -287,37 +287,37 @@ def test_prompt_drawn_scrubbed_and_excited(watched, connections_elsewhere):
     page = watched.page
     watched.open("diffusion")
     expect(page.locator("#diffusion-chips label", has_text="frog").locator("input")).to_be_checked()
-    film = page.locator("#diffusion-player .player")
-    expect(film.locator(".numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
+    player = page.locator("#diffusion-player .player")
+    expect(player.locator(".numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
     prompt = page.locator("#diffusion-prompt textarea, #diffusion-prompt input").first
     prompt.fill("a red car and a turtle")
     expect(page.locator("#diffusion-chips label", has_text="turtle").locator("input")).to_be_checked()
     watched.set_slider("#diffusion-steps", 6)
     prompt.press("Enter")
-    expect(film.locator(".numbers")).to_contain_text("Step 6 of 6", timeout=90_000)
-    expect(film.locator(".names")).to_contain_text("turtle")
+    expect(player.locator(".numbers")).to_contain_text("Step 6 of 6", timeout=90_000)
+    expect(player.locator(".names")).to_contain_text("turtle")
 
-    slider, clean = film.locator("input[type=range]"), film.locator(".stage figure:nth-child(2) img")
+    slider, clean = player.locator("input[type=range]"), player.locator(".stage figure:nth-child(2) img")
     last = clean.get_attribute("src")
     slider.focus()
     slider.press("ArrowLeft")
-    expect(film.locator(".numbers")).to_contain_text("Step 5 of 6")
+    expect(player.locator(".numbers")).to_contain_text("Step 5 of 6")
     assert clean.get_attribute("src") != last
-    film.get_by_title("One step on").click()
-    expect(film.locator(".numbers")).to_contain_text("Step 6 of 6")
+    player.get_by_title("One step on").click()
+    expect(player.locator(".numbers")).to_contain_text("Step 6 of 6")
     assert clean.get_attribute("src") == last
-    film.get_by_title("Play").click()
-    expect(film.locator(".numbers")).to_contain_text(re.compile("Step [1-5] of 6"))
-    expect(film.locator(".numbers")).to_contain_text("Step 6 of 6")
-    film.locator(".sheet").click(position={"x": 5, "y": 5})
-    expect(film.locator(".numbers")).to_contain_text("Step 1 of 6")
+    player.get_by_title("Play").click()
+    expect(player.locator(".numbers")).to_contain_text(re.compile("Step [1-5] of 6"))
+    expect(player.locator(".numbers")).to_contain_text("Step 6 of 6")
+    player.locator(".sheet").click(position={"x": 5, "y": 5})
+    expect(player.locator(".numbers")).to_contain_text("Step 1 of 6")
 
     page.locator("#diffusion-method").get_by_text("Attend-and-Excite").click()
     page.locator("#diffusion-draw").click()
-    expect(film.locator(".numbers")).to_contain_text("Step 6 of 6", timeout=90_000)
+    expect(player.locator(".numbers")).to_contain_text("Step 6 of 6", timeout=90_000)
     slider.focus()
     slider.press("Home")
-    expect(film.locator(".numbers")).to_contain_text("latents nudged by")
+    expect(player.locator(".numbers")).to_contain_text("latents nudged by")
     expect(page.locator("#diffusion-charts")).to_contain_text("thresholds")
     verdict = page.locator("#diffusion-verdict")
     expect(verdict).to_contain_text("red car")
@@ -348,7 +348,7 @@ def test_missing_objects_are_counted_and_the_count_can_be_stopped(watched):
 
 
 def test_a_run_saved_here_opens_there(browser, watched, tmp_path):
-    """Another server, which has no diffusion model at hand, shows the same film."""
+    """Another server, which has no diffusion model at hand, shows the same run."""
     from demos.ui.serving import launch_settings
 
     page = watched.page

@@ -8,8 +8,7 @@ import pytest
 from PIL import Image
 
 from demos import diffusion as tab
-from demos.diffusion import player as film
-from demos.diffusion import seeds, verdicts
+from demos.diffusion import player, seeds, verdicts
 from pipelines.diffusion import pipeline, presence, recording
 from pipelines.diffusion.presence import Verdict
 from pipelines.models.registry import MODELS
@@ -21,7 +20,7 @@ PROMPT = "a cat and a red car"
 
 
 @pytest.fixture(scope="module")
-def painter() -> TextToImage:
+def model() -> TextToImage:
     pipe = tiny_diffusion.pipeline()
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
@@ -49,9 +48,9 @@ class Detector:
 
 
 @pytest.fixture
-def page(painter, monkeypatch):
+def page(model, monkeypatch):
     """The tab's handlers by name, over the tiny model and a detector whose answers are known."""
-    monkeypatch.setattr(pipeline, "load", lambda *_: painter)
+    monkeypatch.setattr(pipeline, "load", lambda *_: model)
     monkeypatch.setattr(tab, "model_names", lambda *families: ["storybook-diffusion"])
     monkeypatch.setattr(pipeline, "clip_score", lambda *_: 0.25)
     detector = Detector()
@@ -118,13 +117,13 @@ def test_counting_shows_every_seed_under_both_methods(page):
     assert [text.count("<figure") for text in arrived] == [1, 2], "each seed appears when it is ready"
 
 
-def test_leaving_the_count_leaves_the_model_as_it_was(page, painter):
-    processors = dict(painter.pipe.unet.attn_processors)
+def test_leaving_the_count_leaves_the_model_as_it_was(page, model):
+    processors = dict(model.pipe.unet.attn_processors)
     run = page.count(2, *settings(method="attend-and-excite"))
     for _ in range(3):
         next(run)
     run.close()
-    now = painter.pipe.unet.attn_processors
+    now = model.pipe.unet.attn_processors
     assert all(now[name] is processors[name] for name in processors)
     assert list(page.draw(PROMPT, steps=1))[-1]["numbers"]["steps"] == 1, "the device is free again"
 
@@ -245,13 +244,13 @@ def test_a_model_brings_the_settings_that_suit_it():
 def test_strip_of_maps_shows_every_word_on_its_own_scale():
     attention = np.zeros((3, 2, 16, 16), np.float32)
     attention[0, 0, 0, 0], attention[2, 1, 15, 15] = 0.9, 0.001
-    sheet = np.asarray(film.strip_of(attention), int)
+    sheet = np.asarray(player.strip_of(attention), int)
     assert sheet.shape == (2 * 17, 3 * 17, 3)
     bright = sheet[:, :, 0] > 200
     assert bright[0, 0] and bright[17 + 15, 2 * 17 + 15] and bright.sum() == 2, "yellow is the maximum of each row"
 
 
-def test_words_in_the_strip_are_escaped(painter):
+def test_words_in_the_strip_are_escaped(model):
     """Names of seeds and faults reach the page as text."""
     verdict = Verdict(present=(True,), scores=(0.9,), boxes=((0, 0, 1, 1),), colours=(None,), faults=("",))
     drawn = seeds.Drawn(picture=Image.new("RGB", (8, 8)), verdict=verdict, seconds=1.0)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.diffusion.attend_excite import watching
+from pipelines.diffusion.attend_excite import capture_cross_attention
 from pipelines.models.fast_unet import faster
 from tests import tiny_diffusion
 
@@ -81,21 +81,21 @@ def test_other_words_are_not_answered_with_those_of_the_last_pass():
             )
 
 
-def test_what_is_heard_is_the_same():
-    module, words, heard = unet(LARGE), noise(2, 7, 32), []
+def test_what_is_captured_is_the_same():
+    module, words, captured = unet(LARGE), noise(2, 7, 32), []
     for each in (module, faster(module)):
-        with watching(each, (16, 16)) as attention:
+        with capture_cross_attention(each, (16, 16)) as attention:
             answer(each, words)
-            heard.append(attention.mean())
-    torch.testing.assert_close(*heard, atol=1e-6, rtol=0)
-    assert heard[0].shape == (2, 16, 16, 7)
+            captured.append(attention.mean())
+    torch.testing.assert_close(*captured, atol=1e-6, rtol=0)
+    assert captured[0].shape == (2, 16, 16, 7)
 
 
 def test_the_model_itself_stays_as_it_was():
     module, words = unet(tiny_diffusion.TINY), noise(1, 7, 32)
     before, processors = answer(module, words), dict(module.attn_processors)
     view = faster(module)
-    with watching(view, (16, 16)):
+    with capture_cross_attention(view, (16, 16)):
         answer(view, words)
     assert torch.equal(answer(module, words), before) and module.attn_processors == processors
     assert view.conv_in.weight is module.conv_in.weight, "the weights are shared"

@@ -269,17 +269,17 @@ def test_text_to_image_models_load_by_id_and_draw_with_the_same_pipeline(hub_cac
     tiny_diffusion.pipeline("epsilon", vae=vae).save_pretrained(hub_cache("stable-diffusion-1.5"))
     AutoencoderTiny(**tiny_diffusion.DECODER).save_pretrained(hub_cache("taesd"))
     assert [hub.availability(name) for name in ("stable-diffusion-1.5", "sd-turbo")] == ["cached", "download"]
-    painter = load("stable-diffusion-1.5", TextToImage)
-    assert painter.size == 128 and painter.previewer is load("taesd", LatentDecoder).module
+    model = load("stable-diffusion-1.5", TextToImage)
+    assert model.size == 128 and model.previewer is load("taesd", LatentDecoder).module
     asked = {"guidance_scale": 7.5, "sampler": "ddim", "steps": 2, "model": "stable-diffusion-1.5"}
     *steps, result = diffusion.run(diffusion.Settings(prompt="a cat and a frog", **asked))
-    own, preview = (diffusion.decode(painter, result.latents[None], preview)[0] for preview in (False, True))
+    own, preview = (diffusion.decode(model, result.latents[None], preview)[0] for preview in (False, True))
     assert result.picture.tobytes() == own.tobytes() != preview.tobytes(), "the result is the model's own decoder's"
-    shown = diffusion.decode(painter, steps[-1].clean[None], preview=True)[0]
+    shown = diffusion.decode(model, steps[-1].clean[None], preview=True)[0]
     assert steps[-1].picture.tobytes() == shown.tobytes(), "previews are the small decoder's"
     with Image.new("RGB", (64, 64), (200, 30, 30)) as red:
-        again = diffusion.encode(painter, red)
-    assert again.shape == (1, 4, 16, 16) and torch.equal(again, diffusion.encode(painter, red)), "the mode, no noise"
+        again = diffusion.encode(model, red)
+    assert again.shape == (1, 4, 16, 16) and torch.equal(again, diffusion.encode(model, red)), "the mode, no noise"
 
 
 def test_one_set_of_weights_is_asked_for_of_a_text_to_image_model():

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines.diffusion import attend_excite
 from pipelines.diffusion import pipeline as diffusion
-from pipelines.diffusion.attend_excite import Schedule, cross_attention, peaks, watching
+from pipelines.diffusion.attend_excite import Schedule, capture_cross_attention, cross_attention, peaks
 from pipelines.diffusion.pipeline import Result, Step, Stopped
 from pipelines.diffusion.settings import Settings
 from pipelines.models import text_to_image
@@ -22,7 +22,7 @@ PROMPT, STEPS, SIZE = "a cat and a red car", 8, (16, 16)
 
 
 @pytest.fixture(scope="module", params=["v_prediction", "epsilon"])
-def painter(request) -> TextToImage:
+def model(request) -> TextToImage:
     pipe = tiny_diffusion.pipeline(prediction_type=request.param)
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
@@ -33,8 +33,8 @@ def painter(request) -> TextToImage:
 
 
 @pytest.fixture(autouse=True)
-def only_this_one(painter, monkeypatch):
-    monkeypatch.setattr(diffusion, "load", lambda *_: painter)
+def only_this_one(model, monkeypatch):
+    monkeypatch.setattr(diffusion, "load", lambda *_: model)
 
 
 def asked(**settings) -> Settings:
@@ -48,12 +48,12 @@ def drawn(**settings) -> Result:
     return last
 
 
-def answer(painter: TextToImage) -> torch.Tensor:
+def answer(model: TextToImage) -> torch.Tensor:
     """What the UNet says to something fixed."""
     rng = torch.Generator().manual_seed(1)
     latents, states = torch.randn(1, 4, 16, 16, generator=rng), torch.randn(1, 24, 32, generator=rng)
     with torch.inference_mode():
-        return painter.unet()(latents, 500, encoder_hidden_states=states).sample
+        return model.unet()(latents, 500, encoder_hidden_states=states).sample
 
 
 class Counted:
@@ -82,13 +82,13 @@ class Counted:
 
 @pytest.mark.parametrize("sampler", diffusion.SCHEDULERS)
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
-def test_same_latents_as_diffusers(painter, sampler, guidance):
+def test_same_latents_as_diffusers(model, sampler, guidance):
     import diffusers
 
-    pipe = tiny_diffusion.pipeline(prediction_type=painter.pipe.scheduler.config.prediction_type)
+    pipe = tiny_diffusion.pipeline(prediction_type=model.pipe.scheduler.config.prediction_type)
     pipe.scheduler = getattr(diffusers, diffusion.SCHEDULERS[sampler]).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
-    noise = diffusion.noise_of(painter, 7, SIZE)
+    noise = diffusion.noise_of(model, 7, SIZE)
     rng = torch.Generator().manual_seed(7)
     torch.randn(noise.shape, generator=rng)  # ours begins with it
     eta = diffusion.ETA.get(sampler, 0.0)
@@ -99,26 +99,26 @@ def test_same_latents_as_diffusers(painter, sampler, guidance):
     assert np.abs(ours - theirs.numpy()).max() < 1e-5 * max(10, scale)
 
 
-def test_guidance_is_rescaled_as_in_diffusers(painter, monkeypatch):
-    other = replace(painter, spec=replace(painter.spec, guidance_rescale=0.7))
+def test_guidance_is_rescaled_as_in_diffusers(model, monkeypatch):
+    other = replace(model, spec=replace(model.spec, guidance_rescale=0.7))
     monkeypatch.setattr(diffusion, "load", lambda *_: other)
-    noise = diffusion.noise_of(painter, 7, SIZE)
+    noise = diffusion.noise_of(model, 7, SIZE)
     settings = {"num_inference_steps": STEPS, "guidance_scale": 7.5, "output_type": "latent"}
-    theirs = painter.pipe(PROMPT, latents=noise, guidance_rescale=0.7, **settings).images[0].numpy()
-    plain = painter.pipe(PROMPT, latents=noise, **settings).images[0].numpy()
+    theirs = model.pipe(PROMPT, latents=noise, guidance_rescale=0.7, **settings).images[0].numpy()
+    plain = model.pipe(PROMPT, latents=noise, **settings).images[0].numpy()
     ours = drawn(seed=7).latents
     assert np.abs(ours - theirs).max() < 1e-4 and np.abs(plain - theirs).max() > 1e-2
 
 
 @pytest.mark.parametrize("refine", [False, True])
-def test_same_excited_latents_as_the_authors_loop(painter, refine):
+def test_same_excited_latents_as_the_authors_loop(model, refine):
     """diffusers' deprecated pipeline, which follows the authors' code, on the same random weights."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from diffusers.pipelines.deprecated.stable_diffusion_attend_and_excite import (
             pipeline_stable_diffusion_attend_and_excite as module,
         )
-    pipe = painter.pipe
+    pipe = model.pipe
     parts = (pipe.vae, pipe.text_encoder, pipe.tokenizer, pipe.unet, pipe.scheduler, None, None)
     peer = module.StableDiffusionAttendAndExcitePipeline(*parts, requires_safety_checker=False)
     peer.set_progress_bar_config(disable=True)
@@ -131,7 +131,7 @@ def test_same_excited_latents_as_the_authors_loop(painter, refine):
         height=128,
         width=128,
         num_inference_steps=STEPS,
-        latents=diffusion.noise_of(painter, 7, SIZE),
+        latents=diffusion.noise_of(model, 7, SIZE),
         thresholds=thresholds,
         max_iter_to_alter=STEPS // 2,
         attn_res=SIZE,
@@ -143,9 +143,9 @@ def test_same_excited_latents_as_the_authors_loop(painter, refine):
     assert np.abs(result.latents - plain.latents).max() > 1e-2, "the nudges must do something"
 
 
-def test_fewer_passes_than_the_authors_loop(painter):
-    """No layer after the last that is listened to, and no extra pass once updating is over."""
-    with Counted(painter.unet()) as count:
+def test_fewer_passes_than_the_authors_loop(model):
+    """No layer after the last whose attention is captured, and no extra pass once updating is over."""
+    with Counted(model.unet()) as count:
         result = drawn(method="attend-and-excite")
     tries = sum(step.excited.tries for step in result.steps if step.excited)
     assert tries > 0, "random weights must need refinement"
@@ -156,8 +156,8 @@ def test_fewer_passes_than_the_authors_loop(painter):
 # ------------------------------------------------------------------------------------------------------ what is told
 
 
-def test_steps_obey_the_formulas(painter):
-    shares = diffusion.signal(painter)
+def test_steps_obey_the_formulas(model):
+    shares = diffusion.signal(model)
     for step in drawn().steps:
         a = float(shares[step.time])
         assert step.snr == pytest.approx(a / (1 - a)) and step.sigma == pytest.approx(step.snr**-0.5)
@@ -169,22 +169,22 @@ def test_steps_obey_the_formulas(painter):
         assert np.allclose(step.clean, clean, rtol=1e-2, atol=1e-2 * max(1, step.sigma))
 
 
-def test_without_guidance_there_is_one_prediction(painter):
+def test_without_guidance_there_is_one_prediction(model):
     for step in drawn(guidance_scale=1.0).steps:
         assert step.gap == 0 and np.array_equal(step.conditional, step.unconditional)
         assert np.array_equal(step.clean, step.conditional)
 
 
-def test_the_sampler_lands_on_the_last_prediction(painter):
+def test_the_sampler_lands_on_the_last_prediction(model):
     """DDIM's last step removes all the noise it believes in."""
     result = drawn()
     assert np.allclose(result.latents, result.steps[-1].clean, atol=0.05)
 
 
-def test_attention_is_shared_by_all_tokens(painter):
+def test_attention_is_shared_by_all_tokens(model):
     result = drawn()
-    with watching(painter.unet(), SIZE) as attention:
-        answer(painter)
+    with capture_cross_attention(model.unet(), SIZE) as attention:
+        answer(model)
         maps = attention.mean()
     assert maps.shape == (1, 16, 16, 24) and torch.allclose(maps.sum(-1), torch.ones(1, 16, 16), atol=1e-5)
     for step in result.steps:
@@ -192,13 +192,13 @@ def test_attention_is_shared_by_all_tokens(painter):
         assert (step.attention >= 0).all() and (step.attention.sum(0) <= 1 + 1e-5).all()
 
 
-def test_same_seed_same_picture(painter):
+def test_same_seed_same_picture(model):
     first, again, other = drawn(seed=3), drawn(seed=3), drawn(seed=4)
     assert np.array_equal(first.latents, again.latents) and first.picture.tobytes() == again.picture.tobytes()
     assert np.abs(first.latents - other.latents).max() > 0.1
 
 
-def test_half_precision_is_close(painter):
+def test_half_precision_is_close(model):
     ours, half = drawn(guidance_scale=1.0), drawn(guidance_scale=1.0, precision="bfloat16")
     assert 0 < np.abs(ours.latents - half.latents).max() < 0.2 * np.abs(ours.latents).max()
 
@@ -208,42 +208,42 @@ def test_half_precision_is_close(painter):
 
 @pytest.mark.parametrize("sampler", diffusion.SCHEDULERS)
 @pytest.mark.parametrize("strength", [0.25, 0.5, 1.0])
-def test_strength_decides_where_it_begins(painter, scene_image, sampler, strength):
+def test_strength_decides_where_it_begins(model, scene_image, sampler, strength):
     request = asked(image=scene_image, strength=strength, sampler=sampler)
-    latents, chosen, times, noised = diffusion.start_of(request, painter)
+    latents, chosen, times, noised = diffusion.start_of(request, model)
     assert len(times) == round(STEPS * strength)
-    a = float(diffusion.signal(painter)[int(times[0])])
-    clean, noise = diffusion.encode(painter, scene_image), diffusion.noise_of(painter, 42, SIZE)
+    a = float(diffusion.signal(model)[int(times[0])])
+    clean, noise = diffusion.encode(model, scene_image), diffusion.noise_of(model, 42, SIZE)
     assert torch.allclose(noised, a**0.5 * clean + (1 - a) ** 0.5 * noise, atol=5e-3)
     result = list(diffusion.run(request, previews=False))[-1]
     assert len(result.steps) == len(times) and result.start.size == (128, 128)
     assert np.allclose(result.steps[0].noisy, noised[0].numpy(), atol=1e-5)
 
 
-def test_a_picture_that_is_not_square_loses_its_margins_only(painter):
+def test_a_picture_that_is_not_square_loses_its_margins_only(model):
     wide = Image.new("RGB", (300, 100), (255, 0, 0))
     wide.paste((0, 0, 255), (100, 0, 200, 100))
-    blue = diffusion.encode(painter, Image.new("RGB", (100, 100), (0, 0, 255)))
-    assert torch.allclose(diffusion.encode(painter, wide)[..., 4:12, 4:12], blue[..., 4:12, 4:12], atol=1e-4)
+    blue = diffusion.encode(model, Image.new("RGB", (100, 100), (0, 0, 255)))
+    assert torch.allclose(diffusion.encode(model, wide)[..., 4:12, 4:12], blue[..., 4:12, 4:12], atol=1e-4)
 
 
 # ----------------------------------------------------------------------------------------- the model as it was
 
 
-def test_processors_and_answers_are_back_after_everything(painter):
-    unet, before = painter.unet(), answer(painter)
+def test_processors_and_answers_are_back_after_everything(model):
+    unet, before = model.unet(), answer(model)
     processors = dict(unet.attn_processors)
 
     def same() -> bool:
         now = unet.attn_processors
-        return all(now[name] is processors[name] for name in processors) and torch.equal(answer(painter), before)
+        return all(now[name] is processors[name] for name in processors) and torch.equal(answer(model), before)
 
     drawn(method="attend-and-excite")
     assert same(), "after a whole run"
 
     steps = diffusion.run(asked(method="attend-and-excite"), previews=False)
     next(steps)
-    assert any(unet.attn_processors[name] is not processors[name] for name in processors), "it listens while it runs"
+    assert any(unet.attn_processors[name] is not processors[name] for name in processors), "it captures while it runs"
     steps.close()
     assert same(), "after a run that was left"
 
@@ -256,19 +256,19 @@ def test_processors_and_answers_are_back_after_everything(painter):
     hook.remove()
     assert same(), "after an exception"
 
-    with pytest.raises(RuntimeError), watching(unet, SIZE):
+    with pytest.raises(RuntimeError), capture_cross_attention(unet, SIZE):
         raise RuntimeError
     assert same()
 
 
-def test_stop_ends_within_one_pass_even_while_refining(painter):
+def test_stop_ends_within_one_pass_even_while_refining(model):
     calls = []
 
     def stop() -> bool:
         calls.append(None)
         return len(calls) > 12
 
-    with Counted(painter.unet()) as count, pytest.raises(Stopped):
+    with Counted(model.unet()) as count, pytest.raises(Stopped):
         list(diffusion.run(asked(method="attend-and-excite"), previews=False, stop=stop))
     assert len(calls) == 13 and count.entered <= 12, "the first yes ends it"
 
@@ -276,8 +276,8 @@ def test_stop_ends_within_one_pass_even_while_refining(painter):
 # ------------------------------------------------------------------------------------------- Attend-and-Excite's parts
 
 
-def test_layers_are_found_by_the_size_of_their_maps(painter):
-    layers = cross_attention(painter.unet(), SIZE)
+def test_layers_are_found_by_the_size_of_their_maps(model):
+    layers = cross_attention(model.unet(), SIZE)
     assert {size: len(names) for size, names in layers.items()} == {(16, 16): 3, (8, 8): 4}
     assert all(name.endswith("attn2.processor") for names in layers.values() for name in names)
 
@@ -310,7 +310,7 @@ def test_a_spelled_subject_counts_by_its_best_piece():
     assert peaks(maps, [[2, 3, 4]])[0] == each.max()
 
 
-def test_nudges_raise_the_weakest_subject(painter):
+def test_nudges_raise_the_weakest_subject(model):
     """On one step's latents: more attention for the subject that was worst off."""
     result = drawn(method="attend-and-excite", refine=True)
     refined = [step.excited for step in result.steps if step.excited and step.excited.tries > 1]
@@ -343,25 +343,25 @@ def test_nudges_raise_the_weakest_subject(painter):
         ({"strength": 0.0, "image": Image.new("RGB", (64, 64))}, "strength"),
     ],
 )
-def test_bad_requests_say_what_is_wrong_before_anything_runs(painter, settings, message):
-    with Counted(painter.unet()) as count, pytest.raises(ValueError, match=message):
+def test_bad_requests_say_what_is_wrong_before_anything_runs(model, settings, message):
+    with Counted(model.unet()) as count, pytest.raises(ValueError, match=message):
         list(diffusion.run(asked(**{"steps": 2, **settings})))
     assert count.entered == 0
 
 
-# -------------------------------------------------------------------------------------------------- previews and film
+# -------------------------------------------------------------------------------------------- previews and trajectory
 
 
-def test_every_step_shows_a_picture_and_the_film_has_all_of_them(painter):
+def test_every_step_shows_a_picture_and_the_trajectory_has_all_of_them(model):
     *steps, result = diffusion.run(asked(steps=4))
     assert all(isinstance(step, Step) and step.picture.size == (128, 128) for step in steps)
-    film = diffusion.film(result, "storybook-diffusion")
-    assert all(len(getattr(film, name)) == 4 for name in diffusion.FRAMES)
-    again = diffusion.decode(painter, result.steps[2].noisy[None])[0]
-    assert np.abs(np.asarray(film.noisy[2], int) - np.asarray(again, int)).max() <= 1
+    trajectory = diffusion.trajectory(result, "storybook-diffusion")
+    assert all(len(getattr(trajectory, name)) == 4 for name in diffusion.FRAMES)
+    again = diffusion.decode(model, result.steps[2].noisy[None])[0]
+    assert np.abs(np.asarray(trajectory.noisy[2], int) - np.asarray(again, int)).max() <= 1
 
 
-def test_a_flagged_picture_is_said_to_be_flagged(painter, monkeypatch):
+def test_a_flagged_picture_is_said_to_be_flagged(model, monkeypatch):
     monkeypatch.setattr(
         text_to_image.TextToImage, "checked", lambda self, picture: (Image.new("RGB", picture.size), True)
     )
@@ -370,7 +370,7 @@ def test_a_flagged_picture_is_said_to_be_flagged(painter, monkeypatch):
 
 
 @pytest.mark.parametrize("sampler", ["euler", "dpm++"])
-def test_nudges_are_the_same_whatever_the_sampler_computes_in(painter, sampler):
+def test_nudges_are_the_same_whatever_the_sampler_computes_in(model, sampler):
     """Euler's latents of the first step are up to 20,000 times as long."""
     shared = {"method": "attend-and-excite", "refine": False, "steps": 4}
     ddim, other = (drawn(sampler=name, **shared).steps[0] for name in ("ddim", sampler))
@@ -380,8 +380,8 @@ def test_nudges_are_the_same_whatever_the_sampler_computes_in(painter, sampler):
     assert other.excited.moved > 1e-4
 
 
-def test_excite_leaves_no_gradient_behind(painter):
+def test_excite_leaves_no_gradient_behind(model):
     result = drawn(method="attend-and-excite")
     assert isinstance(result.latents, np.ndarray)
-    assert all(parameter.grad is None for parameter in painter.unet().parameters())
+    assert all(parameter.grad is None for parameter in model.unet().parameters())
     assert attend_excite.MOST_TRIES == 20

@@ -29,8 +29,8 @@ def test_arrays_tensors_and_numbers(value):
 
 @pytest.mark.parametrize("step", [0, 2])
 def test_a_run_ends_at_the_step_whose_numbers_are_none(step, monkeypatch):
-    painter = load("storybook-diffusion", TextToImage)
-    unet, calls = painter.unet(), []
+    model = load("storybook-diffusion", TextToImage)
+    unet, calls = model.unet(), []
 
     def spoil(_, __, output):
         calls.append(1)
@@ -61,10 +61,10 @@ def test_nudges_of_attention_that_is_none_end_the_step():
 
 
 def test_a_picture_of_latents_that_are_none_is_not_shown():
-    painter = load("storybook-diffusion", TextToImage)
-    shape = (1, painter.pipe.unet.config.in_channels, 16, 16)
+    model = load("storybook-diffusion", TextToImage)
+    shape = (1, model.pipe.unet.config.in_channels, 16, 16)
     with pytest.raises(NotFinite, match="picture that these latents"):
-        diffusion.decode(painter, torch.full(shape, float("nan")))
+        diffusion.decode(model, torch.full(shape, float("nan")))
 
 
 @pytest.mark.parametrize("ask", [token_removal.encode, reconstruction.encode, self_distillation.encode])

@@ -100,8 +100,8 @@ def test_colours_joined_are_one_things_and_colours_with_articles_are_of_several(
 
 def read(text: str, subjects: str) -> list[tuple[str, int, tuple[int, ...]]]:
     tiny = types.SimpleNamespace(tokenizer=tokenizer.pretrained())
-    painter: Any = types.SimpleNamespace(pipe=tiny, vocabulary=None, spec=MODELS["storybook-diffusion"])
-    return [(s.phrase, s.word, s.tokens) for s in read_with(painter, text, subjects).subjects]
+    model: Any = types.SimpleNamespace(pipe=tiny, vocabulary=None, spec=MODELS["storybook-diffusion"])
+    return [(s.phrase, s.word, s.tokens) for s in read_with(model, text, subjects).subjects]
 
 
 def test_a_place_stays_a_place():

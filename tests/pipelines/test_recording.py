@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipelines.diffusion import recording
 from pipelines.diffusion.attend_excite import Excited
-from pipelines.diffusion.pipeline import Film, Result, Step
+from pipelines.diffusion.pipeline import Result, Step, Trajectory
 from pipelines.diffusion.prompts import Prompt, Subject, Word
 from pipelines.diffusion.recording import Recording, dump, load
 from pipelines.diffusion.settings import Settings
@@ -20,7 +20,7 @@ WORDS = ("a", "cat", "and", "a", "frog")
 
 def result_of(
     steps: int, latents: tuple[int, int, int], side: int, noise: bool = True
-) -> tuple[Settings, Result, Film]:
+) -> tuple[Settings, Result, Trajectory]:
     """A run of random numbers; pictures of noise are the hardest to keep small."""
     rng = np.random.default_rng(0)
     words = tuple(Word(text=text, tokens=(n + 1,), pieces=(text,)) for n, text in enumerate(WORDS))
@@ -74,7 +74,7 @@ def result_of(
     return (
         request,
         done,
-        Film(
+        Trajectory(
             **{name: [picture() for _ in range(steps)] for name in ("noisy", "clean", "conditional", "unconditional")}
         ),
     )
