@@ -1,0 +1,54 @@
+"""What a class expects of each lesson before it runs, and what the run says. Everything is computed from the run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipelines.predictions import Verdict, judge
+
+if TYPE_CHECKING:
+    from pipelines.cues import equivariance, positions
+
+ROUNDING = 1e-9  # a difference below it, in float64, is rounding
+
+# ------------------------------------------------------------------------------------------------ order does not matter
+
+EQUIVARIANCE = "Number the nodes anew. Does every node keep its answer?"
+EQUIVARIANCE_ANSWERS = {
+    "valid": "Valid: every node keeps its answer, whatever its number",
+    "invalid": "Not valid: some answers change with the numbers",
+}
+
+
+def of_equivariance(found: equivariance.Renumbered, guess: str | None = None) -> Verdict:
+    """Of the permutation that is shown and of further random ones."""
+    if found.most <= ROUNDING:
+        message = "No permutation that was tried changes an answer by more than {most:.0e}: that is rounding."
+        return judge(EQUIVARIANCE_ANSWERS, guess, "valid", message, most=found.most)
+    message = "This new order changes answers by up to {shown:.2g}; another one by {most:.2g}."
+    if found.difference <= ROUNDING:
+        message = "This new order changes nothing, but another one changes answers by up to {most:.2g}."
+    return judge(EQUIVARIANCE_ANSWERS, guess, "invalid", message, shown=found.difference, most=found.most)
+
+
+PATCHES = "The patches of a picture come in another order. When does CLIP notice?"
+PATCHES_ANSWERS = {
+    "never": "Never",
+    "without": "Only if the positions stay where they were",
+    "with": "Only if each patch takes its position along",
+    "always": "Always",
+}
+
+
+def of_patches(found: positions.Patches, guess: str | None = None) -> Verdict:
+    """Of one permutation."""
+    noticed = (found.with_positions > ROUNDING, found.without > ROUNDING)
+    answer = {(False, False): "never", (False, True): "without", (True, False): "with", (True, True): "always"}[noticed]
+    return judge(
+        PATCHES_ANSWERS,
+        guess,
+        answer,
+        "With their positions the patches give the same answer to {along:.0e}; without, it changes by {apart:.2g}.",
+        along=found.with_positions,
+        apart=found.without,
+    )
