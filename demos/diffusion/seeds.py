@@ -10,10 +10,11 @@ from PIL import Image
 
 from demos.ui import charts
 from demos.ui.text import say
-from pipelines.diffusion.presence import Verdict, wilson
+from pipelines.diffusion.presence import Verdict
 from pipelines.errors import UserError
 from pipelines.phrases import distinct
 from pipelines.settings import SEED_LIMIT
+from pipelines.shares import wilson
 
 NAMES = ("plain", "excited")
 

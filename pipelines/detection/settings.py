@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pipelines.models.registry import MODELS
 from pipelines.settings import Checked, setting
+from pipelines.world import storybook
 
 MOST_CHARACTERS = 4000  # of words, and of true boxes
 Backend = Literal["transformers", "groundingdino"]
@@ -53,3 +55,23 @@ class Settings(Checked):
     hide: tuple[str, ...] = setting((), "Hide", noun="The phrases to hide")
     faint: bool = setting(False, "Show boxes below the threshold", noun="Showing boxes below the threshold")
     compare: str = setting("", "Compare with", noun="The model beside it")  # "model/backend", or nothing
+
+
+CLIPS = {name: spec.title for name, spec in MODELS.items() if spec.family == "openclip"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThresholdSettings(Checked):
+    """One question about many pictures, and where *yes* begins."""
+
+    word: str = setting("cat", "Is there one of these?", noun="The word", choices={n: n for n in storybook.NOUNS})
+    threshold: float = setting(
+        0.25, "Threshold", "Yes from this similarity on", low=-1, high=1, step=0.01, slider=(-0.6, 0.8)
+    )
+    prevalence: float = setting(
+        0.07, "Base rate", "The share of pictures that do hold one", low=0.001, high=0.999, step=0.001
+    )
+    cost: float = setting(
+        1.0, "Cost of a false accusation", "In misses: one false alarm is as bad as so many misses", low=0.01, high=1000
+    )
+    model: str = setting("storybook-clip-b", "Model", noun="The model", choices=CLIPS)

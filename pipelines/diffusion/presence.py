@@ -7,7 +7,6 @@ was given has a score of THERE for it.
 """
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -276,14 +275,3 @@ def overlap(box: ArrayLike, others: ArrayLike) -> np.ndarray:
     shared = sides.prod(-1)
     union = areas[0] + areas[1] - shared
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-
-
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share; Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953, equation 1."""
-    if not trials:
-        return 0.0, 1.0
-    share = successes / trials
-    middle = share + z * z / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    total = 1 + z * z / trials
-    return max(0.0, (middle - half) / total), min(1.0, (middle + half) / total)

@@ -24,6 +24,7 @@ from pipelines.diffusion.prompts import sketch
 from pipelines.evaluation.clip import write_between
 from pipelines.models.loading import load
 from pipelines.models.registry import BUNDLED, MODELS
+from pipelines.shares import wilson
 from pipelines.training.loop import write_json
 from pipelines.world import storybook
 
@@ -90,7 +91,7 @@ def summary(way: str, outcomes: list[Outcome], default: bool = False) -> dict:
     found = sum(outcome.found for outcome in outcomes)
     measures = ("rank", "similarity", "held_out", "after_blur", "high_frequency")
     middle = {name: statistics.median(v for o in outcomes if (v := getattr(o, name)) is not None) for name in measures}
-    share = {"found": found / len(outcomes), "interval": presence.wilson(found, len(outcomes))}
+    share = {"found": found / len(outcomes), "interval": wilson(found, len(outcomes))}
     return {"way": way, "default": default, **middle, **share}
 
 

@@ -39,6 +39,7 @@ from pipelines.evaluation.clip import write_between
 from pipelines.models.loading import load
 from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.models.text_to_image import TextToImage
+from pipelines.shares import wilson
 from pipelines.training import autoencoder
 from pipelines.training.loop import write_json
 from pipelines.world import storybook
@@ -222,7 +223,7 @@ def summary(found: list[Outcome], which: str = "verdict") -> dict:
         told[method] = {
             "pictures": len(verdicts),
             "present": count / len(verdicts),
-            "interval": presence.wilson(count, len(verdicts)),
+            "interval": wilson(count, len(verdicts)),
             "faults": Counter(verdict.fault or "none" for verdict in verdicts),
             "coloured": len(coloured),
             "colour_right": sum(coloured) / len(coloured) if coloured else None,

@@ -9,10 +9,11 @@ from PIL import Image
 
 from demos import diffusion as tab
 from demos.diffusion import player, seeds, verdicts
-from pipelines.diffusion import pipeline, presence, recording
+from pipelines.diffusion import pipeline, recording
 from pipelines.diffusion.presence import Verdict
 from pipelines.models.registry import MODELS
 from pipelines.models.text_to_image import TextToImage
+from pipelines.shares import wilson
 from tests import tiny_diffusion
 from tests.demos.served import Served
 
@@ -109,7 +110,7 @@ def test_counting_shows_every_seed_under_both_methods(page):
     assert numbers["plain"]["presence_all"] == 0 and numbers["excited"]["presence_all"] == 1
     assert numbers["plain"]["presence"] == {"cat": 1, "red car": 0}
     assert set(numbers["plain"]["faults"]) == {"1", "2", "3"}, "JSON has no other keys than text"
-    assert numbers["plain"]["interval"] == list(presence.wilson(0, 3))
+    assert numbers["plain"]["interval"] == list(wilson(0, 3))
     strip = done["strip"]
     assert strip.count("<figure") == 3 and strip.count('class="good"') == strip.count('class="bad"') == 3
     assert "0/3 = 0% (0% – 56%)" in strip and "3/3 = 100% (44% – 100%)" in strip

@@ -18,9 +18,9 @@ from pipelines.diffusion.presence import (
     strict_threshold,
     things_of,
     wanted_of,
-    wilson,
 )
 from pipelines.evaluation.diffusion import Outcome, summary
+from pipelines.shares import wilson
 from pipelines.world import storybook
 
 LEFT, RIGHT, ALMOST_LEFT = (0, 0, 50, 50), (60, 0, 110, 50), (2, 0, 52, 50)
