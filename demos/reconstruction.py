@@ -127,7 +127,7 @@ def wire(tab: Tab) -> None:
 
 
 def reconstruction(image: str, settings: Settings, painted: tuple | None = None) -> dict:
-    """Hide patches of a picture, let the model paint them, and measure the painting."""
+    """Hide patches of a picture, let the model reconstruct them, and measure how well."""
     return present(*look(image, settings, painted))
 
 
@@ -286,11 +286,11 @@ def _facts(n: dict) -> str:
                 say("higher is nearer; {gain} dB against interpolation", gain=gain),
             )
         )
-        told = say("a painter that knows nothing")
+        told = say("a baseline that knows nothing about pictures")
         rows.append((say("PSNR, interpolated from neighbours"), f"{n['psnr_neighbours']:.1f} dB", told))
     else:
         rows.append((say("PSNR of the model"), f"{n['psnr_masked']:.1f} dB", say("higher is nearer")))
-    told = say("a painter that does not even look")
+    told = say("a baseline that does not even look")
     rows.append((say("PSNR, one mean colour"), f"{n['psnr_mean_colour']:.1f} dB", told))
     told = say("1 = same structure")
     if other:
@@ -317,7 +317,7 @@ LESSON = Lesson(
     slug="reconstruction",
     title="Reconstruction",
     chapter="see",
-    claim="From half of the patches it gets shape and colour back and loses the texture: least squares paints the "
+    claim="From half of the patches it gets shape and colour back and loses the texture: least squares predicts the "
     "average.",
     settings=Settings,
     layout=layout,

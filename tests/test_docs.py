@@ -214,7 +214,7 @@ def test_ablation_is_shown_as_measured(tmp_path, monkeypatch):
 
 
 def test_lessons_say_of_the_ablation_what_it_measured():
-    """Their sentences on the runs below them: what is left out costs no words; removal buys time, and painting."""
+    """Their sentences on the runs below them: leaving out costs no words; removal buys time, and reconstruction."""
     rows = {row["run"]: row for row in json.loads(lessons.ABLATION.read_text(encoding="utf-8"))["rows"]}
     full, no_removal = rows["full"], rows["no-removal"]
     assert all(abs(row[of] - full[of]) < 0.04 for row in rows.values() for of in ("naming", "retrieval"))

@@ -43,7 +43,7 @@ def ablation_table() -> str:
         say("names objects"),
         say("finds captions, 1 of 100"),
         say("patch tokens segment, mIoU"),
-        say("repaints half, dB (interpolation {n})", n=f"{found['rows'][0]['psnr_neighbours']:.1f}"),
+        say("reconstructs half, dB (interpolation {n})", n=f"{found['rows'][0]['psnr_neighbours']:.1f}"),
         say("training pictures/s"),
     ]
     rows = [
@@ -91,7 +91,7 @@ def missing_table() -> str:
 
 
 def synthesis_table() -> str:
-    """What the handwriting and the views change, over all prompts, from the file beside the model that is followed."""
+    """What parametrization and views change, over all prompts, from the file beside the model that is followed."""
     found = json.loads(SYNTHESIS.read_text(encoding="utf-8"))
     head = [
         say("medians"),

@@ -1,4 +1,4 @@
-"""Ways to write down a picture so that a gradient can change it. Same objective, other handwriting, other picture.
+"""Ways to write down a picture so that a gradient can change it. Same objective, other parametrization, other picture.
 
 Every canvas gives a picture of values in [0, 1], from noise or from a picture, and says how fast it should learn. Why
 it matters: Mordvintsev et al. 2018, "Differentiable Image Parameterizations", https://doi.org/10.23915/distill.00012.
@@ -41,7 +41,7 @@ def _logit(picture: Tensor) -> Tensor:
 
 
 class Pixels(Canvas):
-    """Every pixel by itself: the handwriting in which noise is easiest."""
+    """Every pixel by itself: the parametrization in which noise is easiest."""
 
     rate = 0.05
 

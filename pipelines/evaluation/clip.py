@@ -27,7 +27,7 @@ from pipelines.models.encoders import Model
 from pipelines.models.interpolation import fill_from_nearest, fill_from_neighbours
 from pipelines.models.loading import open_folder
 from pipelines.models.registry import BUNDLED, MODELS
-from pipelines.reconstruction.pipeline import Scores, measure, paint
+from pipelines.reconstruction.pipeline import Scores, measure, predict
 from pipelines.world import storybook
 
 BATCH = 50
@@ -212,8 +212,8 @@ def rebuilt(model: Model, pixels: Tensor, truth: np.ndarray, visible: np.ndarray
     """Scores over the hidden patches, of the model and of interpolation: (1, 3, S, S), (S, S, 3) and (g, g) bool."""
     patch = model.size // len(visible)
     seen = visible.repeat(patch, 0).repeat(patch, 1)
-    painted = model.picture(unpatchify(paint(model, pixels, visible), patch)[0])
-    ours, other = np.where(seen[..., None], truth, painted), fill_from_neighbours(truth, seen)
+    predicted = model.picture(unpatchify(predict(model, pixels, visible), patch)[0])
+    ours, other = np.where(seen[..., None], truth, predicted), fill_from_neighbours(truth, seen)
     return measure(ours, truth, ~seen), measure(other, truth, ~seen)
 
 
@@ -265,16 +265,17 @@ def reconstruction(model: Model, world: list[storybook.Scene]) -> dict[str, floa
                     seen = visible.repeat(patch, 0).repeat(patch, 1)
                     nearest = fill_from_nearest(truth, seen)
                     note("psnr_random_nearest", measure(nearest, truth, ~seen).psnr)
-                if name == "random" and detail.settings.paint_on_fill:
+                if name == "random" and detail.settings.decode_on_fill:
                     index = torch.from_numpy(np.flatnonzero(visible))[None].to(model.device)
-                    patches = detail.paint_blindly(pixels[i : i + 1], index).painted
+                    patches = detail.decode_without_tokens(pixels[i : i + 1], index).predicted
                     blind = model.picture(unpatchify(patches, patch)[0])
                     note("psnr_random_blind", measure(np.where(seen[..., None], truth, blind), truth, ~seen).psnr)
             if i % 5 == 0:  # a fifth of the scenes is enough for the low-resolution figures
                 for factor in (2, 4):
                     blurred = lower_resolution(pixels[i : i + 1], factor)
-                    painted = model.picture(unpatchify(paint(model, blurred, np.ones((grid, grid), bool)), patch)[0])
-                    note(f"psnr_low_{factor}", measure(painted, truth, everything).psnr)
+                    patches = predict(model, blurred, np.ones((grid, grid), bool))
+                    predicted = model.picture(unpatchify(patches, patch)[0])
+                    note(f"psnr_low_{factor}", measure(predicted, truth, everything).psnr)
                     note(f"psnr_low_{factor}_bicubic", measure(model.picture(blurred[0]), truth, everything).psnr)
     return {name: float(np.mean(values)) for name, values in found.items()}
 

@@ -2,7 +2,7 @@
 
     python -m pipelines.evaluation.clip_synthesis
 
-Twenty prompts and three seeds, written in the default handwriting with views and in raw pixels without, the same number
+Twenty prompts and three seeds, in the default parametrization with views and in raw pixels without, the same number
 of steps. Prints a table.
 """
 

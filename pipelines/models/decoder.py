@@ -1,5 +1,5 @@
-"""Pixels of patches: to patches and back, and the decoder that paints the ones that were removed, as in the masked
-autoencoder (He et al. 2022, https://arxiv.org/abs/2111.06377).
+"""Pixels of patches: to patches and back, and the decoder that predicts the ones that were removed, as in the
+masked autoencoder (He et al. 2022, https://arxiv.org/abs/2111.06377).
 """
 
 import math
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipelines.models.vision import Tokens, residual_block
 
-GROUPS = 8  # of channels that are normalised together, in `Retouch`
+GROUPS = 8  # of channels that are normalised together, in `RefinementUNet`
 
 
 def patchify(pixels: Tensor, patch: int) -> Tensor:
@@ -32,7 +32,7 @@ def unpatchify(patches: Tensor, patch: int) -> Tensor:
 
 
 def pixel_target(pixels: Tensor, patch: int, normalise: bool) -> Tensor:
-    """(B, N, p*p*3) what the decoder has to paint: the model's normalised pixels, or each patch standardised by itself.
+    """(B, N, p*p*3) what the decoder has to predict: the model's normalised pixels, or each patch standardised alone.
 
     The default differs from the paper, which standardises patches: predictions of standardised patches cannot be shown
     without lending them the true mean and deviation.
@@ -76,8 +76,8 @@ class Decoded:
     """What the decoder made of the kept tokens, for every patch, removed or not."""
 
     tokens: Tensor  # (B, N, D)
-    painted: Tensor  # (B, N, p*p*3) float32, pixels
-    fill: Tensor  # (B, N, p*p*3) what it painted on: zeros, or with `paint_on_fill` the harmonic fill
+    predicted: Tensor  # (B, N, p*p*3) float32, pixels
+    fill: Tensor  # (B, N, p*p*3) what it added to: zeros, or with `decode_on_fill` the harmonic fill
 
 
 class PixelDecoder(nn.Module):
@@ -93,7 +93,7 @@ class PixelDecoder(nn.Module):
         layers: int,
         heads: int,
         on_fill: bool = False,
-        retouch: Sequence[int] | None = None,
+        refinement: Sequence[int] | None = None,
     ):
         super().__init__()
         self.patch = patch
@@ -103,11 +103,11 @@ class PixelDecoder(nn.Module):
         self.blocks = nn.ModuleList(ResidualAttentionBlock(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.to_pixels = nn.Linear(width, patch * patch * 3)
-        self.surroundings = Surroundings(width, patch) if on_fill else None
+        self.local_context = LocalContext(width, patch) if on_fill else None
         if on_fill:
             nn.init.zeros_(self.to_pixels.weight)  # who knows nothing adds nothing to the fill
             nn.init.zeros_(self.to_pixels.bias)
-        self.retouch = Retouch(width, patch, retouch) if on_fill and retouch else None
+        self.refinement = RefinementUNet(width, patch, refinement) if on_fill and refinement else None
 
     def forward(
         self,
@@ -115,11 +115,11 @@ class PixelDecoder(nn.Module):
         kept: Tensor | None,
         fill: Tensor | None = None,
         seen: Tensor | None = None,
-        retouched: bool = True,
+        refined: bool = True,
     ) -> Decoded:
-        """Tokens of the patches `kept` (B, M), and what to paint on: see `Surroundings`. None is a blank canvas.
+        """Tokens of the patches `kept` (B, M), and what to add to: see `LocalContext`. None is a blank canvas.
 
-        Whoever wants the tokens and not the painting need not wait for the retouching: `retouched` False.
+        Whoever wants the tokens and not the pixels need not wait for the refinement: `refined` False.
         """
         x = self.embed(torch.cat([tokens.cls[:, None], tokens.patches], dim=1))  # (B, 1+M, D)
         count = len(self.positions) - 1
@@ -129,37 +129,37 @@ class PixelDecoder(nn.Module):
             x = torch.cat([x[:, :1], filled], dim=1)  # (B, 1+N, D)
         x = x + self.positions.to(x.dtype)
         near = None
-        if self.surroundings is not None:
-            assert fill is not None and seen is not None, "a decoder with `paint_on_fill` paints on a canvas"
-            near = self.surroundings(fill, seen)
-            x = torch.cat([x[:, :1], x[:, 1:] + self.surroundings.to_token(near).to(x.dtype)], dim=1)
+        if self.local_context is not None:
+            assert fill is not None and seen is not None, "a decoder with `decode_on_fill` needs a canvas"
+            near = self.local_context(fill, seen)
+            x = torch.cat([x[:, :1], x[:, 1:] + self.local_context.to_token(near).to(x.dtype)], dim=1)
         for block in self.blocks:
             x, _ = residual_block(block, x)
         x = self.norm(x)[:, 1:]
-        painted = self.to_pixels(x).float()
-        if self.surroundings is None or near is None or fill is None or seen is None:
-            return Decoded(tokens=x, painted=painted, fill=torch.zeros_like(painted))
+        predicted = self.to_pixels(x).float()
+        if self.local_context is None or near is None or fill is None or seen is None:
+            return Decoded(tokens=x, predicted=predicted, fill=torch.zeros_like(predicted))
         canvas = patchify(fill, self.patch)
-        painted = canvas + painted + self.surroundings.to_pixels(near).float()
-        if self.retouch is not None and retouched:
-            painted = self.retouch(painted, fill, seen, x)
-        return Decoded(tokens=x, painted=painted, fill=canvas)
+        predicted = canvas + predicted + self.local_context.to_pixels(near).float()
+        if self.refinement is not None and refined:
+            predicted = self.refinement(predicted, fill, seen, x)
+        return Decoded(tokens=x, predicted=predicted, fill=canvas)
 
 
-class Surroundings(nn.Module):
-    """What lies around a patch on the fill it is painted on: the patch and its eight neighbours.
+class LocalContext(nn.Module):
+    """What lies around a patch on the harmonic fill: the patch and its eight neighbours.
 
-    Differs from the paper, whose decoder paints from nothing and knows kept patches by their tokens alone. A model of
+    Differs from the paper, whose decoder begins with nothing and knows kept patches by their tokens alone. A model of
     an hour's training would spend it on learning to interpolate, and could never return a sharper picture than the
     blurred one it got; and a token that has learnt what its patch means has forgotten where exactly an outline leaves
-    it. So the decoder sees the harmonic fill of the visible pixels, and paints what that lacks.
+    it. So the decoder sees the harmonic fill of the visible pixels, and predicts what that lacks.
     """
 
     def __init__(self, width: int, patch: int):
         super().__init__()
         self.patch, hidden = patch, 4 * width
-        self.look = nn.Linear(3 * (3 * patch) ** 2 + 9, hidden)
-        self.think = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
+        self.embed = nn.Linear(3 * (3 * patch) ** 2 + 9, hidden)
+        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(2))
         self.to_token = nn.Linear(hidden, width, bias=False)
         self.to_pixels = nn.Linear(hidden, patch * patch * 3, bias=False)
         nn.init.zeros_(self.to_token.weight)
@@ -182,8 +182,8 @@ class Surroundings(nn.Module):
 
     def read(self, pixels: Tensor, known: Tensor) -> Tensor:
         """What `around` returns -> (B, M, 4D)."""
-        near = F.gelu(self.look(torch.cat([pixels.flatten(-3), known.flatten(-2)], dim=-1)))
-        for layer in self.think:
+        near = F.gelu(self.embed(torch.cat([pixels.flatten(-3), known.flatten(-2)], dim=-1)))
+        for layer in self.layers:
             near = near + F.gelu(layer(near))
         return near
 
@@ -192,13 +192,13 @@ class Surroundings(nn.Module):
         return self.read(*self.around(fill, seen))
 
 
-class Retouch(nn.Module):
-    """Go over the painted picture once more, seeing all of it: a small U-Net (Ronneberger et al. 2015,
+class RefinementUNet(nn.Module):
+    """Refine the predicted picture, seeing all of it: a small U-Net (Ronneberger et al. 2015,
     https://arxiv.org/abs/1505.04597) on three grids, half a patch, a patch and two patches wide.
 
-    Differs from the paper. A patch and its neighbours, all that `Surroundings` sees, do not tell what a thing is.
+    Differs from the paper. A patch and its neighbours, all that `LocalContext` sees, do not tell what a thing is.
 
-    It goes over the picture and over its mirror image, and takes the mean. The world knows no left and right, so where
+    It refines the picture and its mirror image, and takes the mean. The world knows no left and right, so where
     the two differ neither is sure, and the squared error of their mean is at most the mean of their squared errors.
     """
 
@@ -207,7 +207,7 @@ class Retouch(nn.Module):
         super().__init__()
         fine, middle, coarse = channels
         self.patch, self.cell = patch, patch // 2
-        self.look = nn.Conv2d(7 * self.cell**2, fine, 3, padding=1)
+        self.stem = nn.Conv2d(7 * self.cell**2, fine, 3, padding=1)
         self.from_token = nn.Linear(width, middle, bias=False)
         self.fine, self.fine_again = Residual(fine), Residual(fine)
         self.middle, self.middle_again = Residual(middle), Residual(middle)
@@ -219,12 +219,12 @@ class Retouch(nn.Module):
         for parameter in (self.from_token.weight, *self.to_pixels.parameters()):
             nn.init.zeros_(parameter)
 
-    def forward(self, painted: Tensor, fill: Tensor, seen: Tensor, tokens: Tensor | None) -> Tensor:
-        """Painted patches (B, N, p*p*3), the fill (B, 3, H, W), what of it was seen (B, 1, H, W) and the decoder's
-        tokens (B, N, D), None for none -> painted patches."""
-        picture = torch.cat([unpatchify(painted, self.patch), fill, seen], dim=1)
+    def forward(self, predicted: Tensor, fill: Tensor, seen: Tensor, tokens: Tensor | None) -> Tensor:
+        """Predicted patches (B, N, p*p*3), the fill (B, 3, H, W), what of it was seen (B, 1, H, W) and the decoder's
+        tokens (B, N, D), None for none -> predicted patches."""
+        picture = torch.cat([unpatchify(predicted, self.patch), fill, seen], dim=1)
         x = F.pixel_unshuffle(torch.cat([picture, picture.flip(-1)]), self.cell)
-        fine = self.fine(self.look(x.contiguous(memory_format=torch.channels_last)))
+        fine = self.fine(self.stem(x.contiguous(memory_format=torch.channels_last)))
         middle = self.to_middle(fine)
         if tokens is not None:
             told = self.from_token(tokens).transpose(1, 2).unflatten(2, middle.shape[-2:])
@@ -234,7 +234,7 @@ class Retouch(nn.Module):
         middle = self.middle_again(middle + self.from_coarse(coarse))
         fine = self.fine_again(fine + self.from_middle(middle))
         better, mirrored = F.pixel_shuffle(self.to_pixels(self.norm(fine)).float(), self.cell).chunk(2)
-        return painted + patchify((better + mirrored.flip(-1)) / 2, self.patch)
+        return predicted + patchify((better + mirrored.flip(-1)) / 2, self.patch)
 
 
 class Residual(nn.Module):

@@ -2,7 +2,7 @@
 
 A student CLIP sees half of the patches, chosen by the attention of its own slow copy, the teacher, which sees all. It
 has to agree with the caption (L_CLIP), with the teacher about the other view (L_CLS), with the teacher about every
-removed patch (L_Patch), and to paint the removed patches (L_Rec). The towers are OpenCLIP's, so the student opens
+removed patch (L_Patch), and to reconstruct the removed patches (L_Rec). The towers are OpenCLIP's, so the student opens
 with plain OpenCLIP.
 
 Written from the method's description. Where this differs from it, the line says so.
@@ -45,8 +45,8 @@ class Settings:
     weight_rec: float = 1.0  # a3
     weight_spread: float = 0.0  # not in the paper: see `spread`
     normalise_pixels: bool = False  # True: the paper's default target, each patch standardised by itself
-    paint_on_fill: bool = False  # not in the paper: see `Surroundings`
-    retouch: Sequence[int] | None = None  # not in the paper: channels of `Retouch`; None to paint without
+    decode_on_fill: bool = False  # not in the paper: see `LocalContext`
+    refinement: Sequence[int] | None = None  # not in the paper: channels of `RefinementUNet`; None for none
 
 
 # ----------------------------------------------------------------------------------------------- patches and removal
@@ -204,8 +204,8 @@ class DetailCLIP(nn.Module):
             self.patch,
             settings.decoder_layers,
             settings.decoder_heads,
-            settings.paint_on_fill,
-            settings.retouch,
+            settings.decode_on_fill,
+            settings.refinement,
         )
         self.teacher: Any = copy.deepcopy(clip.visual).requires_grad_(False)
         self.teacher_head = copy.deepcopy(self.head).requires_grad_(False)
@@ -227,7 +227,7 @@ class DetailCLIP(nn.Module):
         pixels: Tensor,
         kept: Tensor | None,
         dtype: torch.dtype | None = None,
-        retouched: bool = True,
+        refined: bool = True,
         canvas: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tokens, Decoded]:
         """(B, 3, H, W), (B, M) -> encoder tokens of the kept patches, and what the decoder makes of all patches.
@@ -235,9 +235,9 @@ class DetailCLIP(nn.Module):
         `canvas` is what `canvas` makes of the two; whoever asks at many keep ratios fills them all at once.
         """
         tokens = openclip_tokens(self.clip.visual, pixels, kept, attention=False, dtype=dtype)
-        if canvas is None and self.settings.paint_on_fill:
+        if canvas is None and self.settings.decode_on_fill:
             canvas = self.canvas(pixels, kept)
-        return tokens, self.decoder(tokens, kept, *(canvas or ()), retouched=retouched)
+        return tokens, self.decoder(tokens, kept, *(canvas or ()), refined=refined)
 
     def canvas(self, pixels: Tensor, kept: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) of which only the patches `kept` were seen -> the harmonic fill, and 1 where it was seen."""
@@ -250,16 +250,16 @@ class DetailCLIP(nn.Module):
         seen = F.interpolate(seen.view(-1, 1, self.grid, self.grid), scale_factor=self.patch, mode="nearest")
         return harmonic_fill(pixels, seen), seen
 
-    def paint_blindly(self, pixels: Tensor, kept: Tensor | None, retouched: bool = True) -> Decoded:
-        """What a decoder with `paint_on_fill` paints without a single token: outlines go on, meaning is not known."""
-        surroundings = self.decoder.surroundings
-        assert surroundings is not None, "only a decoder with `paint_on_fill` paints without tokens"
+    def decode_without_tokens(self, pixels: Tensor, kept: Tensor | None, refined: bool = True) -> Decoded:
+        """What a decoder with `decode_on_fill` predicts without any token: outlines go on, meaning is not known."""
+        context = self.decoder.local_context
+        assert context is not None, "only a decoder with `decode_on_fill` predicts without tokens"
         canvas, seen = self.canvas(pixels, kept)
-        fill, near = patchify(canvas, self.patch), surroundings(canvas, seen)
-        painted = fill + surroundings.to_pixels(near).float()
-        if self.decoder.retouch is not None and retouched:
-            painted = self.decoder.retouch(painted, canvas, seen, None)
-        return Decoded(tokens=near, painted=painted, fill=fill)
+        fill, near = patchify(canvas, self.patch), context(canvas, seen)
+        predicted = fill + context.to_pixels(near).float()
+        if self.decoder.refinement is not None and refined:
+            predicted = self.decoder.refinement(predicted, canvas, seen, None)
+        return Decoded(tokens=near, predicted=predicted, fill=fill)
 
     # 3. The losses of one step.
 
@@ -282,7 +282,7 @@ class DetailCLIP(nn.Module):
                 them.
             random_share: probability that a picture's patches are chosen at random, single ones or blocks, and not by
                 attention. Differs from the paper (0): an untrained teacher's attention is noise that a run can lock
-                into, and a decoder that always keeps the salient patches never learns to paint them.
+                into, and a decoder that always keeps the salient patches never learns to reconstruct them.
             blur_share: probability that the student sees a picture at a half or a quarter of its resolution. The blur
                 is one of the paper's augmentations; differs from it: the target stays sharp, on the patches kept as
                 well, so the decoder learns to bring detail back.
@@ -347,24 +347,24 @@ class DetailCLIP(nn.Module):
             )
 
     def reconstruction_loss(self, pixels: Tensor, decoded: Decoded, lost: Tensor, blurred: Tensor) -> Tensor:
-        """L_Rec, the mean squared error of the painted patches: of the `lost` ones (B, L), of blurred pictures all.
+        """L_Rec, the mean squared error of the predicted patches: of the `lost` ones (B, L), of blurred pictures all.
 
-        With `paint_on_fill` as a share of the error that the fill alone leaves in the same picture, mean over the
-        pictures: 1 paints no better than interpolation, 0.5 is 3 dB better, and flat pictures count like rich ones.
+        With `decode_on_fill` as a share of the error that the fill alone leaves in the same picture, mean over the
+        pictures: 1 is no better than interpolation, 0.5 is 3 dB better, and flat pictures count like rich ones.
         """
-        left = self.painting_error(decoded.painted, pixels, lost, blurred)
-        if self.settings.paint_on_fill:
+        left = self.reconstruction_error(decoded.predicted, pixels, lost, blurred)
+        if self.settings.decode_on_fill:
             # 0.03 is 27 dB: what the fill of a nearly flat picture leaves
-            left = left / (self.painting_error(decoded.fill, pixels, lost, blurred) + 0.03)
+            left = left / (self.reconstruction_error(decoded.fill, pixels, lost, blurred) + 0.03)
         return left.mean()
 
-    def painting_error(self, painted: Tensor, pixels: Tensor, lost: Tensor, blurred: Tensor) -> Tensor:
-        """(B) mean squared error of the `lost` patches (B, L) among the painted ones (B, N, p*p*3), of the pictures
+    def reconstruction_error(self, predicted: Tensor, pixels: Tensor, lost: Tensor, blurred: Tensor) -> Tensor:
+        """(B) mean squared error of the `lost` patches (B, L) among the predicted ones (B, N, p*p*3), of the pictures
         that are `blurred` (B) of all."""
         counts = torch.zeros(len(pixels), self.grid**2, device=pixels.device).scatter(1, lost, 1.0)
         counts = torch.maximum(counts, blurred[:, None].float())
         target = pixel_target(pixels, self.patch, self.settings.normalise_pixels)
-        return ((painted - target).square().mean(-1) * counts).sum(1) / counts.sum(1)
+        return ((predicted - target).square().mean(-1) * counts).sum(1) / counts.sum(1)
 
     def choose(
         self, score: Tensor, keep_ratio: float, random_share: float, generator: torch.Generator | None

@@ -16,6 +16,16 @@ from pipelines.models.parts import closed_vocabulary, device, megabytes_of, not_
 from pipelines.models.registry import ModelSpec
 from pipelines.models.vision import Encoder, OpenClipEncoder, TransformersEncoder
 
+# Older names of layers and settings of a DetailCLIP, as the shipped weights still have them.
+RENAMED_WEIGHTS = {
+    "decoder.surroundings.look.": "decoder.local_context.embed.",
+    "decoder.surroundings.think.": "decoder.local_context.layers.",
+    "decoder.surroundings.": "decoder.local_context.",
+    "decoder.retouch.look.": "decoder.refinement.stem.",
+    "decoder.retouch.": "decoder.refinement.",
+}
+RENAMED_SETTINGS = {"paint_on_fill": "decode_on_fill", "retouch": "refinement"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
@@ -135,6 +145,7 @@ def load_detail(folder: Path, clip: Any) -> DetailCLIP:
     from open_clip.transformer import QuickGELU
 
     config = json.loads((folder / "detailclip_config.json").read_text(encoding="utf-8"))
+    config = {RENAMED_SETTINGS.get(name, name): value for name, value in config.items()}
     if config.pop("text_activation", "gelu") == "quick_gelu":  # OpenCLIP has one switch for both towers
         for block in clip.transformer.resblocks:
             block.mlp.gelu = QuickGELU()
@@ -148,11 +159,21 @@ def load_detail(folder: Path, clip: Any) -> DetailCLIP:
 
 
 def beside_student(folder: Path) -> dict[str, Tensor]:
-    """The weights of a DetailCLIP beside its student: teacher, heads and decoder, `Retouch` where it has one."""
+    """The weights of a DetailCLIP beside its student: teacher, heads and decoder, `RefinementUNet` where it has one."""
     from safetensors.torch import load_file
 
-    files = [folder / "detailclip.safetensors", folder / "teacher.safetensors", *folder.glob("retouch*.safetensors")]
-    return {name: tensor for file in files for name, tensor in load_file(file).items()}
+    files = [folder / "detailclip.safetensors", folder / "teacher.safetensors", *folder.glob("refinement*.safetensors")]
+    if len(files) == 2:
+        files += folder.glob("retouch*.safetensors")
+    return {named_today(name): tensor for file in files for name, tensor in load_file(file).items()}
+
+
+def named_today(weight: str) -> str:
+    """A weight's name; files written under an older name of a layer open as ever."""
+    for old, new in RENAMED_WEIGHTS.items():
+        if weight.startswith(old):
+            return new + weight.removeprefix(old)
+    return weight
 
 
 def open_transformers(spec: ModelSpec, folder: Path) -> Model:

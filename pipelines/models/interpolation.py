@@ -1,5 +1,5 @@
-"""Harmonic interpolation: fill a hole so that every pixel is the mean of its four neighbours, the painter that knows
-nothing about pictures. Once exactly, to be compared with, and once fast, for a decoder to paint on.
+"""Harmonic interpolation: fill a hole so that every pixel is the mean of its four neighbours, a baseline that
+knows nothing about pictures. Once exactly, to be compared with, and once fast, for a decoder to add to.
 """
 
 import numpy as np

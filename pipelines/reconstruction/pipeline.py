@@ -1,9 +1,9 @@
 """Pixels from the patches that are left: DetailCLIP's decoder, or a masked autoencoder (He et al. 2022,
 https://arxiv.org/abs/2111.06377).
 
-`encode` prepares a picture; `reconstruct` removes patches by a pattern, lets the model paint them, and measures the
-painting where nothing was visible, beside two painters that know nothing: one mean colour, and interpolation from the
-neighbours.
+`encode` prepares a picture; `reconstruct` removes patches by a pattern, lets the decoder predict them, and measures the
+prediction where nothing was visible, beside two baselines that know nothing about pictures: one mean colour, and
+interpolation from the neighbours.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """How near a painting is to the truth, over the patches nobody could see."""
+    """How near a reconstruction is to the truth, over the patches nobody could see."""
 
     mse: float  # of pixels in [0, 1]
     psnr: float  # dB
@@ -54,7 +54,7 @@ class Result:
     pasted: np.ndarray  # prediction where patches were removed, the given picture elsewhere
     error: np.ndarray  # (g, g) mean squared error of each removed patch; NaN where visible
     scores: Scores  # of the model
-    mean_colour: Scores  # of painting every removed patch in the mean colour of the visible ones
+    mean_colour: Scores  # of the mean colour of the visible patches in every removed one
     neighbours: Scores | None  # of interpolating from the nearest visible pixels; None when nothing is hidden
     interpolated: np.ndarray  # the picture that `neighbours` scores
     sharpened: Scores | None  # low resolution only: the prediction over the whole picture
@@ -64,7 +64,7 @@ class Result:
 def encode(picture: Image.Image, model: str) -> Encoded:
     """Prepare the middle square of the picture and ask for the attention that the pattern `attention` needs."""
     loaded = load(model)
-    _check_paints(loaded)
+    _check_decoder(loaded)
     pixels = loaded.pixels(centre_square(picture))
     tokens = loaded.chooser.encode(pixels)
     grid = loaded.encoder.grid
@@ -72,7 +72,7 @@ def encode(picture: Image.Image, model: str) -> Encoded:
     return Encoded(model=model, pixels=pixels.cpu(), picture=loaded.picture(pixels[0]), attention=attention)
 
 
-def _check_paints(loaded: Model) -> None:
+def _check_decoder(loaded: Model) -> None:
     if loaded.detail is None and not hasattr(loaded.module, "decoder"):
         raise UserError(f"{loaded.spec.name} has no pixel decoder. Choose storybook-detailclip or mae-base.")
 
@@ -142,12 +142,12 @@ def evenly_spread(grid: int, count: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def paint(loaded: Model, pixels: torch.Tensor, visible: np.ndarray) -> torch.Tensor:
-    """(1, 3, S, S) and the visible patches (g, g) -> painted patches (1, N, p*p*3), normalised like the pixels."""
+def predict(loaded: Model, pixels: torch.Tensor, visible: np.ndarray) -> torch.Tensor:
+    """(1, 3, S, S) and the visible patches (g, g) -> predicted patches (1, N, p*p*3), normalised like the pixels."""
     kept = torch.from_numpy(np.flatnonzero(visible))[None].to(loaded.device)
     pixels = pixels.to(loaded.device)
     if loaded.detail is not None:
-        return loaded.detail.student(pixels, None if visible.all() else kept)[1].painted
+        return loaded.detail.student(pixels, None if visible.all() else kept)[1].predicted
     tokens = loaded.encoder.encode(pixels, kept)
     order = torch.cat([kept, complement(kept, visible.size)], dim=1) if kept.shape[1] < visible.size else kept
     latent = torch.cat([tokens.cls[:, None], tokens.patches], dim=1)
@@ -155,9 +155,9 @@ def paint(loaded: Model, pixels: torch.Tensor, visible: np.ndarray) -> torch.Ten
 
 
 def reconstruct(encoded: Encoded, settings: Settings, painted: np.ndarray | None = None) -> Result:
-    """Hide, paint and measure.
+    """Hide, predict and measure.
 
-    The target `pixels` shows what the decoder painted. `normalised` standardises each painted patch and gives it the
+    The target `pixels` shows what the decoder predicts. `normalised` standardises each predicted patch and gives it the
     *true* mean and deviation, as many published figures do: it looks better because it was told. With low_resolution n
     the model gets the picture at 1/n of its detail (area average, bicubic back up).
 
@@ -172,11 +172,11 @@ def reconstruct(encoded: Encoded, settings: Settings, painted: np.ndarray | None
     grid, patch = len(visible), encoded.picture.shape[0] // len(visible)
 
     pixels = encoded.pixels if factor == 1 else lower_resolution(encoded.pixels, factor)
-    patches = paint(loaded, pixels, visible).cpu()
-    require_finite("the painted patches", OTHER_MODEL, patches)
+    patches = predict(loaded, pixels, visible).cpu()
+    require_finite("the predicted patches", OTHER_MODEL, patches)
     if settings.target == "pixels" and loaded.detail is not None and loaded.detail.settings.normalise_pixels:
         raise UserError(
-            f"{encoded.model} was trained to paint standardised patches, which have no colour of their own. "
+            f"{encoded.model} was trained to predict standardised patches, which have no colour of their own. "
             "Choose the target that lends each patch its true mean and contrast."
         )
     if settings.target == "normalised":
@@ -228,12 +228,12 @@ def edge_weights(picture: np.ndarray) -> np.ndarray:
     return magnitude / max(float(magnitude.mean()), 1e-8)
 
 
-def measure(painted: np.ndarray, truth: np.ndarray, where: np.ndarray) -> Scores:
+def measure(predicted: np.ndarray, truth: np.ndarray, where: np.ndarray) -> Scores:
     """Scores over the pixels `where` (S, S) bool. SSIM as in Wang et al. 2004, 7x7 windows, averaged over them."""
-    squared = ((painted - truth) ** 2).mean(-1)
+    squared = ((predicted - truth) ** 2).mean(-1)
     mse = float(squared[where].mean())
     weights = edge_weights(truth)[where]
     edge = float((squared[where] * weights).sum() / max(weights.sum(), 1e-8))
-    _, similarity = structural_similarity(truth, painted, channel_axis=-1, data_range=1.0, full=True)
+    _, similarity = structural_similarity(truth, predicted, channel_axis=-1, data_range=1.0, full=True)
     psnr = float(-10 * np.log10(max(mse, 1e-10)))
     return Scores(mse=mse, psnr=psnr, ssim=float(similarity.mean(-1)[where].mean()), edge_mse=edge)

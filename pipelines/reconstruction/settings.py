@@ -24,7 +24,7 @@ FACTORS = {1: "full", 2: "1/2", 3: "1/3", 4: "1/4"}  # of the low-resolution inp
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(Checked):
-    """What is hidden, what the model gets, and what is shown of its painting."""
+    """What is hidden, what the model gets, and what is shown of its prediction."""
 
     mask_ratio: float = setting(
         0.5,

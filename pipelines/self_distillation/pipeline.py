@@ -144,13 +144,13 @@ def _encode(
     chosen = [keep_highest(score, ratio, blocks=rule != "attention-patch") for ratio in ratios]
     masks = torch.stack([torch.zeros_like(score).scatter(1, kept, 1.0) for kept in chosen])  # (ratios, 2, N)
     canvases: list[tuple[torch.Tensor, torch.Tensor] | None] = [None] * len(ratios)
-    if detail.settings.paint_on_fill:  # all at once, which is faster than one by one
+    if detail.settings.decode_on_fill:  # all at once, which is faster than one by one
         filled, seen_pixels = detail.filled(pixels[:1].repeat(len(ratios), 1, 1, 1), masks[:, 0])
         canvases = list(zip(filled.split(1), seen_pixels.split(1), strict=True))
     students = {}
     for ratio, kept, mask, canvas in zip(ratios, chosen, masks, canvases, strict=True):
         own, other = kept.split(1) if kept.shape[1] < grid**2 else (None, None)
-        tokens, decoded = detail.student(pixels[:1], own, retouched=False, canvas=canvas)
+        tokens, decoded = detail.student(pixels[:1], own, refined=False, canvas=canvas)
         crop = openclip_tokens(detail.clip.visual, pixels[1:], other, attention=False)
         students[ratio] = StudentView(
             kept=mask.view(2, grid, grid).bool().cpu().numpy(),

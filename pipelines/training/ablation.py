@@ -25,7 +25,7 @@ CONFIGURATION = {
     **detailclip.STORYBOOK_MODEL,
     "vision_cfg": {**detailclip.STORYBOOK_MODEL["vision_cfg"], "patch_size": 16, "layers": 3},
 }
-SETTINGS = replace(detailclip.STORYBOOK_SETTINGS, paint_on_fill=False)
+SETTINGS = replace(detailclip.STORYBOOK_SETTINGS, decode_on_fill=False)
 OPTIMIZER = ["--optimizer", "muon", "--lr", "2e-3", "--warmup", "30"]
 SPEC = MODELS["storybook-detailclip"]
 
@@ -35,13 +35,13 @@ def measure(name: str, folder: Path, batch: int, scenes: int) -> dict:
     figures = evaluate(open_openclip(SPEC, folder / "model"), scenes, quick=True)
     records = trained(folder)["records"]
     seconds = statistics.median(record["seconds_per_step"] for record in records)
-    paints = detailclip.ABLATIONS[name].get("weight_rec", 1.0) > 0
+    reconstructs = detailclip.ABLATIONS[name].get("weight_rec", 1.0) > 0
     return {
         "run": name,
         "naming": figures["naming"],
         "retrieval": figures["retrieval_image_to_text"],
         "segmentation_miou": figures["segmentation_miou"],
-        "psnr": figures["psnr_random"] if paints else None,
+        "psnr": figures["psnr_random"] if reconstructs else None,
         "psnr_neighbours": figures["psnr_random_neighbours"],
         "images_per_second": batch / seconds,
     }
@@ -56,10 +56,10 @@ def table(found: dict) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in found["rows"]:
-        painted = "–" if row["psnr"] is None else f"{row['psnr']:.2f}"
+        psnr = "–" if row["psnr"] is None else f"{row['psnr']:.2f}"
         lines.append(
             f"| {row['run']} | {row['naming']:.1%} | {row['retrieval']:.1%} | {row['segmentation_miou']:.3f} "
-            f"| {painted} | {row['images_per_second']:.0f} |"
+            f"| {psnr} | {row['images_per_second']:.0f} |"
         )
     return "\n".join(lines)
 

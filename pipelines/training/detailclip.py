@@ -69,12 +69,12 @@ STORYBOOK_SETTINGS = Settings(
     weight_patch=0.5,
     weight_rec=2.0,
     weight_spread=1.0,
-    paint_on_fill=True,
-    retouch=(64, 192, 320),
+    decode_on_fill=True,
+    refinement=(64, 192, 320),
 )
 BLUR_SHARE = 0.2
 Tokenize = Callable[[list[str]], Tensor]  # texts -> (B, T) token ids
-RETOUCH = "decoder.retouch."  # how the names of its weights begin
+REFINEMENT = "decoder.refinement."  # how the names of its weights begin
 ABLATIONS: dict[str, dict[str, Any]] = {
     "full": {},
     "no-distillation": {"weight_cls": 0.0, "weight_patch": 0.0, "weight_spread": 0.0},
@@ -156,8 +156,8 @@ def start_from(model: DetailCLIP, folder: Path, rest: Path | None = None) -> Non
     """
     model.clip.load_state_dict(load_file(folder / "open_clip_model.safetensors"))
     if (folder / "detailclip.safetensors").exists():
-        # The student is filled already, and not every folder has something to retouch with.
-        own = {name: t for name, t in model.state_dict().items() if name.startswith(("clip.", RETOUCH))}
+        # The student is filled already, and not every folder has a refinement.
+        own = {name: t for name, t in model.state_dict().items() if name.startswith(("clip.", REFINEMENT))}
         model.load_state_dict(own | beside_student(folder))
         return
     if rest:
@@ -178,22 +178,23 @@ def export_openclip(state: dict[str, Tensor], folder: Path, model: dict) -> None
 
 
 def save_rest(state: dict[str, Tensor], folder: Path) -> None:
-    """What a DetailCLIP has beside its student, for `beside_student`: the teacher; head, decoder and centres; and what
-    it retouches with."""
-    parts: dict[str, dict[str, Tensor]] = {"teacher": {}, "detailclip": {}, "retouch": {}}
+    """What a DetailCLIP has beside its student, for `beside_student`: the teacher; head, decoder and centres; and
+    the refinement U-Net."""
+    parts: dict[str, dict[str, Tensor]] = {"teacher": {}, "detailclip": {}, "refinement": {}}
     for name, tensor in state.items():
-        part = "teacher" if name.startswith("teacher.") else "retouch" if name.startswith(RETOUCH) else "detailclip"
+        part = "teacher" if name.startswith("teacher.") else "detailclip"
+        part = "refinement" if name.startswith(REFINEMENT) else part
         parts[part][name] = tensor.contiguous()
-    retouch = parts.pop("retouch")
+    refinement = parts.pop("refinement")
     for part, tensors in parts.items():
         save_file(tensors, folder / f"{part}.safetensors")
-    if retouch:
-        save_retouch(retouch, folder)
+    if refinement:
+        save_refinement(refinement, folder)
 
 
-def save_retouch(state: dict[str, Tensor], folder: Path) -> None:
+def save_refinement(state: dict[str, Tensor], folder: Path) -> None:
     """In files of at most 9 MB, and an index of what lies where."""
-    save_torch_state_dict(state, folder, filename_pattern="retouch{suffix}.safetensors", max_shard_size="9MB")
+    save_torch_state_dict(state, folder, filename_pattern="refinement{suffix}.safetensors", max_shard_size="9MB")
 
 
 def export(checkpoint: Path, folder: Path, configuration: dict = STORYBOOK_MODEL) -> None:

@@ -3,10 +3,10 @@
     python -m pipelines.training.local_context --cpu --start .checkpoints/start/model
     python -m pipelines.training.local_context --export .checkpoints/outlines/model
 
-What the surroundings of a hidden patch tell (`pipelines.models.decoder.Surroundings`) needs no encoder, no teacher and
-no text, and only patches that the fill gets wrong. So a pool of such patches is cut once from drawn scenes, and then
-mirrored, turned and recoloured from step to step: a step of 2,048 patches takes a tenth of a second where one of the
-whole takes several. The export is a DetailCLIP for the `--start` of `pipelines.training.detailclip`, all else as it
+What the local context of a hidden patch tells (`pipelines.models.decoder.LocalContext`) needs no encoder, no teacher
+and no text, and only patches that the fill gets wrong. So a pool of such patches is cut once from drawn scenes, and
+then mirrored, turned and recoloured from step to step: a step of 2,048 patches takes a tenth of a second where one of
+the whole takes several. The export is a DetailCLIP for the `--start` of `pipelines.training.detailclip`, all else as it
 was.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.models.decoder import Surroundings, lower_resolution, patchify
+from pipelines.models.decoder import LocalContext, lower_resolution, patchify
 from pipelines.models.detailclip import DetailCLIP, keep_highest
 from pipelines.training import detailclip
 from pipelines.training.loop import (
@@ -43,9 +43,9 @@ RECOLOURINGS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)
 Patches = tuple[Tensor, Tensor, Tensor, Tensor]  # pixels around, which of them are known, what the fill lacks, weights
 
 
-def surroundings_of(model: DetailCLIP) -> Surroundings:
-    assert model.decoder.surroundings is not None, "a model that paints on the fill"
-    return model.decoder.surroundings
+def local_context_of(model: DetailCLIP) -> LocalContext:
+    assert model.decoder.local_context is not None, "a model with `decode_on_fill`"
+    return model.decoder.local_context
 
 
 @torch.no_grad()
@@ -69,7 +69,7 @@ def cut(model: DetailCLIP, pixels: Tensor, turn: int, rng: torch.Generator) -> P
     stands_for = torch.ones_like(chosen, dtype=torch.float32)
     stands_for[:, WORST:] = (judged - WORST).clamp_min(0) / OTHERS
     weights = stands_for * counts.gather(1, chosen) / (error.sum(1, keepdim=True) + LEAST_ERROR * judged)
-    around, known = surroundings_of(model).around(fill, seen, chosen)
+    around, known = local_context_of(model).around(fill, seen, chosen)
     wanted = missing.gather(1, chosen[..., None].expand(-1, -1, missing.shape[-1]))
     return around.half().flatten(0, 1), known.half().flatten(0, 1), wanted.half().flatten(0, 1), weights.flatten(0, 1)
 
@@ -103,7 +103,7 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
     model, _ = detailclip.build("storybook", settings, configuration)
     if arguments.start:
         detailclip.start_from(model, arguments.start)
-    learner = surroundings_of(model.requires_grad_(False)).requires_grad_(True)
+    learner = local_context_of(model.requires_grad_(False)).requires_grad_(True)
     learner.to_token.requires_grad_(False)  # tokens come with DetailCLIP's own training
     patches = pool(model, arguments)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
@@ -117,8 +117,8 @@ def train(arguments: argparse.Namespace, configuration: dict = detailclip.STORYB
         wanted = wanted.unflatten(1, (patch, patch, 3)).permute(0, 3, 1, 2)
         around, known, wanted = vary(around, known, wanted, step)
         with mixed(device, dtype):
-            painted = learner.to_pixels(learner.read(around.contiguous(), known)).float()
-        missed = painted.view(-1, patch, patch, 3) - wanted.permute(0, 2, 3, 1)
+            predicted = learner.to_pixels(learner.read(around.contiguous(), known)).float()
+        missed = predicted.view(-1, patch, patch, 3) - wanted.permute(0, 2, 3, 1)
         # A picture's patches, each with its weight, add up to the share of the fill's error that is left.
         return {"total": (missed.square().mean((1, 2, 3)) * weights).mean() * (WORST + OTHERS)}
 

@@ -1,12 +1,12 @@
-"""Teach DetailCLIP's decoder to go over what it has painted (`pipelines.models.decoder.Retouch`), all else as it is.
+"""Train the U-Net that refines what DetailCLIP's decoder predicts (`pipelines.models.decoder.RefinementUNet`).
 
     python -m pipelines.training.refinement --cpu --start assets/models/storybook-detailclip --tokens
     python -m pipelines.training.refinement --export assets/models/storybook-detailclip
 
-Pictures come as they are drawn, uncropped. Without `--tokens` only what was painted from the surroundings of each patch
-is gone over. To paint a picture takes half as long as to learn from it, and most of it is empty: with `--uses` each is
-painted once and gone over several times, with `--window` only where much is wrong. Pictures it has gone over before are
-soon known by heart, and then the log flatters: end with fresh ones.
+All other weights stay as they are. Pictures come as they are drawn, uncropped. Without `--tokens` it refines what the
+local context of each patch predicts alone. To decode a picture takes half as long as to learn from it, and most of it
+is empty: with `--uses` each is decoded once and refined several times, with `--window` only where much is wrong.
+Pictures it has seen before are soon known by heart, and then the log flatters: end with fresh ones.
 The export adds what was learnt to a DetailCLIP that lies there.
 """
 
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.models.decoder import Retouch, lower_resolution, patchify, unpatchify
+from pipelines.models.decoder import RefinementUNet, lower_resolution, patchify, unpatchify
 from pipelines.models.detailclip import DetailCLIP, Settings, keep_highest, mean_attention
 from pipelines.models.vision import gather_tokens, openclip_tokens
 from pipelines.training import detailclip
@@ -45,7 +45,7 @@ LEAST_ERROR = 0.005  # 35 dB: better than that is as good as right
 TURNS = 10  # what is hidden comes in turns, half of the time single patches at random
 VISION = detailclip.STORYBOOK_MODEL["vision_cfg"]
 GRID = VISION["image_size"] // VISION["patch_size"]
-STOCK = 4096  # pictures that were painted and may be gone over again
+STOCK = 4096  # decoded pictures that may be used again
 
 
 def conceal(
@@ -69,35 +69,35 @@ def conceal(
     return pixels, keep_highest(noise, 0.5, blocks=False)
 
 
-class Painted(NamedTuple):
-    """Pictures as the decoder painted them, before they are gone over; in float16, 0.4 MB each."""
+class Predictions(NamedTuple):
+    """Pictures as the decoder predicts them, before refinement; in float16, 0.4 MB each."""
 
     truth: Tensor  # (B, N, p*p*3) the whole picture, sharp, in patches
-    painted: Tensor  # (B, N, p*p*3)
-    fill: Tensor  # (B, N, p*p*3) what it was painted on
+    predicted: Tensor  # (B, N, p*p*3)
+    fill: Tensor  # (B, N, p*p*3) what it was added to
     tokens: Tensor  # (B, N, D) of the decoder
     seen: Tensor  # (B, N) 1 where the patch was seen
     judged: Tensor  # (B, N) 1 for the hidden patches, of a blurred picture for all
 
 
 @torch.no_grad()
-def paint(
+def predict(
     model: DetailCLIP, pixels: Tensor, turn: int, rng: torch.Generator, tokens: bool, dtype: torch.dtype
-) -> Painted:
-    """Conceal parts of pictures (B, 3, H, W) and paint them as if nothing were gone over; without `tokens` from the
-    surroundings of each patch alone. `dtype` is that of the products."""
+) -> Predictions:
+    """Conceal parts of pictures (B, 3, H, W) and decode them without refinement; without `tokens` from the local
+    context of each patch alone. `dtype` is that of the products."""
     given, kept = conceal(model, pixels, turn, rng, dtype)
     with mixed(pixels.device, dtype):
         if tokens:
-            decoded = model.student(given, kept, dtype, retouched=False)[1]
+            decoded = model.student(given, kept, dtype, refined=False)[1]
         else:
-            decoded = model.paint_blindly(given, kept, retouched=False)
+            decoded = model.decode_without_tokens(given, kept, refined=False)
     seen = pixels.new_ones(len(pixels), model.grid**2)
     if kept is not None:
         seen = torch.zeros_like(seen).scatter(1, kept, 1.0)
     judged = 1 - seen if given is pixels else torch.ones_like(seen)
-    made = (patchify(pixels, model.patch), decoded.painted, decoded.fill, decoded.tokens, seen, judged)
-    return Painted(*(part.half() for part in made))
+    made = (patchify(pixels, model.patch), decoded.predicted, decoded.fill, decoded.tokens, seen, judged)
+    return Predictions(*(part.half() for part in made))
 
 
 def windows(error: Tensor, side: int, rng: torch.Generator) -> Tensor:
@@ -114,22 +114,24 @@ def windows(error: Tensor, side: int, rng: torch.Generator) -> Tensor:
     return (row * grid + column)[:, None] + (inside[:, None] * grid + inside).flatten()
 
 
-def losses(retouch: Retouch, pictures: Painted, side: int, tokens: bool, rng: torch.Generator) -> dict[str, Tensor]:
-    """Go over a window of each picture. What lies outside it counts as it was painted."""
-    pictures = Painted(*(part.float() for part in pictures))
+def losses(
+    net: RefinementUNet, pictures: Predictions, side: int, tokens: bool, rng: torch.Generator
+) -> dict[str, Tensor]:
+    """Refine a window of each picture. What lies outside it counts as the decoder predicted it."""
+    pictures = Predictions(*(part.float() for part in pictures))
     count = pictures.judged.sum(1)
     before, fill = (
-        (guess - pictures.truth).square().mean(-1) * pictures.judged for guess in (pictures.painted, pictures.fill)
+        (guess - pictures.truth).square().mean(-1) * pictures.judged for guess in (pictures.predicted, pictures.fill)
     )
     window = windows(before, side, rng)
-    truth, painted, fill_there, told = (gather_tokens(part, window) for part in pictures[:4])
+    truth, predicted, fill_there, told = (gather_tokens(part, window) for part in pictures[:4])
     seen, judged = (part.gather(1, window) for part in pictures[4:])
-    canvas = unpatchify(fill_there, retouch.patch)
-    seen = unpatchify(seen[..., None].expand(-1, -1, retouch.patch**2), retouch.patch)
-    after = retouch(painted, canvas, seen, told if tokens else None)
+    canvas = unpatchify(fill_there, net.patch)
+    seen = unpatchify(seen[..., None].expand(-1, -1, net.patch**2), net.patch)
+    after = net(predicted, canvas, seen, told if tokens else None)
     there = ((after - truth).square().mean(-1) * judged).sum(1)
     left = (before.sum(1) - before.gather(1, window).sum(1)).clamp_min(0) + there
-    # The mean of PSNR is a mean of logarithms: pictures that are hard to paint count no more than easy ones.
+    # The mean of PSNR is a mean of logarithms: pictures that are hard count no more than easy ones.
     total = (left / count + LEAST_ERROR).log().mean()
     return {"total": total, "decibels": 10 * (fill.sum(1) / left.detach()).log10().mean()}
 
@@ -141,25 +143,25 @@ def train(arguments: argparse.Namespace, settings: Settings = detailclip.STORYBO
     detailclip.start_from(model, arguments.start)
     device = torch.device("cuda" if torch.cuda.is_available() and not arguments.cpu else "cpu")
     model.requires_grad_(False).to(device)
-    retouch = model.decoder.retouch
-    assert retouch is not None, "settings with `retouch`"
-    learner = retouch.requires_grad_(True).to(memory_format=torch.channels_last)
+    refinement = model.decoder.refinement
+    assert refinement is not None, "settings with `refinement`"
+    learner = refinement.requires_grad_(True).to(memory_format=torch.channels_last)
     learner.from_token.requires_grad_(arguments.tokens)
     size, new = model.clip.visual.image_size[0], arguments.batch // arguments.uses
     dtype = precision(device, arguments.precision)
     dataset = pairs(arguments.data, arguments.seed, size, 0, 1.0, steps_done(arguments) * new, lessons=False)
     batches = iter(loader(dataset, new, lambda texts: torch.zeros(1), arguments.workers))
-    stock: deque[Painted] = deque(maxlen=max(STOCK // new, arguments.uses) if arguments.uses > 1 else 1)
+    stock: deque[Predictions] = deque(maxlen=max(STOCK // new, arguments.uses) if arguments.uses > 1 else 1)
 
     def next_losses(step: int) -> dict[str, Tensor]:
         rng = torch.Generator().manual_seed(arguments.seed * 10**6 + step)
         for i in range(max(1, arguments.uses - len(stock))):
             pixels = next(batches)[0][0].to(device)
-            stock.append(paint(model, pixels, step + i, rng, arguments.tokens, dtype))
-        # What has just been painted, and older pictures that make the batch whole.
+            stock.append(predict(model, pixels, step + i, rng, arguments.tokens, dtype))
+        # What has just been decoded, and older pictures that make the batch whole.
         older = torch.randperm(len(stock) - 1, generator=rng)[: arguments.uses - 1]
         chosen = [stock[-1], *(stock[i] for i in older.tolist())]
-        pictures = Painted(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
+        pictures = Predictions(*(torch.cat(parts) for parts in zip(*chosen, strict=True)))
         with mixed(device, dtype):
             return losses(learner, pictures, arguments.window, arguments.tokens, rng)
 
@@ -170,26 +172,26 @@ def train(arguments: argparse.Namespace, settings: Settings = detailclip.STORYBO
 def export(state: dict, folder: Path) -> None:
     """Add it to the DetailCLIP in `folder`, of which all other weights stay as they are."""
     configuration = folder / "detailclip_config.json"
-    write_json(configuration, json.loads(configuration.read_bytes()) | {"retouch": state["settings"]["retouch"]})
-    retouch = {n: t.half().contiguous() for n, t in state["model"].items() if n.startswith(detailclip.RETOUCH)}
-    detailclip.save_retouch(retouch, folder)
+    write_json(configuration, json.loads(configuration.read_bytes()) | {"refinement": state["settings"]["refinement"]})
+    refinement = {n: t.half().contiguous() for n, t in state["model"].items() if n.startswith(detailclip.REFINEMENT)}
+    detailclip.save_refinement(refinement, folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--start", type=Path, metavar="FOLDER", help="an exported model to start from")
     parser.add_argument("--tokens", action="store_true", help="let it see the decoder's tokens")
-    parser.add_argument("--window", type=int, default=GRID, help="patches along a side of what is gone over")
-    parser.add_argument("--uses", type=int, default=1, help="how often a painted picture is gone over")
+    parser.add_argument("--window", type=int, default=GRID, help="patches along a side of what is refined")
+    parser.add_argument("--uses", type=int, default=1, help="how often a decoded picture is refined")
     add_data_argument(parser)
     add_precision_argument(parser)
-    add_arguments(parser, ".checkpoints/retouch", steps=4150, decay=2850, seed=6)
+    add_arguments(parser, ".checkpoints/refinement", steps=4150, decay=2850, seed=6)
     parser.set_defaults(batch=32, warmup=20, lr=2e-3, clip=1.0)
     arguments = parser.parse_args()
     if arguments.export:
         export(trained(Path(arguments.checkpoint)), arguments.export)
     elif arguments.start is None:
-        parser.error("--start is needed: an exported model whose painting is to be gone over.")
+        parser.error("--start is needed: an exported model whose reconstruction is to be refined.")
     elif arguments.window % 2 or not 0 < arguments.window <= GRID:
         parser.error(f"--window is an even number of patches, at most {GRID}.")
     elif not 0 < arguments.uses <= arguments.batch:

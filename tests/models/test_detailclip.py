@@ -137,16 +137,16 @@ def test_each_loss_is_its_formula(tiny, batch):
 
 @pytest.fixture
 def on_fill(tiny) -> d.DetailCLIP:
-    """A model whose decoder paints on the fill, trained to do so by chance."""
-    model = d.DetailCLIP(tiny.clip, replace(tiny.settings, paint_on_fill=True))
-    surroundings = model.decoder.surroundings
-    assert surroundings is not None
-    for layer in (surroundings.to_token, surroundings.to_pixels, model.decoder.to_pixels):
+    """A model whose decoder adds to the fill, trained to do so by chance."""
+    model = d.DetailCLIP(tiny.clip, replace(tiny.settings, decode_on_fill=True))
+    local_context = model.decoder.local_context
+    assert local_context is not None
+    for layer in (local_context.to_token, local_context.to_pixels, model.decoder.to_pixels):
         torch.nn.init.normal_(layer.weight)
     return model.requires_grad_(False)
 
 
-def test_decoder_paints_what_the_fill_lacks(tiny, on_fill):
+def test_decoder_adds_what_the_fill_lacks(tiny, on_fill):
     pixels, kept = torch.randn(2, 3, 32, 32), torch.tensor([[0, 1, 4, 5], [2, 6, 10, 14]])
     seen = torch.zeros(2, 16).scatter(1, kept, 1.0).view(2, 1, 4, 4)
     filled = harmonic_fill(pixels, seen.repeat_interleave(8, 2).repeat_interleave(8, 3))
@@ -154,11 +154,11 @@ def test_decoder_paints_what_the_fill_lacks(tiny, on_fill):
     torch.testing.assert_close(decoded.fill, patchify(filled, 8))
     torch.testing.assert_close(on_fill.student(pixels, None)[1].fill, patchify(pixels, 8))
     lacking = decoder.to_pixels(decoded.tokens)
-    assert not torch.allclose(decoded.painted, decoded.fill + lacking)
-    torch.nn.init.zeros_(decoder.surroundings.to_pixels.weight)
-    torch.testing.assert_close(on_fill.student(pixels, kept)[1].painted, decoded.fill + lacking)
+    assert not torch.allclose(decoded.predicted, decoded.fill + lacking)
+    torch.nn.init.zeros_(decoder.local_context.to_pixels.weight)
+    torch.testing.assert_close(on_fill.student(pixels, kept)[1].predicted, decoded.fill + lacking)
     blank = tiny.student(pixels, kept)[1]  # without the setting, from nothing
-    torch.testing.assert_close(blank.painted, tiny.decoder.to_pixels(blank.tokens))
+    torch.testing.assert_close(blank.predicted, tiny.decoder.to_pixels(blank.tokens))
 
 
 def test_what_is_hidden_never_reaches_the_decoder(on_fill):
@@ -166,20 +166,20 @@ def test_what_is_hidden_never_reaches_the_decoder(on_fill):
     before = on_fill.student(pixels, kept)[1]
     pixels[:, :, 16:] = 9.0
     after = on_fill.student(pixels, kept)[1]
-    assert torch.equal(before.painted, after.painted) and torch.equal(before.tokens, after.tokens)
+    assert torch.equal(before.predicted, after.predicted) and torch.equal(before.tokens, after.tokens)
 
 
-def test_painting_blindly_is_painting_when_tokens_say_nothing(on_fill):
+def test_decoding_without_tokens_is_decoding_where_tokens_say_nothing(on_fill):
     pixels, kept = torch.randn(2, 3, 32, 32), torch.tensor([[0, 1, 4, 5], [2, 6, 10, 14]])
-    blind, whole = on_fill.paint_blindly(pixels, kept), on_fill.student(pixels, kept)[1]
-    assert not torch.allclose(blind.painted, whole.painted)
+    blind, whole = on_fill.decode_without_tokens(pixels, kept), on_fill.student(pixels, kept)[1]
+    assert not torch.allclose(blind.predicted, whole.predicted)
     torch.nn.init.zeros_(on_fill.decoder.to_pixels.weight)
-    torch.testing.assert_close(on_fill.student(pixels, kept)[1].painted, blind.painted)
+    torch.testing.assert_close(on_fill.student(pixels, kept)[1].predicted, blind.predicted)
 
 
-def test_surroundings_are_the_patch_and_its_neighbours(on_fill):
+def test_local_context_are_the_patch_and_its_neighbours(on_fill):
     """A pixel changes what is known of the nine patches around it, and a change of light changes nothing."""
-    look, fill, seen = on_fill.decoder.surroundings, torch.randn(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
+    look, fill, seen = on_fill.decoder.local_context, torch.randn(1, 3, 64, 64), torch.ones(1, 1, 64, 64)
     before = look(fill, seen)
     fill[:, :, 20, 44] += 1  # in row 2, column 5
     changed = (look(fill, seen) - before).abs().amax(-1).view(8, 8) > 1e-6
@@ -189,8 +189,8 @@ def test_surroundings_are_the_patch_and_its_neighbours(on_fill):
     torch.testing.assert_close(look(fill + 0.7, seen), look(fill, seen), atol=1e-4, rtol=1e-4)
 
 
-def test_surroundings_of_chosen_patches_are_those_of_all(on_fill):
-    look, fill, seen = on_fill.decoder.surroundings, torch.randn(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
+def test_local_context_of_chosen_patches_are_those_of_all(on_fill):
+    look, fill, seen = on_fill.decoder.local_context, torch.randn(2, 3, 64, 64), torch.ones(2, 1, 64, 64)
     seen[:, :, 8:16, 24:32] = 0
     chosen = torch.tensor([[0, 11, 63], [2, 20, 7]])
     for part, whole in zip(look.around(fill, seen, chosen), look.around(fill, seen), strict=True):
@@ -198,14 +198,14 @@ def test_surroundings_of_chosen_patches_are_those_of_all(on_fill):
     assert look.around(fill, seen)[1][0, 2].flatten().tolist() == [1, 1, 1, 1, 1, 1, 1, 1, 0]
 
 
-def test_painting_nothing_costs_one_and_half_the_error_costs_a_quarter(on_fill):
-    """With `paint_on_fill` L_Rec is the share of the fill's error that is left, in every picture alike."""
+def test_adding_nothing_costs_one_and_half_the_error_costs_a_quarter(on_fill):
+    """With `decode_on_fill` L_Rec is the share of the fill's error that is left, in every picture alike."""
     pixels, kept = torch.randn(2, 3, 32, 32) * torch.tensor([1.0, 4.0]).view(2, 1, 1, 1), torch.arange(8).repeat(2, 1)
     lost, blurred = d.complement(kept, 16), torch.zeros(2, dtype=torch.bool)
     decoded = on_fill.student(pixels, kept)[1]
     for share, left in ((0.0, 1.0), (0.5, 0.25), (1.0, 0.0)):
-        painted = decoded.fill + share * (patchify(pixels, 8) - decoded.fill)
-        loss = on_fill.reconstruction_loss(pixels, replace(decoded, painted=painted), lost, blurred)
+        predicted = decoded.fill + share * (patchify(pixels, 8) - decoded.fill)
+        loss = on_fill.reconstruction_loss(pixels, replace(decoded, predicted=predicted), lost, blurred)
         assert loss.item() == pytest.approx(left, abs=0.05)
 
 

@@ -1,5 +1,6 @@
 """One path for both tiers: bundled folders, the hub's cache, and clear messages when a model cannot be had."""
 
+import copy
 import json
 import sys
 import threading
@@ -41,6 +42,7 @@ from pipelines.world import storybook
 from tests import tiny_diffusion
 
 REVISION = "0" * 40
+DETAIL = BUNDLED / "storybook-detailclip"
 VIT: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -523,3 +525,18 @@ def test_the_longest_text_of_known_words_is_read(name):
 def test_too_many_words_are_refused():
     with pytest.raises(ValueError, match="at most 22 words"):
         load("storybook-clip-b").text_features(["cat " * 50])
+
+
+def test_a_detailclip_opens_under_the_names_of_older_exports(tmp_path):
+    """Files and settings once had other names; the shipped weights have the older names of layers."""
+    older = {"decode_on_fill": "paint_on_fill", "refinement": "retouch"}
+    for file in DETAIL.glob("*.safetensors"):
+        (tmp_path / file.name.replace("refinement", "retouch")).symlink_to(file)
+    config = json.loads((DETAIL / "detailclip_config.json").read_text(encoding="utf-8"))
+    config = {older.get(name, name): value for name, value in config.items()}
+    (tmp_path / "detailclip_config.json").write_text(json.dumps(config), encoding="utf-8")
+    model = load("storybook-detailclip")
+    again = encoders.load_detail(tmp_path, copy.deepcopy(model.module))
+    assert model.detail is not None and again.settings == model.detail.settings
+    for name, tensor in model.detail.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], tensor, atol=0, rtol=0)

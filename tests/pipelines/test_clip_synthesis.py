@@ -1,4 +1,4 @@
-"""Following CLIP's gradient: the handwritings, the views, the losses against formulas, and every bad prompt."""
+"""Following CLIP's gradient: the parametrizations, the views, the losses against formulas, and every bad prompt."""
 
 import math
 import types
@@ -48,11 +48,11 @@ def look_at(picture: torch.Tensor, prompt: str = "a cat") -> pipeline.Look:
     return critic.look(lambda: picture, picture)
 
 
-# ------------------------------------------------------------------------------------------------------- handwritings
+# --------------------------------------------------------------------------------------------------- parametrizations
 
 
 @pytest.mark.parametrize("name", canvas.CANVASES)
-def test_every_handwriting_gives_a_picture_that_can_learn(name):
+def test_every_parametrization_gives_a_picture_that_can_learn(name):
     page = canvas.CANVASES[name](64, torch.Generator().manual_seed(0))
     picture = page()
     assert picture.shape == (1, 3, 64, 64) and 0 <= float(picture.min()) <= float(picture.max()) <= 1
@@ -64,7 +64,7 @@ def test_every_handwriting_gives_a_picture_that_can_learn(name):
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_a_handwriting_can_begin_from_a_picture(name, cat):
+def test_a_parametrization_can_begin_from_a_picture(name, cat):
     page = canvas.CANVASES[name](128, torch.Generator().manual_seed(0), cat)
     assert (page() - cat.clamp(canvas.EDGE, 1 - canvas.EDGE)).abs().max() < 2e-3
 

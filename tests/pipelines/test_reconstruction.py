@@ -57,7 +57,7 @@ def test_what_is_hidden_does_not_reach_the_model(encoded):
     other = encoded.pixels.clone()
     other[:, :, torch.from_numpy(~visible.repeat(8, 0).repeat(8, 1))] = 3.0
     model = load(MODEL)
-    torch.testing.assert_close(r.paint(model, encoded.pixels, visible), r.paint(model, other, visible))
+    torch.testing.assert_close(r.predict(model, encoded.pixels, visible), r.predict(model, other, visible))
 
 
 def test_pasted_keeps_visible_pixels_exactly(encoded):
