@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from demos.ui import charts, controls, drawing
-from demos.ui.cache import remembered
+from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.export import export_files
@@ -23,7 +23,7 @@ from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
 
 if TYPE_CHECKING:
-    from pipelines.clip_synthesis.pipeline import Step, Truth
+    from pipelines.clip_synthesis.pipeline import Reference, Step
 
 EXAMPLES = ("a cat", "a red car", "a frog on grass", "a yellow crown", "a cat:1 | a dog:-0.5", "an elephant in snow")
 COMPARED = 80  # most steps of each picture of a comparison
@@ -36,11 +36,11 @@ def run(settings: Settings) -> "Iterator[Step]":
     yield from pipeline.run(settings)
 
 
-@remembered
+@lru_cached
 @on_device
-def truth(prompt: str, model: str, judge: str) -> "Truth | None":
+def reference(prompt: str, model: str, judge: str) -> "Reference | None":
     """What real pictures of a prompt score; None where the world cannot draw it."""
-    return pipeline.truth(prompt, model, judge)
+    return pipeline.reference(prompt, model, judge)
 
 
 # ------------------------------------------------------------------------------------------------------------- layout
@@ -128,7 +128,7 @@ def asked(settings: Settings) -> Settings:
 
 def follow(settings: Settings, before: Sequence = ()) -> Iterator[dict]:
     """One run, on top of the steps `before`."""
-    real, shown, last = truth_of(settings), list(before), before[-1].iteration if before else 0
+    real, shown, last = reference_of(settings), list(before), before[-1].iteration if before else 0
     now: dict = {}
     for step in run(settings):
         if step.look is None:
@@ -150,10 +150,10 @@ def follow(settings: Settings, before: Sequence = ()) -> Iterator[dict]:
     yield now | {"status": ""}
 
 
-def truth_of(settings: Settings) -> "Truth | None":
+def reference_of(settings: Settings) -> "Reference | None":
     """What real pictures of the main prompt score; None where the world cannot draw it."""
     prompt = pipeline.main_prompt(pipeline.parse(settings.prompt))
-    return truth(prompt, settings.model, settings.judge)
+    return reference(prompt, settings.model, settings.judge)
 
 
 def first_run(settings: Settings, kept: tuple | bool | None) -> Iterator[dict]:
@@ -190,7 +190,7 @@ def side_by_side(ways: list[tuple[str, Settings]]) -> Iterator[dict]:
     ways = [(name, replace(settings, steps=min(settings.steps, COMPARED))) for name, settings in ways]
     first = ways[0][1]
     done: list = []
-    real = truth_of(first)
+    real = reference_of(first)
     for name, settings in ways:
         for step in run(settings):
             told: dict[str, object] = {"status": f"**{name}**: {_progress(step)}"}
@@ -257,7 +257,7 @@ def _progress(step: "Step") -> str:
     return say("Step {n} of {count}, {left} s left", n=step.iteration, count=step.steps, left=f"{left:.0f}")
 
 
-def _curves(shown: Sequence[Any], real: "Truth | None") -> str:
+def _curves(shown: Sequence[Any], real: "Reference | None") -> str:
     x = [step.iteration for step in shown]
     lines = [
         charts.Line(name=say("the CLIP that is followed"), x=x, y=[step.look.similarity for step in shown]),
@@ -270,7 +270,7 @@ def _curves(shown: Sequence[Any], real: "Truth | None") -> str:
     return f'<div class="charts">{chart}</div>'
 
 
-def _facts(step: Any, real: "Truth | None", planned: int) -> str:
+def _facts(step: Any, real: "Reference | None", planned: int) -> str:
     look = step.look
 
     def beside(values) -> str:
@@ -309,7 +309,7 @@ def _left(look) -> str:
     return "–" if look.after_blur is None else f"{look.after_blur:.0%}"
 
 
-def _table(done: list, real: "Truth | None", budget: int) -> str:
+def _table(done: list, real: "Reference | None", budget: int) -> str:
     head = [say("{n} steps each", n=budget), say("followed"), say("other CLIP"), say("rank of 100"), say("after blur")]
     head += [say("fine detail")]
     rows = [
@@ -351,7 +351,7 @@ def _numbers(step: Any) -> dict:
     }
 
 
-def numbers_of(settings: Settings, shown: Sequence[Any], real: "Truth | None") -> dict:
+def numbers_of(settings: Settings, shown: Sequence[Any], real: "Reference | None") -> dict:
     """Everything measured, as JSON."""
     return {
         **_numbers(shown[-1]),

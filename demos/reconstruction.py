@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from demos.ui import charts, drawing, pictures, scenes
-from demos.ui.cache import remembered
+from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.export import export_files
@@ -32,7 +32,7 @@ CANVAS = 448  # pixels of a side of what is painted on
 pipeline = lazily("pipelines.reconstruction.pipeline")
 
 
-@remembered
+@lru_cached
 @on_device
 def encode(picture: Image.Image, model: str) -> "Encoded":
     return pipeline.encode(picture, model)

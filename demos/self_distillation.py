@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from demos.ui import charts, drawing, pictures, scenes
-from demos.ui.cache import remembered
+from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.export import export_files, settings_as_json
@@ -35,7 +35,7 @@ BREAKS = {  # what each button sets: teacher temperature, student temperature, c
 pipeline = lazily("pipelines.self_distillation.pipeline")
 
 
-@remembered
+@lru_cached
 @on_device
 def encode(picture: Image.Image, model: str, rule: str, seed: int, ratios: tuple[float, ...]) -> "Encoded":
     return pipeline.encode(picture, model, rule, seed, ratios)

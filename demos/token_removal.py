@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from demos.ui import charts, controls, drawing, pictures, scenes
-from demos.ui.cache import remembered
+from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.export import export_files
@@ -33,7 +33,7 @@ LAYERS = HEADS = 6  # of the model that is chosen first
 pipeline = lazily("pipelines.token_removal.pipeline")
 
 
-@remembered
+@lru_cached
 @on_device
 def encode(picture: Image.Image, model: str) -> "Encoded":
     return pipeline.encode(picture, model)
@@ -247,7 +247,7 @@ def _facts(n: dict) -> str:
             (
                 say("Object patches kept"),
                 f"{n['object_patches_kept']:.0%}",
-                say("chance: {share}; the white outline is the truth", share=f"{share:.0%}"),
+                say("chance: {share}; the white outline is the ground truth", share=f"{share:.0%}"),
             ),
         )
     if n["similarity_full"] is not None:

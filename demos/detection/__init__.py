@@ -8,9 +8,9 @@ import gradio as gr
 import regex
 from PIL import Image
 
-from demos.detection.answers import Answer, asked_of, fill, frames_of, judge, kept_truth, truth_line, truth_of
+from demos.detection.answers import Answer, asked_of, evaluate, fill, frames_of, kept_truth, truth_line, truth_of
 from demos.ui import charts, controls, drawing, pictures, scenes
-from demos.ui.cache import remembered
+from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.export import export_files, settings_as_json
@@ -37,7 +37,7 @@ CLICKS = {"ask": "shows its score for every word", "draw": "sets a corner of a t
 pipeline = lazily("pipelines.detection.pipeline")
 
 
-@remembered
+@lru_cached
 @on_device
 def encode(picture: Image.Image, phrases: tuple[str, ...], model: str, backend: str) -> "Encoded":
     return pipeline.encode(picture, phrases, model, backend)
@@ -65,7 +65,7 @@ def _lay_out_controls(tab: Tab) -> None:
         for name, text in FILLS.items():
             tab.button(name, text, size="sm", min_width=90)
     tab.model_menu(model_names("grounding_dino"))
-    with gr.Accordion(t("Two models side by side, and your own truth"), open=False):
+    with gr.Accordion(t("Two models side by side, and your own ground truth"), open=False):
         tab.control("backend")
         tab.control("compare", choices={"": "nothing", **{who: who.replace("/", " · ") for who in contenders()}})
         clicks = [(t(text), name) for name, text in CLICKS.items()]
@@ -131,11 +131,11 @@ def wire(tab: Tab) -> None:
 
 
 def detection(image: str, settings: Settings, picked: int | None = None) -> dict:
-    """Find what the words name, and hold it against the truth."""
-    return present(judged(image, settings), settings, picked)
+    """Find what the words name, and hold it against the ground truth."""
+    return present(evaluated(image, settings), settings, picked)
 
 
-def judged(image: str, settings: Settings) -> list[Answer]:
+def evaluated(image: str, settings: Settings) -> list[Answer]:
     """Of the chosen model, and of the one beside it if there is one."""
     given = pictures.read_picture(image)
     limits = settings.box_threshold, settings.text_threshold, settings.nms_iou
@@ -145,7 +145,9 @@ def judged(image: str, settings: Settings) -> list[Answer]:
         name, code = controls.choice(say("The model and its code"), who, contenders()).split("/")
         at_hand(name)
         encoded = encode(given.picture, phrases, name, code)
-        found.append(judge(pipeline, given, encoded, truth_of(given, phrases, settings.truth), limits, settings.hide))
+        found.append(
+            evaluate(pipeline, given, encoded, truth_of(given, phrases, settings.truth), limits, settings.hide)
+        )
     return found
 
 
@@ -154,7 +156,7 @@ def click(
 ) -> dict:
     """A click on the picture picks a box, or sets a corner of a true one."""
     controls.choice(say("What a click does"), clicking, list(CLICKS))
-    answer = judged(image, replace(settings, compare=""))[0]
+    answer = evaluated(image, replace(settings, compare=""))[0]
     x, y = drawing.place_in(answer.given.picture.size, at.index)
     if clicking == "ask":
         return {"picked": answer.query_at(x, y, settings.faint), "corner": None}
@@ -197,7 +199,7 @@ def fill_words(kind: str, image: str | None) -> dict:
 
 def export(image: str, settings: Settings) -> dict:
     """The figure as shown, with all settings inside."""
-    found = judged(image, settings)
+    found = evaluated(image, settings)
     panels = [drawing.show(found[0].given.picture)[0], *(picture_of(a, settings.faint, None) for a in found)]
     captions = [say("picture"), *(f"{a.encoded.model}, {a.encoded.backend}" for a in found)]
     figure = drawing.strip(panels, captions, 420)
@@ -287,11 +289,11 @@ def _tables(answer: Answer) -> str:
     told: dict[int | None, str] = {None: say("false alarm")}
     rows = []
     for d, hit, iou in zip(answer.kept, answer.matching.truth, answer.matching.overlap, strict=True):
-        judged = [f"{iou:.2f}", told.get(hit, say("found"))] if answer.true is not None else ["–", "–"]
-        rows.append([d.phrase, f"{d.score:.2f}", " ".join(f"{side:.0f}" for side in d.box), *judged])
+        compared = [f"{iou:.2f}", told.get(hit, say("found"))] if answer.true is not None else ["–", "–"]
+        rows.append([d.phrase, f"{d.score:.2f}", " ".join(f"{side:.0f}" for side in d.box), *compared])
     if not rows:
         rows = [[say("nothing reaches the threshold"), "", "", "", ""]]
-    head = [say("phrase"), say("score"), say("box, pixels"), say("IoU with truth"), say("so it is")]
+    head = [say("phrase"), say("score"), say("box, pixels"), say("IoU with ground truth"), say("so it is")]
     heads = [say("word by word"), say("highest score"), say("to the threshold"), say("boxes"), say("in the picture")]
     by_word = [_word_row(answer, place, phrase) for place, phrase in enumerate(answer.encoded.phrases)]
     return f'<div class="tables">{charts.grid_table(head, rows)}{charts.grid_table(heads, by_word)}</div>'

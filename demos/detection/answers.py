@@ -1,4 +1,4 @@
-"""What a detector found, held against the truth: the words to ask for, the true boxes, and what is drawn of both."""
+"""What a detector found, held against the ground truth: words to ask for, true boxes, and what is drawn of both."""
 
 import random
 import unicodedata
@@ -49,7 +49,7 @@ def _area(box: Sequence[float]) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def judge(
+def evaluate(
     pipeline: Any,
     given: Given,
     encoded: "Encoded",
@@ -137,7 +137,7 @@ def fill(kind: str, given: Given) -> str:
     return " . ".join(words) + " ."
 
 
-# --------------------------------------------------------------------------------------------------------------- truth
+# -------------------------------------------------------------------------------------------------------- ground truth
 
 
 TRUE_BOX = regex.compile(r"\s*(.+?)\s*:\s*" + r"[\s,]+".join([r"(-?\d+(?:\.\d+)?)"] * 4) + r"\s*")

@@ -1,4 +1,4 @@
-"""What was computed last, kept by content: a slider asks again for what was encoded, and gets it back.
+"""An LRU cache keyed by content: a slider asks again for what was encoded, and gets it back.
 
 Equal requests at once run once; what fails is not kept and keeps nobody waiting.
 """
@@ -15,7 +15,7 @@ from PIL import Image
 MOST_BYTES = 256_000_000  # of one function's results: a class of thirty with two pictures each, 4 MB a result
 
 
-def remembered(function: Callable, most_bytes: int = MOST_BYTES) -> Callable:
+def lru_cached(function: Callable, most_bytes: int = MOST_BYTES) -> Callable:
     """The function with its last results kept, up to so many bytes of them.
 
     Pictures among the arguments count by their pixels. The result has `cache_info()` and `cache_clear()`.

@@ -12,7 +12,7 @@ from gradio.context import LocalContext
 
 from pipelines.errors import UserError
 
-DEVICE = threading.Lock()  # one at a time: a slider whose picture is not remembered computes beside the queue
+DEVICE = threading.Lock()  # one at a time: a slider whose picture is not cached computes beside the queue
 MAY_WAIT = contextvars.ContextVar("may wait in this thread", default=True)
 WAIT_SECONDS = 120
 

@@ -188,7 +188,7 @@ class Tab:
     def quick(
         self, listen: Callable | Sequence[Callable], handler: Callable, shows: Sequence[str], **settings: Any
     ) -> Dependency:
-        """Run a handler that needs no model, or only what is remembered: at once, beside everything else."""
+        """Run a handler that needs no model, or only what is cached: at once, beside everything else."""
         return self._listen(listen, light(self.bound(handler)), handler, shows, {**QUIET, **settings})
 
     def _listen(self, listen, run: Callable, handler: Callable, shows: Sequence[str], settings: dict) -> Dependency:

@@ -335,7 +335,7 @@ class Critic:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class Reference:
     """What real pictures of a caption score: mean, lowest and highest of `count` scenes."""
 
     count: int
@@ -345,7 +345,7 @@ class Truth:
     high_frequency: float
 
 
-def truth(prompt: str, model: str, judge: str, count: int = 16) -> Truth | None:
+def reference(prompt: str, model: str, judge: str, count: int = 16) -> Reference | None:
     """Of scenes drawn for this caption; None where the world cannot draw it."""
     try:
         named = re.sub(r"\ba picture of\b", "", prompt, flags=re.I)
@@ -360,7 +360,7 @@ def truth(prompt: str, model: str, judge: str, count: int = 16) -> Truth | None:
             similarity = features_of(clip, pictures.to(clip.device)) @ clip.text_features([prompt])[0]
             found.append((float(similarity.mean()), float(similarity.min()), float(similarity.max())))
     share = float(np.mean([high_frequency_share(p[None]) for p in pictures]))
-    return Truth(
+    return Reference(
         count=count,
         example=Image.fromarray(scenes[0].picture),
         similarity=found[0],

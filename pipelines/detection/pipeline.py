@@ -1,8 +1,8 @@
 """Text-prompted detection: Grounding DINO (Liu et al. 2023, https://arxiv.org/abs/2303.05499) with words you type.
 
 `encode` runs the model once and keeps what every query says about every word; `select` turns that into detections at
-any threshold without a model, and the last part holds them against the truth. The image backbone does not read the
-text, so its features of the last pictures are kept, and new words on the same picture skip it.
+any threshold without a model, and the last part holds them against the ground truth. The image backbone does not read
+the text, so its features of the last pictures are kept, and new words on the same picture skip it.
 
 A score is a sigmoid for one box and one word, not a probability among the words: nothing sums to 1.
 """
@@ -356,14 +356,14 @@ def select(
     return found
 
 
-# -------------------------------------------------------------------------------------------------------------- truth
+# -------------------------------------------------------------------------------------------------------- ground truth
 
-Truth = Sequence[tuple[str, Box]]  # phrase and box of everything that should be found
+GroundTruth = Sequence[tuple[str, Box]]  # phrase and box of everything that should be found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Matching:
-    """Detections held against the truth."""
+    """Detections held against the ground truth."""
 
     truth: tuple[int | None, ...]  # of each detection: which true box it found; None for a false positive
     overlap: tuple[float, ...]  # of each detection: its IoU with the closest true box of the same phrase, 0 without
@@ -389,7 +389,7 @@ class Matching:
         return doubled / everything if everything else None
 
 
-def match(detections: Sequence[Detection], truth: Truth, least_iou: float = 0.5) -> Matching:
+def match(detections: Sequence[Detection], truth: GroundTruth, least_iou: float = 0.5) -> Matching:
     """Greedy, best score first, as pycocotools does it: a detection finds the true box of its phrase, not found yet,
     that it overlaps most, where that is at least `least_iou`. Phrases are compared by `phrases.key`: "a cat" finds
     a "cat"."""
@@ -419,7 +419,7 @@ class Curve:
     thresholds: np.ndarray  # (n,) the scores of the detections, descending
     precision: np.ndarray  # (n,) TP / (TP + FP) of the detections that reach the threshold
     recall: np.ndarray  # (n,) TP / (TP + FN)
-    average_precision: float | None  # None without truth
+    average_precision: float | None  # None without ground truth
 
     def at(self, threshold: float) -> tuple[float | None, float | None]:
         """(precision, recall) at a threshold; precision is None where nothing reaches it, recall without truth."""
@@ -429,7 +429,7 @@ class Curve:
         return (float(self.precision[reached - 1]), float(self.recall[reached - 1])) if reached else (None, 0.0)
 
 
-def curve(detections: Sequence[Detection], truth: Truth, least_iou: float = 0.5) -> Curve:
+def curve(detections: Sequence[Detection], truth: GroundTruth, least_iou: float = 0.5) -> Curve:
     """The precision-recall curve of these detections, all phrases together: give it those of `select(encoded, 0, 0)`.
 
     Average precision is COCO's: the mean, over the recalls 0, 0.01, ..., 1, of the best precision at that recall or a
@@ -454,7 +454,7 @@ def _average(precision: np.ndarray, recall: np.ndarray) -> float:
     return float(np.append(best_from_here, 0.0)[np.minimum(first, len(precision))].mean())
 
 
-def false_alarms(detections: Sequence[Detection], phrases: Sequence[str], truth: Truth) -> dict[str, int]:
+def false_alarms(detections: Sequence[Detection], phrases: Sequence[str], truth: GroundTruth) -> dict[str, int]:
     """How often each phrase was found that is not in the picture at all."""
     present = {key(phrase) for phrase, _ in truth}
     return {p: sum(d.phrase == p for d in detections) for p in phrases if key(p) not in present}

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.detection.pipeline import Detection, Truth, encode_with, match, select
+from pipelines.detection.pipeline import Detection, GroundTruth, encode_with, match, select
 from pipelines.diffusion import presence
 from pipelines.evaluation.clip import scenes, table, write_between
 from pipelines.models.detectors import Detector, open_grounding_dino
@@ -27,7 +27,7 @@ from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.world import storybook
 
 SPEC = MODELS["storybook-grounding-dino"]
-Pictures = list[tuple[Truth, list[Detection]]]  # what is in each picture, and what was found in it
+Pictures = list[tuple[GroundTruth, list[Detection]]]  # what is in each picture, and what was found in it
 
 IOUS = np.linspace(0.4, 0.95, 12)
 RECALL = 0.9  # at whose threshold false alarms are counted

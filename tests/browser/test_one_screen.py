@@ -78,7 +78,7 @@ def shown_in(page: Page, name: str) -> np.ndarray:
 
 
 def draw_corners(page: Page) -> None:
-    page.get_by_text("Two models side by side, and your own truth").click()
+    page.get_by_text("Two models side by side, and your own ground truth").click()
     page.get_by_label("sets a corner of a true box").check()
 
 

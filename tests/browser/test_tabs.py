@@ -263,7 +263,7 @@ def test_words_typed_threshold_moved_boxes_appear_and_vanish(watched):
 def test_boxes_drawn_by_hand_are_the_truth(watched):
     watched.open("detection")
     watched.picture("#detection-boxes")
-    watched.page.get_by_text("Two models side by side, and your own truth").click()
+    watched.page.get_by_text("Two models side by side, and your own ground truth").click()
     watched.page.get_by_text("sets a corner of a true box").click()
     picture, truth = (
         watched.page.locator("#detection-boxes img").first,

@@ -1,4 +1,4 @@
-"""The detection tab: what runs the model and what does not, the truth it is held against, and every bad input."""
+"""The detection tab: what runs the model and what does not, the ground truth beside it, and every bad input."""
 
 import types
 
@@ -306,9 +306,9 @@ def test_a_phrase_is_hidden_by_what_it_means(handler, picture, hide):
 
 def test_a_click_takes_the_smallest_box_around_it():
     given = Given(picture=PICTURE, scene=None)
-    answer = answers.judge(pipeline, given, ENCODED, None, (0.3, 0.25, 0.5), ())
+    answer = answers.evaluate(pipeline, given, ENCODED, None, (0.3, 0.25, 0.5), ())
     assert [answer.query_at(x, y, False) for x, y in ((30, 30), (70, 30), (5, 5))] == [0, 2, 3]
-    strict = answers.judge(pipeline, given, ENCODED, None, (0.45, 0.25, 0.5), ())
+    strict = answers.evaluate(pipeline, given, ENCODED, None, (0.45, 0.25, 0.5), ())
     assert strict.query_at(5, 5, False) is None and strict.query_at(5, 5, True) == 3
 
 

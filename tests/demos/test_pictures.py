@@ -218,15 +218,15 @@ def test_equal_requests_at_once_run_once_and_the_oldest_is_forgotten(scene_image
         time.sleep(0.1)
         return name
 
-    remembered = cache.remembered(slow, most_bytes=2 * cache.size_of("a"))
-    threads = [threading.Thread(target=remembered, args=(scene_image, "a")) for _ in range(6)]
+    lru_cached = cache.lru_cached(slow, most_bytes=2 * cache.size_of("a"))
+    threads = [threading.Thread(target=lru_cached, args=(scene_image, "a")) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert calls == ["a"]
     for name in ("b", "a", "c", "a", "b"):
-        remembered(scene_image, name)
+        lru_cached(scene_image, name)
     assert calls == ["a", "b", "c", "b"]
 
 
@@ -239,10 +239,10 @@ def test_a_request_that_failed_keeps_nobody_waiting(scene_image):
             raise RuntimeError
         return "there"
 
-    remembered = cache.remembered(fails_once)
+    lru_cached = cache.lru_cached(fails_once)
     with pytest.raises(RuntimeError):
-        remembered(scene_image)
-    assert remembered(scene_image) == remembered(scene_image) == "there" and len(calls) == 2
+        lru_cached(scene_image)
+    assert lru_cached(scene_image) == lru_cached(scene_image) == "there" and len(calls) == 2
 
 
 def test_heavy_functions_run_one_at_a_time():

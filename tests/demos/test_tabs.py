@@ -19,7 +19,7 @@ from tests.demos.served import Served, counting, last
 
 
 @pytest.fixture(autouse=True)
-def nothing_remembered():
+def empty_caches():
     """What is counted here was not computed before."""
     for tab in (self_distillation, token_removal, reconstruction, detection):
         tab.encode.cache_clear()

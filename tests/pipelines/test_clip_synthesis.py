@@ -141,11 +141,11 @@ def test_a_prompt_is_ranked_among_a_hundred_different_captions():
 
 
 def test_real_pictures_are_the_yardstick():
-    found = pipeline.truth("a cat", "storybook-clip-b", "storybook-detailclip", count=4)
+    found = pipeline.reference("a cat", "storybook-clip-b", "storybook-detailclip", count=4)
     mean, low, high = found.similarity
     assert found.count == 4 and low <= mean <= high and mean > 0.3
     assert np.array_equal(np.asarray(found.example), storybook.compose_text("a cat", seed=0).picture)
-    assert pipeline.truth("a cat left", "storybook-clip-b", "storybook-detailclip", count=1) is None
+    assert pipeline.reference("a cat left", "storybook-clip-b", "storybook-detailclip", count=1) is None
 
 
 # ---------------------------------------------------------------------------------------------------------------- run
