@@ -5,6 +5,8 @@ heavy is imported. Every other module is one lesson.
 
     equivariance   functions of neighbours: which of them do not care in what order the neighbours are listed
     positions      what tells a transformer the order again
+    universal      one noise for all pictures
+    namers         networks that name a picture, with a gradient
 
 The `run(settings, ...)` of a lesson returns or yields records; those that take time are generators, which end when they
 are closed. `numbers(settings, record, guess)` is the JSON of its endpoint.

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+from pipelines.models.registry import MODELS
 from pipelines.settings import SEED_LIMIT, Checked, setting
+from pipelines.world.storybook import NOUNS
 
 # ------------------------------------------------------------------------------------------- order does not matter
 
@@ -34,3 +36,28 @@ class EquivarianceSettings(Checked):
     depth: int = setting(1, "Layers", "The output of one is the input of the next", low=1, high=6, step=1)
     shift: int = setting(3, "Shift", "Of the sinusoidal positions", low=-64, high=64, step=1)
     seed: int = setting(42, "Seed", "Of the scene, the weights and the shuffling", low=0, high=SEED_LIMIT, step=1)
+
+
+# ------------------------------------------------------------------------------------------ one noise for all pictures
+
+VICTIMS = {name: MODELS[name].title for name in ("storybook-clip-b", "storybook-detailclip")}
+DEFENCES = {
+    "none": "none",
+    "blur": "a 3×3 blur before the model looks",
+    "shift": "the picture moves by half a patch of 16 pixels",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class UniversalSettings(Checked):
+    victim: str = setting("storybook-clip-b", "Victim", "Whose answers are to be changed", choices=VICTIMS)
+    epsilon: int = setting(
+        8, "Strength, ε", "Most a colour of a pixel may change, in levels of 255", low=0, high=16, step=1
+    )
+    steps: int = setting(40, "Steps", "Of sign ascent", low=1, high=100, step=1)
+    pictures: int = setting(128, "Pictures to learn from", low=4, high=512, step=4)
+    target: str = setting(
+        "", "Target", "What all pictures are to be called", choices={"": "any other name", **{n: n for n in NOUNS}}
+    )
+    defence: str = setting("none", "Defence", "Before the model looks at a picture", choices=DEFENCES)
+    seed: int = setting(42, "Seed", "Of the pictures to learn from and their batches", low=0, high=SEED_LIMIT, step=1)

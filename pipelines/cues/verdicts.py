@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipelines.predictions import Verdict, judge
+from pipelines.shares import differ
 
 if TYPE_CHECKING:
-    from pipelines.cues import equivariance, positions
+    from pipelines.cues import equivariance, positions, universal
+    from pipelines.cues.settings import UniversalSettings
 
 ROUNDING = 1e-9  # a difference below it, in float64, is rounding
 
@@ -51,4 +53,38 @@ def of_patches(found: positions.Patches, guess: str | None = None) -> Verdict:
         "With their positions the patches give the same answer to {along:.0e}; without, it changes by {apart:.2g}.",
         along=found.with_positions,
         apart=found.without,
+    )
+
+
+# ------------------------------------------------------------------------------------------- one noise for all pictures
+
+UNIVERSAL = "One noise, at most {epsilon}/255, added to {count} never-seen pictures: how many change their name?"
+UNIVERSAL_ANSWERS = {
+    "random": "No more than under random signs of the same strength",
+    "some": "More than that, but less than half",
+    "most": "More than half",
+}
+
+
+def universal_asked(settings: UniversalSettings) -> dict[str, object]:
+    """The values of UNIVERSAL."""
+    return {"epsilon": settings.epsilon, "count": 200}
+
+
+def of_universal(found: universal.Step, guess: str | None = None) -> Verdict:
+    """Of the last step: learned beside random, further apart than chance or not."""
+    learned, random = found.tried["learned"], found.tried["random"]
+    more = learned.rate > random.rate and differ(learned.rate, random.rate, learned.pictures)
+    return judge(
+        UNIVERSAL_ANSWERS,
+        guess,
+        "random" if not more else "most" if learned.rate > 0.5 else "some",
+        "The learned noise changes the name of {learned:.1%} of {count} pictures, random signs of the same strength "
+        "{random:.1%}, the learned noise with its pixels shuffled {shuffled:.1%}; another network is fooled in "
+        "{other:.1%}.",
+        learned=learned.rate,
+        random=random.rate,
+        shuffled=found.tried["shuffled"].rate,
+        other=found.tried["other"].rate,
+        count=learned.pictures,
     )

@@ -1,0 +1,55 @@
+"""Networks that name a picture, behind one call: pictures in [0, 1] to a score for every name, with a gradient.
+
+What is done to a picture is done before normalisation, in [0, 1], where a difference of 1/255 is one level.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from pipelines.models.loading import load
+from pipelines.models.vision import openclip_tokens
+from pipelines.world import storybook
+
+BATCH = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Namer:
+    """A network and its names."""
+
+    model: str
+    names: tuple[str, ...]
+    size: int  # pixels, the side of the square it looks at
+    logits: Callable[[Tensor], Tensor]  # (B, 3, size, size) in [0, 1] -> (B, len(names)), differentiable
+
+    @torch.no_grad()
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """(B, len(names)), rows sum to 1."""
+        return torch.cat([self.logits(part).softmax(1) for part in pixels.split(BATCH)])
+
+    def told(self, pixels: Tensor) -> Tensor:
+        """(B,) the name that is said, an index into `names`."""
+        return self.probabilities(pixels).argmax(1)
+
+
+def clip_namer(model: str, nouns: tuple[str, ...] = storybook.NOUNS) -> Namer:
+    """An OpenCLIP that says which of the nouns is nearest: its softmax over "a cat", "a dog" and so on.
+
+    Raises:
+        ModelUnavailable: when the model's files cannot be had.
+    """
+    loaded = load(model)
+    visual, scale = loaded.module.visual, loaded.module.logit_scale.exp()
+    texts = loaded.text_features([storybook.article(noun) for noun in nouns])
+    mean, deviation = (
+        torch.tensor(each, device=loaded.device)[:, None, None] for each in (loaded.mean, loaded.deviation)
+    )
+
+    def logits(pixels: Tensor) -> Tensor:
+        tokens = openclip_tokens(visual, (pixels.to(loaded.device) - mean) / deviation, attention=False)
+        return (scale * nn.functional.normalize(tokens.cls @ visual.proj, dim=1) @ texts.T).cpu()
+
+    return Namer(model=model, names=nouns, size=loaded.size, logits=logits)
