@@ -9,6 +9,7 @@ from typing import Any
 
 import gradio as gr
 from gradio.context import Context
+from gradio.events import Dependency
 
 from demos.ui.tab import QUIET, Tab
 from demos.ui.text import say
@@ -31,8 +32,8 @@ WRITE = """(...values) => {
 }"""
 
 
-def keep(tab: Tab) -> None:
-    """Hold the tab's settings in the address, and begin with those that a page is opened with.
+def keep(tab: Tab) -> Dependency:
+    """Hold the tab's settings in the address, and begin with those that a page is opened with: the returned event.
 
     Call it in a lesson's `wire`, after whatever follows the settings' changes.
     """
@@ -45,11 +46,12 @@ def keep(tab: Tab) -> None:
         return {name: read(tab.settings[name], query[name]) for name in names if name in query} or None
 
     page: Any = Context.root_block
-    tab.quick(page.load, restore, names)
+    restored = tab.quick(page.load, restore, names)
     controls = [tab[name] for name in names]
     written = json.dumps([tab.slug, [[name, tab.settings[name].default] for name in names]])
     opened = [tab.opened.select] if tab.opened is not None else []
     gr.on([*opened, *(each.change for each in controls)], None, controls, None, js=WRITE % written, **QUIET)
+    return restored
 
 
 def read(known: Setting, text: str) -> Any:

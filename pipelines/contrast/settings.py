@@ -28,13 +28,18 @@ class MatrixSettings:
         "storybook-clip-b", "Model", "An image-text model: its two towers make the matrix.", choices=CLIPS
     )
     temperature: float = setting(
-        0.2, "Temperature", "Similarities are divided by it: small makes the nearest count alone.", low=0.01, high=1
+        0.2,
+        "Temperature, τ",
+        "Similarities are divided by it: small makes the nearest count alone.",
+        low=0.01,
+        high=1,
+        step=0.01,
     )
     direction: str = setting("rows", "Who chooses", "Of which softmax the loss is taken.", choices=DIRECTIONS)
     formula: str = setting("right", "Derivative", "The wrong one has rows that do not sum to 0.", choices=FORMULAS)
     equal: bool = setting(False, "Equal similarities", "Both towers give every input the same vector: they collapsed.")
     shuffle: str = setting("none", "Captions", "Words, or whole captions, change places.", choices=SHUFFLES)
-    seed: int = setting(42, "Seed", "Of the drawn pictures, and of what is shuffled.", low=0, high=SEED_LIMIT, step=1)
+    seed: int = setting(42, "Seed", "Of the drawn pictures, and of what is shuffled.", low=0, high=SEED_LIMIT)
 
 
 # -------------------------------------------------------------------------------------------------- what it can know
@@ -52,7 +57,7 @@ class InformationSettings:
     )
     critic: str = setting("exact", "Critic", "What scores a pair.", choices=CRITICS)
     steps: int = setting(300, "Steps of training", "Of the trained critic.", low=10, high=3000, step=10)
-    seed: int = setting(42, "Seed", "Of the numbers, and of the trained critic.", low=0, high=SEED_LIMIT, step=1)
+    seed: int = setting(42, "Seed", "Of the numbers, and of the trained critic.", low=0, high=SEED_LIMIT)
 
     @property
     def truth(self) -> float:
@@ -73,7 +78,12 @@ LOSSES = {
 @dataclass(frozen=True, kw_only=True)
 class ReadingSettings:
     temperature: float = setting(
-        0.2, "Temperature", "Small makes the most similar count most, whatever β is.", low=0.01, high=1
+        0.2,
+        "Temperature, τ",
+        "Small makes the most similar count most, whatever β is.",
+        low=0.01,
+        high=1,
+        step=0.01,
     )
     eta: float = setting(
         0.0,
@@ -103,7 +113,7 @@ class NegativesSettings:
     beta: float = setting(1.0, "Hardness, β", "Of the hard loss: weights grow as e^(β s).", low=0, high=4, step=0.1)
     batch: int = setting(128, "Pictures in a batch", "Each is seen twice.", low=2, high=256, step=2)
     steps: int = setting(160, "Steps", "Of training; a fifth of a second each.", low=2, high=400, step=2)
-    seed: int = setting(42, "Seed", "Of the first weights, the batches and the views.", low=0, high=SEED_LIMIT, step=1)
+    seed: int = setting(42, "Seed", "Of the first weights, the batches and the views.", low=0, high=SEED_LIMIT)
 
 
 # --------------------------------------------------------------------------------------------------------------- words
@@ -132,4 +142,4 @@ class WordsSettings:
         noun="'Tales tell the age'",
     )
     steps: int = setting(1000, "Steps", "Of training.", low=10, high=5000, step=10)
-    seed: int = setting(42, "Seed", "Of the text, the first vectors and the negatives.", low=0, high=SEED_LIMIT, step=1)
+    seed: int = setting(42, "Seed", "Of the text, the first vectors and the negatives.", low=0, high=SEED_LIMIT)

@@ -20,10 +20,10 @@ ASKED = 500  # pictures a 5-NN is measured on
 
 MATRIX = "Which wrong caption is pushed away hardest, and how hard is the right one pulled?"
 MATRIX_ANSWERS = {
-    "nearest": "The most similar one. The right one is pulled exactly as hard as all wrong ones together are pushed.",
-    "harder": "The most similar one. The right one is pulled harder than all wrong ones together are pushed.",
-    "alike": "All wrong ones alike.",
-    "none": "None is pushed: the right one is pulled, and that is all.",
+    "nearest": "The most similar one; the right one is pulled as hard as all wrong ones are pushed together",
+    "harder": "The most similar one; the right one is pulled harder than that",
+    "alike": "All wrong ones alike",
+    "none": "None: the right one is pulled, and that is all",
 }
 
 
