@@ -26,6 +26,7 @@ def test_tabs_stand_in_teaching_order():
         "detection",
         "diffusion",
         "clip_synthesis",
+        "contrast",
     ]
 
 

@@ -107,7 +107,11 @@ def test_contract(client, scene_file, endpoint):
 
 
 RECORDED = json.loads((ROOT / "tests" / "data" / "endpoints.json").read_text(encoding="utf-8"))
-ASKED = {"/diffusion": {"prompt": "a cat", "steps": 2}, "/clip_synthesis": {"prompt": "a cat", "steps": 2}}
+ASKED: dict[str, dict] = {
+    "/diffusion": {"prompt": "a cat", "steps": 2},
+    "/clip_synthesis": {"prompt": "a cat", "steps": 2},
+    "/contrast": {},
+}
 
 
 @pytest.mark.parametrize("endpoint", RECORDED)

@@ -104,6 +104,7 @@ def _own(tab: Tab) -> None:
     )
     tab.add("pictures", gallery)
     lines = controls.Textbox(
+        value="",
         label=t("A caption for each, one a line"),
         info=t("Of the drawn pictures, where there are none of your own."),
         lines=4,
@@ -121,8 +122,9 @@ def wire(tab: Tab) -> None:
     run = lab.wire(tab, seconds=lambda settings: 2, empties=("beside",))
     moved = [tab[name].change for name in tab.settings if name != "model"]  # a chosen model is fetched first
     restored = address.keep(tab)
-    listen = [*moved, tab.opened.select, tab.fetched.success, restored.then, tab["use"].click]
-    tab.quick(listen, redraw, LESSON.shows, trigger_mode="always_last")
+    tab.quick([*moved, tab["use"].click], redraw, LESSON.shows, trigger_mode="always_last")
+    for after in (restored.then, tab.fetched.success):
+        tab.quick(after, redraw, LESSON.shows)
     tab.quick(tab["numbers"].change, preview, ["matrix"])  # after Reset
     for name in BREAKS:
         tab.quick(tab[f"break_{name}"].click, functools.partial(break_it, name), list(WHOLE))

@@ -20,6 +20,7 @@ PLAIN = (bool, int, float, str)  # what can be written into an address
 
 # Keeps what Gradio itself reads from an address, such as __theme.
 WRITE = """(...values) => {
+  if (!window.addressWasRead) return;  // a page opens its first tab before it is told which one the address wants
   const [tab, known] = %s;
   const old = new URLSearchParams(location.search), query = new URLSearchParams();
   for (const [name, value] of old) if (name.startsWith('__')) query.set(name, value);
@@ -47,6 +48,7 @@ def keep(tab: Tab) -> Dependency:
 
     page: Any = Context.root_block
     restored = tab.quick(page.load, restore, names)
+    restored.then(None, None, None, js="() => { window.addressWasRead = true; }", **QUIET)
     controls = [tab[name] for name in names]
     written = json.dumps([tab.slug, [[name, tab.settings[name].default] for name in names]])
     opened = [tab.opened.select] if tab.opened is not None else []

@@ -198,25 +198,25 @@ def example(seed: int, count: int = MOST, kinds: int = 6) -> tuple[list[Image.Im
     return [Image.fromarray(s.picture) for s in scenes], [s.full_caption for s in scenes], nouns
 
 
-def pairs(pictures: Sequence[Image.Image], captions: Sequence[str]) -> list[str]:
+def pairs(pictures: Sequence[object], captions: Sequence[str]) -> list[str]:
     """The captions, tidied, where pictures and captions make a matrix.
 
     Raises:
         UserError: for fewer than 2 or more than 8 pairs, numbers that differ, an empty or a giant caption.
     """
-    if len(pictures) != len(captions):
-        raise UserError(
-            "Each picture needs its own caption: got {pictures} pictures and {captions} captions.",
-            pictures=len(pictures),
-            captions=len(captions),
-        )
-    if not LEAST <= len(captions) <= MOST:
+    if not LEAST <= len(pictures) <= MOST:
         raise UserError(
             "The matrix takes {least} to {most} pairs of a picture and a caption, not {count}: "
             "a single pair has nothing to be told apart from.",
             least=LEAST,
             most=MOST,
-            count=len(captions),
+            count=len(pictures),
+        )
+    if len(pictures) != len(captions):
+        raise UserError(
+            "Each picture needs its own caption: got {pictures} pictures and {captions} captions.",
+            pictures=len(pictures),
+            captions=len(captions),
         )
     tidy = [" ".join(caption.split()) if isinstance(caption, str) else "" for caption in captions]
     for number, caption in enumerate(tidy, 1):

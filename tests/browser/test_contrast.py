@@ -1,0 +1,90 @@
+"""The chapter Contrast as a class uses it: predict, run, break it, see the alarm, reset, open the address again."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+
+import app
+from tests.browser.test_tabs import ADDRESS, Watched, browser, watched  # noqa: F401  (fixtures)
+
+SLUGS = [lesson.slug for lesson in app.LESSONS if lesson.chapter == "contrast"]
+
+
+def answer(page: Page, slug: str, text: str) -> None:
+    """Choose an answer; only then the run button wakes."""
+    run = page.locator(f"#{slug}-run")
+    expect(run).to_be_disabled()
+    page.locator(f"#{slug}-guess").get_by_label(text).check()
+    expect(run).to_be_enabled()
+
+
+def test_the_matrix_is_foreseen_run_broken_reset_and_kept_in_the_address(watched, connections_elsewhere):  # noqa: F811
+    page: Page = watched.page
+    watched.open("contrast")
+    matrix, verdict = page.locator("#contrast-matrix"), page.locator("#contrast-verdict")
+    expect(matrix.locator("table")).to_have_count(2)
+    answer(page, "contrast", "the right one is pulled as hard as all wrong ones")
+    page.locator("#contrast-run").click()
+    expect(matrix.locator("table")).to_have_count(3)
+    expect(verdict).to_contain_text("You were right")
+    expect(page.locator("#contrast-score")).to_contain_text("1 of 1 runs")
+    matrix.locator("[data-cell='2 5']").first.click()
+    expect(matrix).to_contain_text("Picture 3 with caption 6")
+    matrix.locator("[data-cell='4 1']").last.press("Enter")
+    expect(page.locator("#contrast-plane")).to_contain_text("Where picture 5 is moved")
+    page.locator("#contrast-break-formula").click()
+    expect(matrix.locator(".off")).to_have_count(8)
+    expect(page).to_have_url(re.compile("tab=contrast&formula=wrong$"))
+    watched.set_slider("#contrast-temperature", 0.5)
+    expect(page).to_have_url(re.compile("temperature=0.5&formula=wrong$"))
+    page.reload()
+    expect(page.locator("#contrast-temperature input[type=number]")).to_have_value("0.5")
+    expect(page.locator("#contrast-score")).to_contain_text("1 of 1 runs")
+    answer(page, "contrast", "All wrong ones alike")
+    page.locator("#contrast-run").click()
+    expect(verdict).to_contain_text("You said: All wrong ones alike. It came out differently: None")
+    page.locator("#contrast-reset").click()
+    expect(matrix.locator("table")).to_have_count(2)
+    expect(verdict.locator(".verdict")).to_have_count(0)
+    expect(page).to_have_url(re.compile(r"\?tab=contrast$"))
+    assert watched.outside == [] and watched.errors == [] and connections_elsewhere == []
+
+
+def test_your_own_pictures_make_a_matrix_and_a_ninth_is_refused(watched, tmp_path):  # noqa: F811
+    page: Page = watched.page
+    files = []
+    for n in range(9):
+        files.append(tmp_path / f"{n}.png")
+        Image.fromarray(np.full((30, 40, 3), 25 * n, np.uint8)).save(files[-1])
+    watched.open("contrast")
+    matrix = page.locator("#contrast-matrix")
+    expect(matrix.locator("table")).to_have_count(2)
+    page.get_by_role("button", name="Your own pictures and captions").click()
+    page.locator("#contrast-pictures input[type=file]").first.set_input_files(files[:3])
+    expect(page.locator("#contrast-pictures img")).to_have_count(3)
+    page.locator("#contrast-captions textarea").fill("a cat\na dog\na red car")
+    page.locator("#contrast-use").click()
+    expect(matrix.locator("table").first.locator("[data-cell]")).to_have_count(9)
+    expect(matrix).to_contain_text("ln 3")
+    page.locator("#contrast-pictures input[type=file]").first.set_input_files(files[3:])
+    expect(page.locator("#contrast-pictures img")).to_have_count(9)
+    page.locator("#contrast-use").click()
+    expect(page.get_by_test_id("toast-body").first).to_contain_text("2 to 8 pairs of a picture and a caption, not 9")
+    expect(matrix.locator("table").first.locator("[data-cell]")).to_have_count(9)
+    page.locator("#contrast-clear").click()
+    expect(matrix.locator("table").first.locator("[data-cell]")).to_have_count(64)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1920, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
+def test_pages_show_everything_without_scrolling_sideways(browser, app_url, width, scheme):  # noqa: F811
+    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    page = Watched(context.new_page(), app_url)
+    for slug in SLUGS:
+        page.open(slug)
+        expect(page.page.locator(f"#{slug}-run")).to_be_visible()
+        page.page.wait_for_timeout(1000)
+        assert page.page.evaluate("document.documentElement.scrollWidth") <= width, slug
+    context.close()

@@ -1,0 +1,174 @@
+"""Contrast: what each lesson shows, said in what a visitor sees. The mathematics is tested in tests/pipelines."""
+
+import math
+import re
+from types import SimpleNamespace
+
+import gradio as gr
+import numpy as np
+import pytest
+from PIL import Image
+
+from demos.contrast import drawings, matrix
+from pipelines.contrast.settings import MatrixSettings
+from pipelines.errors import UserError
+from tests.demos.served import Served, last
+
+# --------------------------------------------------------------------------------------------------------- the matrix
+
+
+@pytest.fixture(scope="module")
+def lesson() -> Served:
+    return Served(matrix.LESSON)
+
+
+def cells(shown: str) -> list[list[str]]:
+    """The texts of each table's cells that can be clicked, row by row."""
+    tables = re.findall(r"<table>.*?</table>", shown)
+    return [re.findall(r"<td data-cell=[^>]*>([^<]*)</td>", table) for table in tables]
+
+
+def test_a_matrix_is_read_with_defaults(lesson):
+    shown = last(lesson["contrast"]())
+    alike, chosen, slope = cells(shown["matrix"])
+    numbers = shown["numbers"]
+    assert len(alike) == len(chosen) == len(slope) == 64
+    assert f"Loss {numbers['loss']:.3f} nats" in shown["matrix"] and "ln 8 = 2.079" in shown["matrix"]
+    assert alike[1] == drawings.number(numbers["similarity"][0][1], 2)
+    assert [float(p) for p in chosen[:8]] == pytest.approx(np.diag(np.ones(8))[0], abs=0.5), "it finds its caption"
+    assert numbers["autograd_error"] < 1e-12 and max(map(abs, numbers["gradient_sums"])) < 1e-12
+    assert {"seed", "steps", "seconds", "baseline", "verdict"} <= set(numbers)
+
+
+def test_the_derivative_is_hidden_until_the_question_is_answered(lesson):
+    before = lesson["redraw"](*[setting.default for setting in lesson.tab.settings.values()], None, "", None)
+    assert list(before) == ["matrix"] and len(cells(before["matrix"])) == 2
+    answered = last(lesson["contrast"](guess="nearest"))
+    assert len(cells(answered["matrix"])) == 3 and "You were right" in answered["verdict"]
+    assert "You said" in last(lesson["contrast"](guess="none"))["verdict"]
+
+
+def test_buttons_break_it_and_the_screen_says_how():
+    def shown(name: str) -> dict:
+        return matrix.contrast(MatrixSettings(**matrix.break_it(name)), guess="nearest")
+
+    whole = shown("whole")
+    assert '"beside off"' not in whole["matrix"] and whole["numbers"]["verdict"]["right"]
+    wrong = shown("formula")
+    assert wrong["matrix"].count('class="beside off">-0.875<') == 8, "its rows do not sum to 0"
+    assert wrong["numbers"]["verdict"]["answer"] == "none"
+    equal = shown("equal")
+    assert equal["numbers"]["loss"] == pytest.approx(math.log(8)) and equal["numbers"]["verdict"]["answer"] == "alike"
+    assert 'class="arrow"' in whole["plane"] and 'class="arrow"' not in equal["plane"], "no way out of a collapse"
+    moved = shown("shuffle")
+    assert "0 / 8" in moved["facts"] and moved["numbers"]["loss"] > math.log(8), "worse than knowing nothing"
+
+
+@pytest.mark.parametrize(("direction", "tables"), [("rows", 3), ("columns", 3), ("both", 4)])
+def test_every_softmax_that_counts_is_drawn(direction, tables):
+    shown = matrix.contrast(MatrixSettings(direction=direction))
+    assert len(cells(shown["matrix"])) == tables
+    sums = re.findall(r">sum</th>", shown["matrix"])
+    assert len(sums) == (direction != "both"), "a mean of rows and columns has neither sum"
+
+
+def test_a_cell_that_is_clicked_is_told_in_words():
+    click = SimpleNamespace(index=[0, 6])
+    shown = matrix.pick(MatrixSettings(), None, "", click)
+    assert shown["matrix"].count('"chosen"') == 3 and "Picture 1 with caption 7" in shown["matrix"]
+    assert "Where picture 1 is moved" in shown["plane"]
+    pull, push = re.search(
+        r"pulled by ([\d.]+), all wrong ones together are pushed by ([\d.]+)\.", shown["matrix"]
+    ).groups()
+    assert pull == push
+    with pytest.raises(UserError, match="cell must be a number from 0 to 7, not 8"):
+        matrix.pick(MatrixSettings(), None, "", SimpleNamespace(index=[8, 0]))
+
+
+def files(folder, count: int) -> list[str]:
+    """Pictures of every mode, as an upload leaves them."""
+    modes, found = ("RGB", "L", "RGBA", "P", "1", "I;16", "CMYK", "LA"), []
+    for n in range(count):
+        mode = modes[n % len(modes)]
+        kind = "tif" if mode == "CMYK" else "png"
+        picture = Image.fromarray(np.full((40, 30), 25 * n % 255, np.uint8))
+        picture = Image.new(mode, (30, 40)) if mode == "I;16" else picture.convert(mode)
+        found.append(folder / f"{n}.{kind}")
+        picture.save(found[-1])
+    return [str(file) for file in found]
+
+
+def test_your_own_pictures_and_captions(tmp_path):
+    given = [(file, None) for file in files(tmp_path, 8)]
+    shown = matrix.contrast(MatrixSettings(), given, "\n".join(f"a {colour} car" for colour in ("red", "blue") * 4))
+    assert len(cells(shown["matrix"])[0]) == 64 and "a blue car" in shown["matrix"]
+    three = matrix.contrast(MatrixSettings(), given[:3], "a cat\n\na dog\n a lion ")
+    assert len(cells(three["matrix"])[0]) == 9 and "ln 3" in three["matrix"]
+
+
+def test_drawn_pictures_with_your_own_captions():
+    shown = matrix.contrast(MatrixSettings(), None, "\n".join(["a cat on grass"] * 8))
+    assert shown["matrix"].count("a cat on grass") > 8
+    assert shown["numbers"]["loss"] == pytest.approx(math.log(8)), "one caption for all: nothing to tell apart"
+
+
+@pytest.mark.parametrize(
+    ("count", "captions", "told"),
+    [
+        (9, 9, "takes 2 to 8 pairs of a picture and a caption, not 9"),
+        (9, 0, "takes 2 to 8 pairs of a picture and a caption, not 9"),
+        (1, 1, "takes 2 to 8 pairs of a picture and a caption, not 1"),
+        (3, 2, "Each picture needs its own caption: got 3 pictures and 2 captions"),
+        (None, 7, "got 8 pictures and 7 captions"),
+    ],
+)
+def test_what_makes_no_matrix_is_said_before_any_file_is_opened(count, captions, told):
+    given = count and [("nowhere.png", None)] * count
+    with pytest.raises(UserError, match=told):
+        matrix.contrast(MatrixSettings(), given, "\n".join(["a cat"] * captions))
+
+
+@pytest.mark.parametrize(
+    ("captions", "told"),
+    [
+        ("a zebra\n" * 8, "does not know 'zebra'"),
+        ("a cat " * 60 + "\na cat" * 7, "Caption 1 is too long: 359 characters of at most 300"),
+        ("a cat\n" * 3000, "captions is too long|captions are too long"),
+        (7, "must be text, not 7"),
+    ],
+)
+def test_captions_that_cannot_be_read(captions, told):
+    with pytest.raises(UserError, match=told):
+        matrix.contrast(MatrixSettings(), None, captions)
+
+
+def test_an_archive_is_no_picture(tmp_path):
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(b"PK\x03\x04" + bytes(100))
+    with pytest.raises(UserError, match="not a picture"):
+        matrix.contrast(MatrixSettings(), [(str(archive), None)] * 2, "a cat\na dog")
+
+
+@pytest.mark.parametrize("bad", [{"temperature": 0}, {"temperature": float("nan")}, {"formula": "mine"}, {"equal": 1}])
+def test_limits_hold_over_the_raw_api(lesson, bad):
+    with pytest.raises(gr.Error, match="must be|true or false"):
+        last(lesson["contrast"](**bad))
+
+
+def test_what_a_visitor_writes_is_text_on_the_page():
+    words = ["<img src=x onerror=alert(1)>"] * 8
+    with pytest.raises(UserError):  # the storybook's tokenizer refuses it; a hub model's would not
+        matrix.contrast(MatrixSettings(), None, "\n".join(words))
+    heat = drawings.Heat(title="<b>", told="<i>", values=np.eye(2), beside=("<u>", ["<s>", "2"]))
+    shown = drawings.heat_maps([heat], ["", ""]) + drawings.tangent_plane(
+        np.eye(2), np.ones(2), 0, np.array([-1.0, 1]), words[:2], "<b>"
+    )
+    assert not re.search(r"<(i|u|s|img src=x)\b", shown)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(0.354, 2, ".35"), (-0.12, 2, "−.12"), (1.0, 2, "1.00"), (-0.001, 2, ".00"), (-39.4, 0, "−39")],
+)
+def test_numbers_are_short(value, digits, text):
+    assert drawings.number(value, digits) == text
