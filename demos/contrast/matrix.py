@@ -13,7 +13,7 @@ from PIL import Image
 
 from demos.contrast.drawings import Heat, heat_maps, tangent_plane, thumbnail
 from demos.ui import address, charts, controls, lab, pictures
-from demos.ui.cache import remembered
+from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
@@ -45,14 +45,14 @@ def models() -> list[str]:
     return sorted(model_names("openclip"), key=lambda name: name != MatrixSettings().model)
 
 
-@remembered
+@lru_cached
 def drawn(seed: int) -> tuple[list[Image.Image], list[str]]:
     """The drawn pictures and their captions."""
     found, captions, _ = pipeline.example(seed)
     return found, captions
 
 
-@remembered
+@lru_cached
 @on_device
 def encode(settings: MatrixSettings, captions: tuple[str, ...], *given: Image.Image) -> "Encoded":
     return pipeline.encode(settings, given, captions)
