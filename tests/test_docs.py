@@ -10,6 +10,7 @@ import pytest
 
 import app
 from demos.ui import words as lessons
+from pipelines.evaluation.classifier import card as classifier_card
 from pipelines.evaluation.clip import ROWS, table
 from pipelines.evaluation.clip_synthesis import table as synthesis_table
 from pipelines.evaluation.detection import ROWS as DETECTION_ROWS
@@ -108,7 +109,8 @@ def test_every_model_has_its_card_with_measured_figures():
             json.loads((folder / "quality.json").read_text(encoding="utf-8")),
         )
         family = MODELS[name].family
-        shown = diffusion_card(figures) if family == "stable_diffusion" else table(figures, rows_of(name))
+        cards = {"stable_diffusion": diffusion_card, "classifier": classifier_card}
+        shown = cards[family](figures) if family in cards else table(figures, rows_of(name))
         assert shown in card, "python -m pipelines.evaluation.clip --write"
         for word in ("python -m pipelines.training", "seed", "Apache"):
             assert word in card, (name, word)

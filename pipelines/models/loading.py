@@ -18,14 +18,15 @@ from typing import TypeVar, overload
 import psutil
 
 from pipelines.errors import UserError
+from pipelines.models.classifiers import Classifier, open_timm
 from pipelines.models.detectors import Detector, open_grounding_dino
 from pipelines.models.encoders import Model, open_openclip, open_transformers
 from pipelines.models.hub import ADVICE, ModelUnavailable, locate, repository
 from pipelines.models.registry import MODELS, Family, ModelSpec
 from pipelines.models.text_to_image import LatentDecoder, TextToImage, open_autoencoder, open_stable_diffusion
 
-Loaded = Model | Detector | TextToImage | LatentDecoder
-Kind = TypeVar("Kind", Model, Detector, TextToImage, LatentDecoder)
+Loaded = Model | Detector | TextToImage | LatentDecoder | Classifier
+Kind = TypeVar("Kind", Model, Detector, TextToImage, LatentDecoder, Classifier)
 OPENERS: dict[Family, Callable[[ModelSpec, Path], Loaded]] = {
     "openclip": open_openclip,
     "vit": open_transformers,
@@ -33,6 +34,7 @@ OPENERS: dict[Family, Callable[[ModelSpec, Path], Loaded]] = {
     "grounding_dino": open_grounding_dino,
     "stable_diffusion": open_stable_diffusion,
     "autoencoder": open_autoencoder,
+    "classifier": open_timm,
 }
 
 
@@ -106,7 +108,7 @@ def load(name: str, kind: type = Model) -> Loaded:
 
     Args:
         kind: what it must be: `Model` for the families openclip, vit and mae, `Detector` for grounding_dino,
-            `TextToImage` for stable_diffusion, `LatentDecoder` for autoencoder.
+            `TextToImage` for stable_diffusion, `LatentDecoder` for autoencoder, `Classifier` for classifier.
 
     Raises:
         UserError: for a name that is not in the registry, or of another kind of model.

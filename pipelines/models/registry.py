@@ -6,7 +6,7 @@ from typing import Literal
 
 BUNDLED = Path(__file__).parents[2] / "assets" / "models"
 
-Family = Literal["openclip", "vit", "mae", "grounding_dino", "stable_diffusion", "autoencoder"]
+Family = Literal["openclip", "vit", "mae", "grounding_dino", "stable_diffusion", "autoencoder", "classifier"]
 Sampler = Literal["ddpm", "ddim", "euler", "dpm++"]
 
 
@@ -16,7 +16,7 @@ class ModelSpec:
 
     name: str  # in menus, in the API, on the command line
     tier: Literal["bundled", "hub", "converted"]  # converted: made on this computer, offered once its folder is there
-    family: Family  # which library class opens it: open_clip, a transformers ViT, ViTMAE or Grounding DINO, diffusers
+    family: Family  # what opens it: open_clip, a transformers ViT, ViTMAE or Grounding DINO, diffusers, timm
     source: str
     title: str
     licence: str
@@ -123,6 +123,17 @@ _SPECS = (
         paper="https://arxiv.org/abs/2112.10752",
         seen=STORYBOOK,
         weights="diffusion_pytorch_model.safetensors",
+    ),
+    ModelSpec(
+        name="efficientnet-lite0",
+        tier="bundled",
+        family="classifier",
+        source="efficientnet-lite0",
+        title="EfficientNet-Lite0 at 224 px, which names 1,000 kinds of things in photographs",
+        licence="Apache-2.0",
+        megabytes=10,
+        paper="https://arxiv.org/abs/1905.11946",
+        seen="1.3 million ImageNet photographs, each with one of 1,000 names",
     ),
     ModelSpec(
         name="detailclip-vit-b-16",
