@@ -11,7 +11,16 @@ import threading
 import demos  # noqa: F401  # isort: skip (before gradio, whose import it prepares)
 import gradio as gr
 
-from demos import clip_synthesis, contrast, detection, diffusion, reconstruction, self_distillation, token_removal
+from demos import (
+    clip_synthesis,
+    collapse,
+    contrast,
+    detection,
+    diffusion,
+    reconstruction,
+    self_distillation,
+    token_removal,
+)
 from demos.ui import page
 from demos.ui.models import warm
 from demos.ui.serving import launch_settings
@@ -26,6 +35,7 @@ LESSONS = [
     diffusion.LESSON,
     clip_synthesis.LESSON,
     *contrast.LESSONS,
+    *collapse.LESSONS,
 ]
 
 

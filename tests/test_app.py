@@ -27,6 +27,7 @@ def test_tabs_stand_in_teaching_order():
         "diffusion",
         "clip_synthesis",
         "contrast",
+        "collapse",
     ]
 
 

@@ -107,10 +107,12 @@ def test_contract(client, scene_file, endpoint):
 
 
 RECORDED = json.loads((ROOT / "tests" / "data" / "endpoints.json").read_text(encoding="utf-8"))
+SHORT = {"steps": 2, "batch": 4}
 ASKED: dict[str, dict] = {
     "/diffusion": {"prompt": "a cat", "steps": 2},
     "/clip_synthesis": {"prompt": "a cat", "steps": 2},
     "/contrast": {},
+    "/collapse": {"start": "scratch", **SHORT},
 }
 
 

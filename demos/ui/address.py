@@ -5,6 +5,7 @@ checked like any other input.
 """
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -20,8 +21,8 @@ PLAIN = (bool, int, float, str)  # what can be written into an address
 
 # Keeps what Gradio itself reads from an address, such as __theme.
 WRITE = """(...values) => {
-  if (!window.addressWasRead) return;  // a page opens its first tab before it is told which one the address wants
   const [tab, known] = %s;
+  if (!window.addressWasRead?.[tab]) return;  // a page opens its first tab before it is told which one is wanted
   const old = new URLSearchParams(location.search), query = new URLSearchParams();
   for (const [name, value] of old) if (name.startsWith('__')) query.set(name, value);
   query.set('tab', tab);
@@ -31,6 +32,8 @@ WRITE = """(...values) => {
   });
   history.replaceState(history.state, '', `${location.pathname}?${query}${location.hash}`);
 }"""
+
+READ = "() => { (window.addressWasRead ||= {})[%s] = true; }"
 
 
 def keep(tab: Tab) -> Dependency:
@@ -48,12 +51,17 @@ def keep(tab: Tab) -> Dependency:
 
     page: Any = Context.root_block
     restored = tab.quick(page.load, restore, names)
-    restored.then(None, None, None, js="() => { window.addressWasRead = true; }", **QUIET)
+    restored.then(None, None, None, js=READ % json.dumps(tab.slug), **QUIET)
     controls = [tab[name] for name in names]
     written = json.dumps([tab.slug, [[name, tab.settings[name].default] for name in names]])
     opened = [tab.opened.select] if tab.opened is not None else []
     gr.on([*opened, *(each.change for each in controls)], None, controls, None, js=WRITE % written, **QUIET)
     return restored
+
+
+def clear(tab: Tab, listen: Callable) -> None:
+    """After an event that puts every setting back; a control in a closed accordion would not tell of it."""
+    listen(None, None, None, js=WRITE % json.dumps([tab.slug, []]), **QUIET)
 
 
 def read(known: Setting, text: str) -> Any:

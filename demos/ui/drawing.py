@@ -60,6 +60,16 @@ def _factor(size: tuple[int, int], side: int = SIDE) -> int:
     return max(1, round(side / max(size)))
 
 
+def sheet(pictures: np.ndarray, columns: int, side: int = 96) -> Image.Image:
+    """(N, S, S, 3) uint8 -> rows of so many pictures, each about `side` pixels wide."""
+    rows = -(-len(pictures) // columns)
+    size = pictures.shape[1]
+    grid = np.zeros((rows * columns, size, size, 3), np.uint8)
+    grid[: len(pictures)] = pictures
+    whole = grid.reshape(rows, columns, size, size, 3).swapaxes(1, 2).reshape(rows * size, columns * size, 3)
+    return enlarge(whole, round(side / size) * max(whole.shape[:2]))
+
+
 def stretch(grid: np.ndarray, side: int) -> np.ndarray:
     """(g, g, ...) -> (side, side, ...), each cell repeated. `side` is a multiple of g."""
     times = side // grid.shape[0]

@@ -1,18 +1,18 @@
 """The skeleton of the labs: a question whose answers come before the run, a verdict computed from the run, a tally.
 
 A lab's main handler takes `settings` and `guess` (the key of an answer, or nothing: a program need not guess), and its
-answer has the parts `verdict` (made by `verdict`) and `numbers` (whose key "verdict" is `Verdict.record()`).
+answer has the parts `status`, `verdict` (made by `verdict`) and `numbers` (whose key "verdict" is `Verdict.record()`).
 """
 
 import html
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
-from gradio.context import Context
 from gradio.events import Dependency
 
-from demos.ui import controls
+from demos.ui import address, controls
 from demos.ui.tab import Tab
 from demos.ui.text import say, t
 from pipelines.errors import UserError
@@ -20,63 +20,70 @@ from pipelines.predictions import Verdict
 
 SECRET = "patchlight"  # the same after a restart: a tally is no secret
 LONGEST = 300  # seconds that a run may be expected to take
+OFTEN = 0.25  # seconds between two pictures of a run
 
 
 # ------------------------------------------------------------------------------------------------------------- layout
 
 
 def ask(tab: Tab, question: str, answers: Mapping[str, str], button: str = "Run") -> None:
-    """Lay out the question with its answers, the button that wakes with one of them, and Stop.
+    """Lay out the question with its answers, the button that wakes with one of them, Stop, Reset, and the tally.
 
-    Parts: `guess`, `run`, `announced`, `reset`, `stop`.
+    Parts: `guess`, `run`, `stop`, `reset`, `announced`, `score`, and `tally`, which the browser keeps.
 
     Args:
         answers: key -> text, of `pipelines.<method>.verdicts`.
     """
     texts = [(t(text), key) for key, text in answers.items()]
-    tab.add("guess", controls.Radio(texts, value=None, label=t(question), elem_id=tab.id("guess"), elem_classes="ask"))
+    tab.add("guess", controls.Radio(texts, value="", label=t(question), elem_id=tab.id("guess"), elem_classes="ask"))
+    with gr.Row(elem_classes="act"):
+        tab.button("run", button, variant="primary", size="md", interactive=False, scale=3, min_width=120)
+        tab.stop(size="md", scale=1, min_width=70)
+        tab.button("reset", "Reset", size="md", scale=1, min_width=70)
     with gr.Row():
-        tab.button("run", button, variant="primary", interactive=False, min_width=90)
-        tab.stop()
-        tab.button("reset", "Reset", size="sm", min_width=70)
-    tab.markdown("announced", elem_classes="note")
+        tab.markdown("announced", elem_classes="note")
+        tab.markdown("score", elem_classes="note")
+    tab.add("tally", gr.BrowserState({}, storage_key=f"patchlight-{tab.slug}", secret=SECRET))
 
 
 def answered(tab: Tab) -> None:
-    """Lay out what is said of the run. Parts: `status`, `verdict`, `score`, and `tally`, which the browser keeps."""
-    tab.markdown("status")
+    """Lay out what is said of the run. Parts: `status` and `verdict`."""
+    tab.markdown("status", value=t("Choose an answer, then run."))
     tab.html("verdict")
-    tab.markdown("score", elem_classes="note")
-    tab.add("tally", gr.BrowserState({}, storage_key=f"patchlight-{tab.slug}", secret=SECRET))
 
 
 def wire(
     tab: Tab, seconds: Callable[[Any], float], listen: Sequence[str] = (), empties: Sequence[str] = ()
 ) -> Dependency:
-    """Connect the parts of `ask` and `answered`: the returned event is the run.
+    """Connect the parts of `ask` and `answered`. The returned event is the run.
 
     Args:
         seconds: how long a run with these settings is expected to take.
         listen: the sliders it depends on.
         empties: parts besides the lesson's that Reset empties.
     """
+    settings = [name for name in tab.settings if name in tab.parts]
 
     def announce(settings: Any) -> dict:
         return {"announced": announced(seconds(settings))}
 
+    def wake(settings: Any, guess: str | None) -> dict:
+        """Who has chosen an answer may run."""
+        return {"run": gr.Button(interactive=bool(guess)), **announce(settings)}
+
     def reset() -> dict:
-        shown = {name: known.default for name, known in tab.settings.items() if name in tab.parts}
+        shown = {name: tab.settings[name].default for name in settings}
         return {**shown, **dict.fromkeys([*tab.lesson.shows, *empties]), **_asleep(), "status": ""}
 
-    announce.__annotations__["settings"] = tab.lesson.settings
-    page: Any = Context.root_block
-    tab.quick([page.load, *(tab[name].change for name in listen)], announce, ["announced"])
-    tab.quick(tab["guess"].input, wake, ["run"])
+    for handler in (announce, wake):
+        handler.__annotations__["settings"] = tab.lesson.settings
+    tab.quick([*tab.chosen, *(tab[name].change for name in listen)], announce, ["announced"])
+    tab.quick(tab["guess"].input, wake, ["run", "announced"])
     run = tab.main(tab["run"].click)
     tab.quick(run.success, count, ["tally", "score", "guess", "run"])
-    tab.quick(page.load, score, ["score"])
-    settings = [name for name in tab.settings if name in tab.parts]
-    tab.quick(tab["reset"].click, reset, [*settings, *tab.lesson.shows, *empties, "guess", "run", "status"])
+    tab.quick(tab.chosen, score, ["score"])
+    undone = tab.quick(tab["reset"].click, reset, [*settings, *tab.lesson.shows, *empties, "guess", "run"])
+    address.clear(tab, undone.then)
     return run
 
 
@@ -85,12 +92,7 @@ def wire(
 
 def _asleep() -> dict:
     """The question is open again."""
-    return {"guess": None, "run": gr.Button(interactive=False)}
-
-
-def wake(guess: str | None) -> dict:
-    """Who has chosen an answer may run."""
-    return {"run": gr.Button(interactive=guess is not None)}
+    return {"guess": "", "run": gr.Button(interactive=False)}
 
 
 def count(numbers: dict | None, tally: dict | None) -> dict | None:
@@ -153,6 +155,21 @@ def announced(seconds: float) -> str:
 def progress(step: int, steps: int) -> str:
     """Said during a run."""
     return say("Step {step} of {steps}", step=step, steps=steps)
+
+
+def drawing(now: Any) -> str:
+    """Said while the pictures are drawn: of `pipelines.collapse.data.Preparing` and others with its two numbers."""
+    return say("Drawing the pictures, once: {done} of {of}", done=now.done, of=now.of)
+
+
+def paced(steps: Iterable[Any]) -> Iterator[tuple[Any, bool]]:
+    """The steps of a run, and whether the page is to show them: the first one, and not more often than OFTEN."""
+    shown = -float("inf")
+    for step in steps:
+        due = time.monotonic() - shown >= OFTEN
+        if due:
+            shown = time.monotonic()
+        yield step, due
 
 
 def verdict(found: Verdict, answers: Mapping[str, str]) -> str:

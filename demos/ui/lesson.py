@@ -37,7 +37,7 @@ class Lesson:
     what they show.
     """
 
-    slug: str  # the module in `demos/`, the package in `pipelines/`, the file of words and the endpoint are called so
+    slug: str  # of the endpoint and the file of words; where a lesson is a chapter's only one, of its modules too
     title: str
     chapter: str  # one of CHAPTERS
     claim: str  # the one sentence that is to stay with the class

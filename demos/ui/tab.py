@@ -127,9 +127,9 @@ class Tab:
         self.add("model", menu.choice)
         self.fetched = menu.fetched
 
-    def stop(self) -> None:
+    def stop(self, **changes: Any) -> None:
         """A button that ends whatever this tab has under way. Place it; `run` connects it."""
-        self._stop = self.button("stop", "Stop", variant="stop", size="sm")
+        self._stop = self.button("stop", "Stop", variant="stop", **{"size": "sm", **changes})
 
     def numbers_and_export(self) -> None:
         """The accordion with the parts `numbers` (as JSON), `export` (a button) and `files`."""

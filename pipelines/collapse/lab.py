@@ -93,10 +93,18 @@ class Step:
         return self.loss is not None and abs(self.loss - self.loss_collapsed) < near
 
     @property
+    def collapse(self) -> str:
+        """How it has collapsed: "point", all features are one; "few", the teacher uses few prototypes; "even", it says
+        that all prototypes are as likely; "" where it has not."""
+        if self.feature_std < COLLAPSED:
+            return "point"
+        if self.teacher_entropy_of_mean is not None and self.teacher_entropy_of_mean < math.log(PROTOTYPES) / 2:
+            return "few"
+        return "even" if self.teacher_entropy is not None and self.at_constant else ""
+
+    @property
     def collapsed(self) -> bool:
-        """A single point, or for DINO a teacher that says the same of everything: all prototypes, or few."""
-        few = self.teacher_entropy_of_mean is not None and self.teacher_entropy_of_mean < math.log(PROTOTYPES) / 2
-        return self.feature_std < COLLAPSED or few or (self.teacher_entropy is not None and self.at_constant)
+        return bool(self.collapse)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,7 +44,7 @@ def wire(tab: Tab) -> None:
 def tossing(settings: Settings, guess: str = "") -> Iterator[dict]:
     """Toss."""
     found = judge(ANSWERS, lab.guessed(ANSWERS, guess), "heads", "It was {n} times heads.", n=settings.count)
-    yield {"verdict": lab.verdict(found, ANSWERS), "numbers": {"verdict": found.record()}}
+    yield {"status": "", "verdict": lab.verdict(found, ANSWERS), "numbers": {"verdict": found.record()}}
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def served() -> Served:
             settings=Settings,
             layout=layout,
             main=tossing,
-            shows=("verdict", "numbers"),
+            shows=("status", "verdict", "numbers"),
             wire=wire,
         )
     )
@@ -66,8 +66,9 @@ def served() -> Served:
 
 def test_the_run_button_wakes_with_an_answer(served):
     assert served.tab["run"].interactive is False
-    assert served["wake"]("heads")["run"].interactive is True
-    assert served["wake"](None)["run"].interactive is False
+    awake = served["wake"]("fair", 4, 0.5, True, "heads")
+    assert awake["run"].interactive is True and "8 s" in awake["announced"]
+    assert served["wake"]("fair", 3, 0.5, True, None)["run"].interactive is False
 
 
 def test_a_program_need_not_guess(served):
@@ -89,7 +90,7 @@ def test_a_run_is_counted_and_the_question_is_open_again(served, guess, right, t
     assert told in answer["verdict"]
     after = served["count"](answer["numbers"], {"right": 4, "of": 6})
     assert after["tally"] == {"right": 4 + right, "of": 7} and f"{4 + right} of 7" in after["score"]
-    assert after["guess"] is None and after["run"].interactive is False
+    assert after["guess"] == "" and after["run"].interactive is False
 
 
 def test_a_tally_that_was_tampered_with_begins_anew(served):
@@ -109,7 +110,7 @@ def test_seconds_are_told_before_and_too_many_are_refused(served):
 def test_reset_puts_everything_back(served):
     told = served["reset"]()
     assert (told["coin"], told["count"], told["weight"], told["shiny"]) == ("fair", 3, 0.5, True)
-    assert told["verdict"] is told["numbers"] is told["guess"] is None and told["run"].interactive is False
+    assert told["verdict"] is told["numbers"] is None and told["guess"] == "" and told["run"].interactive is False
 
 
 # --------------------------------------------------------------------------------------------------------- the address
@@ -123,6 +124,7 @@ def test_an_address_sets_what_it_names(served):
     told = restored(served, {"tab": "tossing", "coin": "two", "count": "5", "shiny": "false", "__theme": "dark"})
     assert told == {"coin": "two", "count": 5, "shiny": False}
     assert restored(served, {"tab": "other", "count": "5"}) is restored(served, {"tab": "tossing"}) is None
+    assert restored(served, {"count": "5"}) is None
 
 
 @pytest.mark.parametrize(
@@ -143,6 +145,6 @@ def test_an_address_is_checked_like_any_input(served, name, value, told):
 
 
 def test_the_address_knows_every_setting_and_its_default(served):
-    written = next(fn for fn in served.page.fns.values() if fn.js and "replaceState" in str(fn.js))
+    written = next(fn for fn in served.page.fns.values() if fn.inputs and "replaceState" in str(fn.js))
     assert [part.elem_id for part in written.inputs] == [f"tossing-{name}" for name in served.tab.settings]
     assert '["tossing", [["coin", "fair"], ["count", 3], ["weight", 0.5], ["shiny", true]]]' in str(written.js)
