@@ -47,20 +47,7 @@ def reference(prompt: str, model: str, judge: str) -> "Reference | None":
 
 
 def layout(tab: Tab) -> None:
-    with gr.Row():
-        with gr.Column(scale=4, min_width=300):
-            _lay_out_controls(tab)
-        with gr.Column(scale=8, min_width=320):
-            tab.markdown("status")
-            with gr.Row():
-                tab.panel("picture", "The picture so far")
-                tab.panel("views", "What CLIP was shown last")
-            tab.html("charts")
-            tab.html("facts")
-            tab.panel("compared", "Side by side", visible=False)
-            tab.html("table")
-            tab.markdown("note", elem_classes="note")
-            tab.numbers_and_export()
+    tab.columns(_lay_out_controls, _lay_out_figures)
     tab.state("kept")  # (settings, steps) of the run on show; False for a comparison, None before the first
 
 
@@ -86,6 +73,19 @@ def _lay_out_controls(tab: Tab) -> None:
             tab.control(name)
         tab.control("autoencoder", choices=model_names("autoencoder"))
     tab.stop()
+
+
+def _lay_out_figures(tab: Tab) -> None:
+    tab.markdown("status")
+    with gr.Row():
+        tab.panel("picture", "The picture so far")
+        tab.panel("views", "What CLIP was shown last")
+    tab.html("charts")
+    tab.html("facts")
+    tab.panel("compared", "Side by side", visible=False)
+    tab.html("table")
+    tab.markdown("note", elem_classes="note")
+    tab.numbers_and_export()
 
 
 def followed() -> list[str]:
@@ -267,7 +267,14 @@ def _curves(shown: Sequence[Any], real: "Reference | None") -> str:
     chart = charts.curves(
         lines, say("step"), say("cosine of picture and prompt"), levels=levels, title=say("Who is convinced?")
     )
-    return f'<div class="charts">{chart}</div>'
+    look = shown[-1].look
+    told = say("by another CLIP, never followed")
+    if real is not None:
+        told = say("by another CLIP, never followed; real pictures {mean}", mean=f"{real.similarity_held_out[0]:.2f}")
+    headline = charts.headline(
+        (f"{look.similarity:.2f}", say("by the CLIP that is followed")), (f"{look.similarity_held_out:.2f}", told)
+    )
+    return f'{headline}<div class="charts">{chart}</div>'
 
 
 def _facts(step: Any, real: "Reference | None", planned: int) -> str:

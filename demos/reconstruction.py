@@ -47,22 +47,22 @@ def reconstruct(encoded: "Encoded", settings: Settings, painted: np.ndarray | No
 
 
 def layout(tab: Tab) -> None:
-    with gr.Row():
-        with gr.Column(scale=4, min_width=300):
-            scenes.picture_controls(tab, seed=10)
-            tab.control("pattern")
-            with tab.accordion("paint_box", "Paint what to hide"):
-                tab.add("canvas", _canvas(tab))
-                tab.button("use_paint", "Hide what is painted")
-            tab.control("low_resolution")
-            with gr.Accordion(t("Advanced"), open=False):
-                tab.control("target")
-                tab.control("seed")
-                tab.model_menu([*teacher_models(), *model_names("mae")])
-            tab.stop()
-        with gr.Column(scale=8, min_width=320):
-            _lay_out_figures(tab)
+    tab.columns(_lay_out_controls, _lay_out_figures)
     tab.state("painted")  # (picture, (g, g) bool): the patches that were painted over, and in which picture
+
+
+def _lay_out_controls(tab: Tab) -> None:
+    scenes.picture_controls(tab, seed=10)
+    tab.control("pattern")
+    with tab.accordion("paint_box", "Paint what to hide"):
+        tab.add("canvas", _canvas(tab))
+        tab.button("use_paint", "Hide what is painted")
+    tab.control("low_resolution")
+    with gr.Accordion(t("Advanced"), open=False):
+        tab.control("target")
+        tab.control("seed")
+        tab.model_menu([*teacher_models(), *model_names("mae")])
+    tab.stop()
 
 
 def _canvas(tab: Tab) -> pictures.Canvas:
@@ -310,7 +310,19 @@ def _facts(n: dict) -> str:
                 ),
             )
         )
-    return charts.facts(rows)
+    return _headline(n) + charts.facts(rows)
+
+
+def _headline(n: dict) -> str:
+    if n["psnr_neighbours"] is None:
+        return charts.headline((f"{n['psnr_masked']:.1f} dB", say("nothing is hidden: the whole picture, repainted")))
+    gain = f"{n['psnr_masked'] - n['psnr_neighbours']:+.1f} dB"
+    told = say(
+        "over interpolation: {model} dB against {other} dB on the hidden patches",
+        model=f"{n['psnr_masked']:.1f}",
+        other=f"{n['psnr_neighbours']:.1f}",
+    )
+    return charts.headline((gain, told))
 
 
 LESSON = Lesson(

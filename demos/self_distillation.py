@@ -45,11 +45,7 @@ def encode(picture: Image.Image, model: str, rule: str, seed: int, ratios: tuple
 
 
 def layout(tab: Tab) -> None:
-    with gr.Row():
-        with gr.Column(scale=4, min_width=300):
-            _lay_out_controls(tab)
-        with gr.Column(scale=8, min_width=320):
-            _lay_out_figures(tab)
+    tab.columns(_lay_out_controls, _lay_out_figures)
     tab.state("picked")  # (row, column) of the patch whose distributions are shown; None picks the worst guess
 
 
@@ -310,7 +306,17 @@ def _verdict(n: dict) -> str:
     scale = say(
         "full bar: ln K = ln {k} = {limit} nats, the loss of a collapsed run", k=n["prototypes"], limit=f"{limit:.3f}"
     )
-    return f'<div class="verdict {state}"><p>{told[n["collapse"]]}</p>{gauge}<small>{scale}</small></div>'
+    headline = charts.headline(
+        (
+            f"{n['agreement']:.0%}",
+            say(
+                "of the hidden patches get the teacher's first choice from the student; chance {share}",
+                share=f"{1 / n['prototypes']:.1%}",
+            ),
+        )
+    )
+    told_so = f"<p>{told[n['collapse']]}</p>{gauge}<small>{scale}</small>"
+    return f'{headline}<div class="verdict {state}">{told_so}</div>'
 
 
 def _gauge(name: str, value: float, limit: float) -> str:

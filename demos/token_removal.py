@@ -53,35 +53,39 @@ def sweep(encoded: "Encoded", ratio: float, settings: Settings) -> list:
 
 
 def layout(tab: Tab) -> None:
+    tab.columns(_lay_out_controls, _lay_out_figures)
+
+
+def _lay_out_controls(tab: Tab) -> None:
+    tab.control("prompt", render=False)
+    scenes.picture_controls(tab, seed=16, caption="prompt")
+    tab.control("rule")
+    tab["prompt"].render()
+    tab.model_menu(model_names("openclip", "vit"))
+    with gr.Accordion(t("Advanced"), open=False):
+        with gr.Row():
+            tab.control("layer", menu=True, choices=_places(LAYERS))
+            tab.control("head", menu=True, choices=_places(HEADS))
+        tab.control("seed")
+    tab.stop()
+
+
+def _lay_out_figures(tab: Tab) -> None:
+    tab.told()
     with gr.Row():
-        with gr.Column(scale=4, min_width=300):
-            tab.control("prompt", render=False)
-            scenes.picture_controls(tab, seed=16, caption="prompt")
-            tab.control("rule")
-            tab["prompt"].render()
-            tab.model_menu(model_names("openclip", "vit"))
-            with gr.Accordion(t("Advanced"), open=False):
-                with gr.Row():
-                    tab.control("layer", menu=True, choices=_places(LAYERS))
-                    tab.control("head", menu=True, choices=_places(HEADS))
-                tab.control("seed")
-            tab.stop()
-        with gr.Column(scale=8, min_width=320):
-            tab.told()
-            with gr.Row():
-                tab.panel("heat", "Where the class token looks")
-                tab.panel("kept", "What is left")
-            tab.control("keep_ratio")
-            tab.html("facts")
-            tab.markdown("formula")
-            tab.markdown("note", elem_classes="note")
-            tab.html("chart")
-            tab.button("compare", "Compare all rules at all ratios", variant="primary")
-            with tab.accordion("heads_box", "Every layer and head"):
-                tab.gallery("heads", "Attention of each layer (rows) and head", columns=6)
-            tab.numbers_and_export()
-            tab.add("points", gr.JSON(visible=False))
-            tab.state("curves")  # (picture and settings, points) of the finished figure of all rules
+        tab.panel("heat", "Where the class token looks")
+        tab.panel("kept", "What is left")
+    tab.control("keep_ratio")
+    tab.html("facts")
+    tab.markdown("formula")
+    tab.markdown("note", elem_classes="note")
+    tab.html("chart")
+    tab.button("compare", "Compare all rules at all ratios", variant="primary")
+    with tab.accordion("heads_box", "Every layer and head"):
+        tab.gallery("heads", "Attention of each layer (rows) and head", columns=6)
+    tab.numbers_and_export()
+    tab.add("points", gr.JSON(visible=False))
+    tab.state("curves")  # (picture and settings, points) of the finished figure of all rules
 
 
 def _places(count: int) -> list[str]:
@@ -270,7 +274,13 @@ def _facts(n: dict) -> str:
             say("arithmetic: {share} of the whole", share=f"{n['flops_ratio']:.0%}"),
         )
     )
-    return charts.facts(rows)
+    headline = charts.headline(
+        (
+            f"{n['cosine_to_full']:.2f}",
+            say("of 1: how near what is left, {share} of the patches, is to the whole", share=f"{share:.0%}"),
+        )
+    )
+    return headline + charts.facts(rows)
 
 
 def _chart(points: Sequence, mark: float) -> str:

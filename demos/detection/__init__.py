@@ -47,11 +47,7 @@ def encode(picture: Image.Image, phrases: tuple[str, ...], model: str, backend: 
 
 
 def layout(tab: Tab) -> None:
-    with gr.Row():
-        with gr.Column(scale=4, min_width=300):
-            _lay_out_controls(tab)
-        with gr.Column(scale=8, min_width=320):
-            _lay_out_figures(tab)
+    tab.columns(_lay_out_controls, _lay_out_figures)
     tab.state("picked")  # a query
     tab.state("corner")  # the first corner of a box that is being drawn
 
@@ -375,6 +371,15 @@ def _plain(word: str) -> str:
     return regex.sub(r"[\\{}$&#^_~%]", "", word)
 
 
+def _headline(answer: Answer) -> str:
+    """What a threshold does: what is found, and what is called that is not there."""
+    m = answer.matching
+    if answer.true is None:
+        return charts.headline((f"{len(answer.kept)}", say("boxes kept; what is really there is not known")))
+    found = say("of {count} true boxes found", count=len(answer.true))
+    return charts.headline((f"{m.true_positives}", found), (f"{m.false_positives}", say("false alarms")))
+
+
 def _charts(answer: Answer) -> str:
     drawn = charts.histogram(
         answer.encoded.scores.max(1),
@@ -399,7 +404,7 @@ def _charts(answer: Answer) -> str:
             point=None if precision is None or recall is None else (recall, precision),
             title=say("Precision and recall, and where you stand"),
         )
-    return f'<div class="charts">{drawn}</div>'
+    return f'{_headline(answer)}<div class="charts">{drawn}</div>'
 
 
 LESSON = Lesson(

@@ -78,11 +78,7 @@ def clip_score(picture: Image.Image, prompt: str, model: str) -> float:
 
 
 def layout(tab: Tab) -> None:
-    with gr.Row():
-        with gr.Column(scale=4, min_width=300):
-            _lay_out_controls(tab)
-        with gr.Column(scale=8, min_width=320):
-            _lay_out_figures(tab)
+    tab.columns(_lay_out_controls, _lay_out_figures)
     tab.state("kept")  # the recording on show; False while a run is not finished, None before the first
 
 

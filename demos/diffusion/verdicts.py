@@ -67,7 +67,18 @@ def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects: Seq
         say("there from {score} on", score=f"{presence.THERE:.2f}"),
         *(name or say("the detector's score") for name, _ in said),
     ]
-    return charts.grid_table(head, rows)
+    return _headline(known, subjects) + charts.grid_table(head, rows)
+
+
+def _headline(known: list[tuple[str, presence.Verdict]], subjects: Sequence[str]) -> str:
+    """How much of what was asked for is there, by picture."""
+    told = []
+    for name, verdict in known:
+        lost = [subject for subject, there in zip(subjects, verdict.present, strict=True) if not there]
+        text = say("missing: {subjects}", subjects=", ".join(lost)) if lost else say("all there")
+        count = f"{sum(verdict.present)} / {len(subjects)}"
+        told.append((count, f"{name}: {text}" if name else text))
+    return charts.headline(*told)
 
 
 def facts_of(run: "Recording", verdict: presence.Verdict | None, score: float | None) -> str:

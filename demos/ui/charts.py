@@ -214,6 +214,12 @@ def _bar(percent: float, colour: str, value: float, mark: float | None = None) -
     return f'<div class="bar"><i style="width:{percent:.1f}%;background:{colour}"></i>{line}<b>{value:.3f}</b></div>'
 
 
+def headline(*numbers: tuple[str, str]) -> str:
+    """The number, or the two, that a lesson is about: (value with its unit, what it says, what to hold it against)."""
+    told = "".join(f"<p><b>{html.escape(value)}</b> <span>{html.escape(text)}</span></p>" for value, text in numbers)
+    return f'<div class="headline">{told}</div>'
+
+
 def facts(rows: Sequence[tuple[str, str, str]]) -> str:
     """The numbers beside the pictures: (name, value with its unit, what it is to be compared with)."""
     cells = "".join(

@@ -7,20 +7,20 @@ import gradio as gr
 from demos.ui.lesson import CHAPTERS, Lesson
 from demos.ui.serving import Page
 from demos.ui.tab import Tab
-from demos.ui.text import t
+from demos.ui.text import ASSETS, t
 from demos.ui.words import lay_out_words
+
+MARK = (ASSETS / "mark.svg").read_text(encoding="utf-8")
 
 
 def build(lessons: Sequence[Lesson]) -> gr.Blocks:
     """The whole page. Lessons are numbered in their order; each chapter opens on its first."""
     chapters = [chapter for chapter in CHAPTERS if any(lesson.chapter == chapter for lesson in lessons)]
     with Page(title="Patchlight", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as page:
-        if len(chapters) > 1:
-            gr.Navbar(main_page_name=CHAPTERS[chapters[0]])
-        _chapter(page, chapters[0], lessons)
+        _chapter(page, chapters[0], chapters, lessons)
     for chapter in chapters[1:]:
-        with page.route(CHAPTERS[chapter], f"/{chapter}"):
-            _chapter(page, chapter, lessons)
+        with page.route(CHAPTERS[chapter], f"/{chapter}", show_in_navbar=False):
+            _chapter(page, chapter, chapters, lessons)
     page.queue(max_size=64, default_concurrency_limit=4, api_open=False)
     return page
 
@@ -35,15 +35,8 @@ def address_of(lesson: Lesson, lessons: Sequence[Lesson]) -> str:
     return f"{'' if lesson.chapter == lessons[0].chapter else lesson.chapter}?tab={lesson.slug}"
 
 
-def _chapter(page: gr.Blocks, chapter: str, lessons: Sequence[Lesson]) -> None:
-    gr.Markdown(
-        t(
-            "# Patchlight\nSee how vision models look, forget, rebuild, find and imagine. "
-            "Every picture comes from a model that ran."
-        ),
-        elem_id=f"masthead-{chapter}",
-        elem_classes="masthead",
-    )
+def _chapter(page: gr.Blocks, chapter: str, chapters: Sequence[str], lessons: Sequence[Lesson]) -> None:
+    _masthead(chapter, chapters)
     tabs = []
     with gr.Tabs(overflow_behavior="menu") as bar:
         for lesson in lessons:
@@ -62,10 +55,27 @@ def _chapter(page: gr.Blocks, chapter: str, lessons: Sequence[Lesson]) -> None:
     page.load(choose, None, bar, api_visibility="private", show_progress="hidden")
 
 
+def _masthead(here: str, chapters: Sequence[str]) -> None:
+    """Name, chapters and what the app is for, in one line: the pictures are what the screen is for."""
+    with gr.Row(elem_id=f"masthead-{here}", elem_classes="masthead"):
+        gr.HTML(f'<a class="brand" href="./"><h1>{MARK}Patchlight</h1></a>', padding=False)
+        links = [t(CHAPTERS[chapter]) for chapter in chapters]
+        for chapter, name in zip(chapters, links, strict=True):
+            address = "./" if chapter == chapters[0] else f"./{chapter}"
+            chosen = "chosen" if chapter == here else ""
+            gr.Button(name, link=address, size="sm", elem_classes=["chapter", chosen])
+        gr.Markdown(
+            t(
+                "See how vision models look, forget, rebuild, find and imagine. "
+                "Every picture comes from a model that ran."
+            )
+        )
+
+
 def _lay_out(lesson: Lesson, lessons: Sequence[Lesson]) -> Tab:
     tab = Tab(lesson)
     with gr.Tab(t(title_of(lesson, lessons)), id=lesson.slug, elem_id=f"tab-{lesson.slug}") as tab.opened:
-        gr.Markdown(t(f"**{lesson.claim}**"))
+        gr.Markdown(t(lesson.claim), elem_classes="claim")
         lesson.layout(tab)
         lay_out_words(lesson)
     return tab

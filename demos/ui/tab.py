@@ -54,6 +54,16 @@ class Tab:
 
     # ------------------------------------------------------------------------------------------------------- layout
 
+    def columns(self, controls: Callable[["Tab"], None], figures: Callable[["Tab"], None]) -> None:
+        """Controls beside figures. On a phone the first four parts of `figures` come before the controls: what it
+        tells, pictures, the main control and the number it moves (assets/style.css).
+        """
+        with gr.Row(elem_classes="columns"):
+            with gr.Column(scale=4, min_width=300):
+                controls(self)
+            with gr.Column(scale=8, min_width=320):
+                figures(self)
+
     def add(self, name: str, part: Any) -> Any:
         """Give a component that was made elsewhere its name."""
         assert name not in self.parts, f"{self.slug} has two parts called {name}"
