@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -16,29 +16,28 @@ from demos.ui.export import export_files
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
-from demos.ui.text import say, t
+from demos.ui.text import ASSETS, say, t
 from demos.ui.words import synthesis_table
-from pipelines.clip_synthesis.settings import PARAMETRIZATIONS, Settings
+from pipelines.clip_synthesis.settings import PARAMETRIZATIONS, VIEWS, Settings
+from pipelines.clip_synthesis.steps import Comparison, Step, Reference
 from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
 
-if TYPE_CHECKING:
-    from pipelines.clip_synthesis.pipeline import Reference, Step
-
 EXAMPLES = ("a cat", "a red car", "a frog on grass", "a yellow crown", "a cat:1 | a dog:-0.5", "an elephant in snow")
+OPENING = ASSETS / "openings" / "clip_synthesis.json"  # from python -m pipelines.evaluation.openings
 COMPARED = 80  # most steps of each picture of a comparison
 LONGEST = 1800  # seconds
 pipeline = lazily("pipelines.clip_synthesis.pipeline")
 
 
 @on_device(seconds=LONGEST)
-def run(settings: Settings) -> "Iterator[Step]":
+def run(settings: Settings) -> Iterator[Step]:
     yield from pipeline.run(settings)
 
 
 @lru_cached
 @on_device
-def reference(prompt: str, model: str, judge: str) -> "Reference | None":
+def reference(prompt: str, model: str, judge: str) -> Reference | None:
     """What real pictures of a prompt score; None where the world cannot draw it."""
     return pipeline.reference(prompt, model, judge)
 
@@ -81,8 +80,8 @@ def _lay_out_figures(tab: Tab) -> None:
         tab.panel("picture", "The picture so far")
         tab.panel("views", "What CLIP was shown last")
     tab.html("charts")
-    tab.html("facts")
     tab.panel("compared", "Side by side", visible=False)
+    tab.html("facts")
     tab.html("table")
     tab.markdown("note", elem_classes="note")
     tab.numbers_and_export()
@@ -99,7 +98,7 @@ def wire(tab: Tab) -> None:
         return tab.compute(listen, handler, LESSON.shows, seconds=LONGEST)
 
     tab.main([tab["start"].click, tab["prompt"].submit])
-    compute(tab.chosen, first_run)
+    tab.quick(tab.chosen, first_picture, LESSON.shows)
     compute(tab["continue"].click, go_on)
     compute(tab["compare"].click, compare_parametrizations)
     compute(tab["views_or_not"].click, compare_views)
@@ -136,8 +135,7 @@ def follow(settings: Settings, before: Sequence = ()) -> Iterator[dict]:
             continue
         shown.append(replace(step, iteration=step.iteration + last))
         now = {
-            "picture": drawing.show(step.look.picture)[0],
-            "views": drawing.show(_sheet(step.look.views))[0],
+            **_panels(step),
             "charts": _curves(shown, real),
             "facts": _facts(shown[-1], real, step.steps + last),
             "note": _note(settings),
@@ -150,16 +148,25 @@ def follow(settings: Settings, before: Sequence = ()) -> Iterator[dict]:
     yield now | {"status": ""}
 
 
-def reference_of(settings: Settings) -> "Reference | None":
+def _panels(step: Step) -> dict:
+    """The picture, and what CLIP was shown of it. Made anew each time, as Gradio changes an update."""
+    look: Any = step.look
+    shown = drawing.show(look.picture)[0], drawing.show(_sheet(look.views))[0]
+    return {name: gr.update(value=value, visible=True) for name, value in zip(("picture", "views"), shown, strict=True)}
+
+
+def reference_of(settings: Settings) -> Reference | None:
     """What real pictures of the main prompt score; None where the world cannot draw it."""
     prompt = pipeline.main_prompt(pipeline.parse(settings.prompt))
     return reference(prompt, settings.model, settings.judge)
 
 
-def first_run(settings: Settings, kept: tuple | bool | None) -> Iterator[dict]:
-    """What runs when the tab is opened: once, then what is on show stays."""
-    if kept is None:
-        yield from clip_synthesis(settings)
+def first_picture(kept: tuple | bool | None) -> dict | None:
+    """What a tab that is opened shows: a recorded comparison; later, what is on show stays."""
+    if kept is not None:
+        return None
+    told = say("Recorded: the same prompt, seed and number of steps, with views and without. Press Start to run it.")
+    return compared(Comparison.load(OPENING)) | {"status": told, "kept": False}
 
 
 def go_on(settings: Settings, kept: tuple | bool | None) -> Iterator[dict]:
@@ -173,43 +180,59 @@ def compare_parametrizations(settings: Settings) -> Iterator[dict]:
     """The same prompt, seed and budget, written in every way."""
     settings = asked(settings)
     yield from side_by_side(
-        [(say(text), replace(settings, parametrization=name)) for name, text in PARAMETRIZATIONS.items()]
+        [(text, replace(settings, parametrization=name)) for name, text in PARAMETRIZATIONS.items()]
     )
 
 
 def compare_views(settings: Settings) -> Iterator[dict]:
     """The same prompt, seed and budget, with views and without."""
     settings = asked(settings)
-    yield from side_by_side(
-        [(say("with views"), replace(settings, augment=True)), (say("without"), replace(settings, augment=False))]
-    )
+    yield from side_by_side([(text, replace(settings, augment=given)) for text, given in VIEWS.items()])
 
 
 def side_by_side(ways: list[tuple[str, Settings]]) -> Iterator[dict]:
     """Several runs in one row, beside a real picture."""
     ways = [(name, replace(settings, steps=min(settings.steps, COMPARED))) for name, settings in ways]
     first = ways[0][1]
-    done: list = []
+    done: list[tuple[str, Step]] = []
     real = reference_of(first)
     for name, settings in ways:
         for step in run(settings):
-            told: dict[str, object] = {"status": f"**{name}**: {_progress(step)}"}
+            told: dict[str, object] = {"status": f"**{say(name)}**: {_progress(step)}"}
             if step.look is not None:
                 last = step
-                told["picture"] = drawing.show(step.look.picture)[0]
-                told["views"] = drawing.show(_sheet(step.look.views))[0]
+                told |= _panels(step)
             yield told if done else {**_unjudged(), **told}
         done.append((name, last))
-        row = [(name, step.look.picture) for name, step in done]
-        row += [(say("a real picture"), real.example)] if real else []
-        strip = drawing.strip([drawn for _, drawn in row], [name for name, _ in row], 220)
-        yield {
-            "status": "",
-            "compared": gr.update(value=strip, visible=True),
-            "table": _table(done, real, first.steps),
-            "note": _note(first),
-            "numbers": {name: _numbers(step) for name, step in done},
-        }
+        yield compared(Comparison(settings=first, ways=tuple(done), real=real)) | {"status": ""}
+
+
+def compared(found: Comparison) -> dict:
+    """What each part shows of runs side by side."""
+    done: list[tuple[str, Any]] = [(say(name), step) for name, step in found.ways]
+    row = [(name, step.look.picture) for name, step in done]
+    row += [(say("a real picture"), found.real.example)] if found.real else []
+    strip = drawing.strip([drawn for _, drawn in row], [name for name, _ in row], 220)
+    return {
+        "picture": gr.update(visible=False),
+        "views": gr.update(visible=False),
+        "charts": _believed(done),
+        "compared": gr.update(value=strip, visible=True),
+        "table": _table(done, found.real, found.settings.steps),
+        "note": _note(found.settings),
+        "numbers": {name: _numbers(step) for name, step in done},
+    }
+
+
+def _believed(done: list[tuple[str, Any]]) -> str:
+    """Of each run: how much of what the followed CLIP believes the other one believes too."""
+    if len(done) != len(VIEWS):
+        return ""
+    numbers = []
+    for name, step in done:
+        value = f"{step.look.similarity:.2f} → {step.look.similarity_held_out:.2f}"
+        numbers.append((value, say("{name}: the CLIP that is followed, and another one", name=name)))
+    return charts.headline(*numbers)
 
 
 def _unjudged() -> dict:
@@ -252,12 +275,12 @@ def _without_views(shown: list) -> list:
     return [replace(step, look=replace(step.look, views=step.look.views[:0])) for step in shown]
 
 
-def _progress(step: "Step") -> str:
+def _progress(step: Step) -> str:
     left = step.seconds / step.iteration * (step.steps - step.iteration)
     return say("Step {n} of {count}, {left} s left", n=step.iteration, count=step.steps, left=f"{left:.0f}")
 
 
-def _curves(shown: Sequence[Any], real: "Reference | None") -> str:
+def _curves(shown: Sequence[Any], real: Reference | None) -> str:
     x = [step.iteration for step in shown]
     lines = [
         charts.Line(name=say("the CLIP that is followed"), x=x, y=[step.look.similarity for step in shown]),
@@ -277,7 +300,7 @@ def _curves(shown: Sequence[Any], real: "Reference | None") -> str:
     return f'{headline}<div class="charts">{chart}</div>'
 
 
-def _facts(step: Any, real: "Reference | None", planned: int) -> str:
+def _facts(step: Any, real: Reference | None, planned: int) -> str:
     look = step.look
 
     def beside(values) -> str:
@@ -316,7 +339,7 @@ def _left(look) -> str:
     return "–" if look.after_blur is None else f"{look.after_blur:.0%}"
 
 
-def _table(done: list, real: "Reference | None", budget: int) -> str:
+def _table(done: list, real: Reference | None, budget: int) -> str:
     head = [say("{n} steps each", n=budget), say("followed"), say("other CLIP"), say("rank of 100"), say("after blur")]
     head += [say("fine detail")]
     rows = [
@@ -358,7 +381,7 @@ def _numbers(step: Any) -> dict:
     }
 
 
-def numbers_of(settings: Settings, shown: Sequence[Any], real: "Reference | None") -> dict:
+def numbers_of(settings: Settings, shown: Sequence[Any], real: Reference | None) -> dict:
     """Everything measured, as JSON."""
     return {
         **_numbers(shown[-1]),

@@ -20,7 +20,7 @@ from demos.ui.export import export_files
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
-from demos.ui.text import say, t
+from demos.ui.text import ASSETS, say, t
 from demos.ui.words import missing_table
 from pipelines.diffusion import presence
 from pipelines.diffusion.settings import METHODS, Settings
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 EXAMPLES: tuple[str, ...] = (Settings().prompt, "a bear and a turtle", "a lion with a crown")
 EXAMPLES += ("a monkey and a red car", "a green bowl and a red car", "an elephant", "a blue balloon at night")
 FIRST_SUBJECTS = ["1", "4"]  # places of "cat" and "frog": nothing is imported before the page is up
+OPENING = ASSETS / "openings" / "diffusion.safetensors"  # from python -m pipelines.evaluation.openings
 MOST_SEEDS = 16
 UNJUDGED: dict[str, object] = {  # beside the picture of a run that is not finished
     "verdict": None,
@@ -142,7 +143,7 @@ def wire(tab: Tab) -> None:
     shows, prompt = LESSON.shows, tab["prompt"]
     settled = tab.quick(tab.fetched.success, take_usual, ["steps", "guidance_scale", "sampler"])
     tab.main([tab["draw"].click, prompt.submit])
-    tab.compute(tab.chosen, first_run, shows)
+    tab.quick(tab.chosen, first_picture, shows)
     tab.compute(tab["count"].click, count_missing, shows, seconds=1800)
     tab.main(tab.quick(tab["example"].input, take_example, ["prompt", "chips", "subjects"]).success)
     tab.main(settled.success)
@@ -167,8 +168,8 @@ def diffusion(settings: Settings) -> Iterator[dict]:
             now = {"picture": drawing.show(step.picture)[0], "other": gr.Image(visible=False)}
             yield UNJUDGED | now | {"status": progress(step)}
     done = step
-    taken = recording.record(settings, done, trajectory(done, settings.model))
     said = judged(done.picture, done.prompt.subjects, settings.model)
+    taken = recording.record(settings, done, trajectory(done, settings.model), said)
     score = score_of(done.picture, settings)
     refined = settings.method != "none" and settings.refine
     yield {
@@ -187,10 +188,9 @@ def diffusion(settings: Settings) -> Iterator[dict]:
     }
 
 
-def first_run(settings: Settings, kept: object) -> Iterator[dict]:
-    """What runs when the tab is opened: once, then what is on show stays."""
-    if kept is None:
-        yield from diffusion(settings)
+def first_picture(kept: object) -> dict | None:
+    """What a tab that is opened shows: a recorded run of the first settings; later, what is on show stays."""
+    return None if kept is not None else reopen(str(OPENING))
 
 
 def judged(drawn: Image.Image, subjects: Sequence, model: str) -> presence.Verdict | None:
@@ -320,18 +320,18 @@ def reopen(open: str | None) -> dict | None:
         return None
     run = recording.load(open)
     return {
-        "picture": Image.open(io.BytesIO(run.picture)),
+        "picture": boxed(Image.open(io.BytesIO(run.picture)), run.verdict, run.names),
         "other": gr.Image(visible=False),
         "status": say("Recorded: {prompt}", prompt=str(run.settings.get("prompt", ""))[:200]),
-        "verdict": "",
+        "verdict": verdict_table([("", run.verdict)], run.names),
         "strip": "",
         "player": played(run),
         "charts": f'<div class="charts">{peaks_chart([("", run)], run.settings.get("method") != "none")}</div>',
-        "facts": facts_of(run, None, None),
+        "facts": facts_of(run, run.verdict, None),
         "note": say("A recorded run, shown without a model: {versions}.", versions=versions(run)),
         "kept": run,
         "files": [],
-        "numbers": numbers_of(run, None, None),
+        "numbers": numbers_of(run, run.verdict, None),
     }
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pipelines.clip_synthesis.parametrizations import CANVASES, Canvas
 from pipelines.clip_synthesis.settings import MOST_CHARACTERS, Settings
+from pipelines.clip_synthesis.steps import Look, Step, Reference
 from pipelines.errors import UserError, require_finite
 from pipelines.models.encoders import Model
 from pipelines.models.loading import load
@@ -42,38 +43,6 @@ class Term:
     weight: float
     text: str = ""
     image: Image.Image | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """The picture after some iterations, and what is thought of it."""
-
-    picture: Image.Image
-    views: np.ndarray  # (N, s, s, 3) uint8, what the followed model was shown last; at most SHOWN
-    similarity: float  # cosine of the whole picture and the main prompt, by the model that is followed
-    similarity_held_out: float  # by the one that is not
-    rank_held_out: int  # of the main prompt among 100 captions, by the one that is not; 1 is best
-    captions: tuple[str, ...]  # the first of those, best first
-    after_blur: float | None  # similarity after a slight blur, as a share of that before, if positive; followed model
-    high_frequency: float  # share of the energy in waves shorter than four pixels
-
-    @property
-    def gap(self) -> float:
-        """How much more the followed model is convinced: what only it believes."""
-        return self.similarity - self.similarity_held_out
-
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """One iteration."""
-
-    iteration: int  # done so far
-    steps: int
-    loss: float
-    parts: dict[str, float]  # of the loss, weighted; of equal prompts the second is "a cat (2)"
-    seconds: float  # since the start
-    per_second: float  # iterations, without the looks
-    look: Look | None  # at the first, every EVERY and the last iteration
 
 
 # ---------------------------------------------------------------------------------------------------------- prompts
@@ -332,17 +301,6 @@ class Critic:
             after_blur=after / before if before > 0 else None,
             high_frequency=high_frequency_share(picture),
         )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """What real pictures of a caption score: mean, lowest and highest of `count` scenes."""
-
-    count: int
-    example: Image.Image
-    similarity: tuple[float, float, float]
-    similarity_held_out: tuple[float, float, float]
-    high_frequency: float
 
 
 def reference(prompt: str, model: str, judge: str, count: int = 16) -> Reference | None:

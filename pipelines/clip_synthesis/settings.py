@@ -15,6 +15,7 @@ PARAMETRIZATIONS: dict[Parametrization, str] = {
     "fourier": "waves (Fourier)",
     "pixels": "raw pixels",
 }
+VIEWS = {"with views": True, "without": False}  # two runs to compare: what each is called, and its `augment`
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from pipelines.diffusion.presence import FAULTS, Verdict
 from pipelines.diffusion.settings import Settings
 from pipelines.errors import UserError, require_finite
 from pipelines.phrases import distinct, words_of
@@ -63,6 +64,7 @@ class Recording:
     picture: bytes  # WebP, the result
     start: bytes  # WebP of the noised picture it began from; empty when it began from noise
     versions: dict[str, str]  # of the libraries that drew it
+    verdict: Verdict | None = None  # what the detector said of the result, of S subjects; None where none could judge
 
     @property
     def names(self) -> list[str]:
@@ -84,7 +86,7 @@ def _coded(picture: Image.Image, side: int, quality: int) -> bytes:
     return out.getvalue()
 
 
-def record(request: Settings, result: "Result", trajectory: "Trajectory") -> Recording:
+def record(request: Settings, result: "Result", trajectory: "Trajectory", verdict: Verdict | None = None) -> Recording:
     """What a class looks at, of a finished run."""
     asked = {k: v for k, v in asdict(replace(request, image=None)).items() if v is not None}
     moments = [
@@ -124,6 +126,7 @@ def record(request: Settings, result: "Result", trajectory: "Trajectory") -> Rec
         picture=picture,
         start=b"" if result.start is None else _coded(result.start, 512, 80),
         versions={name: version(name) for name in LIBRARIES},
+        verdict=verdict,
     )
 
 
@@ -152,6 +155,7 @@ def dump(recording: Recording) -> bytes:
         "subject_words": recording.subject_words,
         "moments": [asdict(moment) for moment in recording.moments],
         "versions": recording.versions,
+        "verdict": None if recording.verdict is None else asdict(recording.verdict),
     }
     return save(tensors, {"patchlight_run": str(FORMAT), "told": json.dumps(told)})
 
@@ -269,6 +273,7 @@ def _checked(tensors: dict, told: dict) -> Recording:
         picture=picture,
         start=start,
         versions={_text(name, 40): _text(value, 40) for name, value in versions.items()},
+        verdict=_verdict(told.get("verdict"), len(subjects)),
     )
 
 
@@ -280,6 +285,30 @@ def _moment(entry: Any, subjects: int) -> Moment:
     for name in names - {"peaks"}:
         _number(entry[name])
     return Moment(**(entry | {"peaks": tuple(_number(peak, -1, 2) for peak in peaks)}))
+
+
+def _verdict(told: Any, subjects: int) -> Verdict | None:
+    if told is None:  # as in files that were saved before verdicts were
+        return None
+    names = set(Verdict.__annotations__)
+    _need(isinstance(told, dict) and set(told) == names, "its verdict is not complete")
+    _need(all(isinstance(told[n], list) and len(told[n]) == subjects for n in names), "its verdict is not complete")
+    _need(all(isinstance(there, bool) for there in told["present"]), "its verdict is not complete")
+    _need(all(fault in ("", *FAULTS) for fault in told["faults"]), "its verdict names an unknown fault")
+    for box in told["boxes"]:
+        _need(box is None or (isinstance(box, list) and len(box) == 4), "a box of its verdict is wrong")
+    return Verdict(
+        present=tuple(told["present"]),
+        scores=tuple(_number(score, 0, 1) for score in told["scores"]),
+        boxes=tuple(None if box is None else _box(box) for box in told["boxes"]),
+        colours=tuple(None if colour is None else _text(colour, 40) for colour in told["colours"]),
+        faults=tuple(told["faults"]),
+    )
+
+
+def _box(corners: list) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (_number(corner, -MOST_SIDE, 2 * MOST_SIDE) for corner in corners)
+    return left, top, right, bottom
 
 
 def _check_picture(data: bytes) -> None:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from pipelines.clip_synthesis.pipeline import Critic, Look, pixels_of, run
+from pipelines.clip_synthesis.pipeline import Critic, pixels_of, run
 from pipelines.clip_synthesis.settings import Settings
+from pipelines.clip_synthesis.steps import Look
 from pipelines.detection import pipeline as detection
 from pipelines.diffusion import presence
 from pipelines.diffusion.prompts import sketch

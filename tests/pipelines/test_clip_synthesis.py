@@ -10,8 +10,9 @@ from PIL import Image
 
 from pipelines.clip_synthesis import parametrizations as canvas
 from pipelines.clip_synthesis import pipeline
-from pipelines.clip_synthesis.pipeline import Critic, Step, Term, parse
+from pipelines.clip_synthesis.pipeline import Critic, Term, parse
 from pipelines.clip_synthesis.settings import Settings
+from pipelines.clip_synthesis.steps import Step
 from pipelines.models.loading import load
 from pipelines.phrases import key
 from pipelines.world import storybook
