@@ -54,7 +54,7 @@ def _lay_out_controls(tab: Tab) -> None:
     tab.control("prompt", lines=1)
     examples = list(EXAMPLES)
     tab.add("example", controls.Dropdown(examples, value=None, label=t("or one of these"), elem_id=tab.id("example")))
-    for name in ("parametrization", "cutouts", "augment", "steps", "seed"):
+    for name in ("parametrization", "augment"):
         tab.control(name)
     with gr.Row():
         tab.button("start", "Start", variant="primary", min_width=110)
@@ -62,6 +62,8 @@ def _lay_out_controls(tab: Tab) -> None:
     with gr.Row():
         tab.button("compare", "Compare all parametrizations", min_width=150)
         tab.button("views_or_not", "With and without views", min_width=150)
+    for name in ("cutouts", "steps", "seed"):
+        tab.control(name)
     tab.model_menu(followed())
     with gr.Accordion(t("Begin from a picture, or come close to one"), open=False):
         tab.control("image", height=200)

@@ -354,7 +354,10 @@ def test_a_run_saved_here_opens_there(browser, watched, tmp_path):
 
     page = watched.page
     watched.open("diffusion")
-    expect(page.locator("#diffusion-player .numbers")).to_contain_text("Step 20 of 20", timeout=90_000)
+    expect(page.locator("#diffusion-status")).to_contain_text("Recorded: a cat and a frog")
+    watched.set_slider("#diffusion-steps", 4)
+    page.locator("#diffusion-draw").click()
+    expect(page.locator("#diffusion-player .numbers")).to_contain_text("Step 4 of 4", timeout=90_000)
     told = page.locator("#diffusion-player .numbers").inner_text()
     page.get_by_role("button", name="Recorded runs, numbers as JSON, export").click()
     page.locator("#diffusion-save").click()
@@ -378,7 +381,8 @@ def test_a_run_saved_here_opens_there(browser, watched, tmp_path):
     expect(other.page.get_by_test_id("toast-body")).to_contain_text("not a run that Patchlight can open")
     other.page.locator("#diffusion-open").get_by_label("Clear").click()
     other.page.locator("#diffusion-open input[type=file]").set_input_files(str(saved))
-    expect(other.page.locator("#diffusion-note")).to_contain_text("without a model", timeout=90_000)
+    expect(other.page.locator("#diffusion-player .numbers")).to_contain_text("Step 4 of 4", timeout=90_000)
+    expect(other.page.locator("#diffusion-note")).to_contain_text("without a model")
     expect(other.page.locator("#diffusion-player .numbers")).to_have_text(told)
     context.close()
     elsewhere.close()
@@ -388,6 +392,9 @@ def test_an_image_grows_is_stopped_goes_on_and_is_compared(watched, connections_
     page = watched.page
     watched.open("clip_synthesis")
     status, picture = page.locator("#clip_synthesis-status"), page.locator("#clip_synthesis-picture img").first
+    expect(status).to_contain_text("Recorded")
+    expect(page.locator("#clip_synthesis-compared img").first).to_be_visible()
+    page.locator("#clip_synthesis-start").click()
     expect(status).to_contain_text(re.compile(r"Step \d+ of 80"), timeout=60_000)
     page.locator("#clip_synthesis-stop").click()
     watched.set_slider("#clip_synthesis-steps", 500)
@@ -427,8 +434,7 @@ def test_a_stop_never_ends_in_an_error(watched):
     status = page.locator("#clip_synthesis-status")
     watched.set_slider("#clip_synthesis-steps", 500)
     for turn in range(8):
-        if turn:  # the tab has begun one itself
-            page.locator("#clip_synthesis-start").click()
+        page.locator("#clip_synthesis-start").click()
         expect(status).to_contain_text(re.compile(r"Step \d+ of"), timeout=60_000)
         page.wait_for_timeout(40 * turn)  # at another moment of a step each time
         page.locator("#clip_synthesis-stop").click()

@@ -11,9 +11,11 @@ from PIL import Image
 from pipelines.diffusion import recording
 from pipelines.diffusion.attend_excite import Excited
 from pipelines.diffusion.pipeline import Result, Step, Trajectory
+from pipelines.diffusion.presence import Verdict
 from pipelines.diffusion.prompts import Prompt, Subject, Word
 from pipelines.diffusion.recording import Recording, dump, load
 from pipelines.diffusion.settings import Settings
+from pipelines.errors import UserError
 
 WORDS = ("a", "cat", "and", "a", "frog")
 
@@ -121,6 +123,27 @@ def test_what_is_opened_is_what_was_saved(run, saved):
 def test_a_file_is_named_after_whole_words_of_any_script(run, prompt, name):
     asked = replace(run, settings=run.settings | {"prompt": prompt, "seed": 7})
     assert recording.name_of(asked) == f"patchlight-{name}-7.safetensors"
+
+
+def test_a_verdict_is_kept_and_a_file_from_before_there_were_any_opens(run, tmp_path):
+    told = Verdict(
+        present=(True, False),
+        scores=(0.9, 0.1),
+        boxes=((1.0, 2.0, 30.0, 40.0), None),
+        colours=(None, "red"),
+        faults=("", "missing"),
+    )
+    path = tmp_path / "run.safetensors"
+    path.write_bytes(dump(replace(run, verdict=told)))
+    assert load(path).verdict == told
+    data = dump(run)
+    assert b'\\"verdict\\": null' in data
+    path.write_bytes(data.replace(b', \\"verdict\\": null', b" " * 19))
+    assert load(path).verdict is None
+    for wrong in ({"faults": ("", "gone")}, {"scores": (0.9,)}, {"boxes": ((1, 2, 3), None)}, {"present": (1, 0)}):
+        path.write_bytes(dump(replace(run, verdict=replace(told, **wrong))))
+        with pytest.raises(UserError, match="verdict"):
+            load(path)
 
 
 def test_long_words_and_equal_subjects_are_opened_again(run, tmp_path):
