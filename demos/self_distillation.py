@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 BREAKS = {  # what each button sets: teacher temperature, student temperature, centring
     "Healthy": (0.07, 0.1, True),
-    "No centring": (0.07, 0.1, False),
+    "Centring off": (0.07, 0.1, False),  # a trained network hardly notices: it is training that needs it
     "Too sharp": (0.01, 0.1, True),
     "Equal temperatures": (0.5, 0.5, True),
 }
@@ -269,7 +269,7 @@ def patch_bars(found: "Result", row: int, column: int) -> str:
 
 def collapse_of(found: "Result") -> str:
     """`uniform` when every prototype is equally likely everywhere, `one` when one takes all, `hard` when the teacher is
-    certain of every patch and so only points at one prototype each, else `none`.
+    nearly certain of every patch and so only points at one prototype each, else `none`.
     """
     limit = math.log(found.prototypes)
     if float(found.teacher_entropy.mean()) > 0.95 * limit:
@@ -289,10 +289,10 @@ def _verdict(n: dict) -> str:
         ),
         "one": say("One prototype takes every patch. The loss falls to 0 and nothing is learnt: the other collapse."),
         "hard": say(
-            "Too sharp: the teacher is certain of every patch. It points at one prototype and no longer says what else "
+            "Too sharp: the teacher is nearly certain of every patch. It points at one prototype and no longer says what else "
             "fits; a run that starts like this soon gives one prototype everything."
         ),
-        "none": say("Alive: the teacher is sure of single patches and the patches differ."),
+        "none": say("Alive: for each patch the teacher prefers a few prototypes, and others for other patches."),
     }
     state = "good" if n["collapse"] == "none" else "bad"
     gauge = "".join(
@@ -308,10 +308,11 @@ def _verdict(n: dict) -> str:
     )
     headline = charts.headline(
         (
-            f"{n['agreement']:.0%}",
+            f"{n['patch_kl_mean']:.2f} nats",
             say(
-                "of the hidden patches get the teacher's first choice from the student; chance {share}",
-                share=f"{1 / n['prototypes']:.1%}",
+                "from the student's guess to the teacher's answer, over hidden patches; 0 is perfect, a guess that "
+                "knows nothing {uniform}",
+                uniform=f"{limit - n['teacher_entropy']:.2f}",
             ),
         )
     )
