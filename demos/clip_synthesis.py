@@ -19,7 +19,7 @@ from demos.ui.tab import Tab
 from demos.ui.text import ASSETS, say, t
 from demos.ui.words import synthesis_table
 from pipelines.clip_synthesis.settings import PARAMETRIZATIONS, VIEWS, Settings
-from pipelines.clip_synthesis.steps import Comparison, Step, Reference
+from pipelines.clip_synthesis.steps import Comparison, Reference, Step
 from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
 
@@ -151,10 +151,9 @@ def follow(settings: Settings, before: Sequence = ()) -> Iterator[dict]:
 
 
 def _panels(step: Step) -> dict:
-    """The picture, and what CLIP was shown of it. Made anew each time, as Gradio changes an update."""
+    """The picture, and what CLIP was shown of it."""
     look: Any = step.look
-    shown = drawing.show(look.picture)[0], drawing.show(_sheet(look.views))[0]
-    return {name: gr.update(value=value, visible=True) for name, value in zip(("picture", "views"), shown, strict=True)}
+    return {"picture": drawing.show(look.picture)[0], "views": drawing.show(_sheet(look.views))[0]}
 
 
 def reference_of(settings: Settings) -> Reference | None:
@@ -216,8 +215,8 @@ def compared(found: Comparison) -> dict:
     row += [(say("a real picture"), found.real.example)] if found.real else []
     strip = drawing.strip([drawn for _, drawn in row], [name for name, _ in row], 220)
     return {
-        "picture": gr.update(visible=False),
-        "views": gr.update(visible=False),
+        "picture": None,  # an empty row is not shown: assets/style.css
+        "views": None,
         "charts": _believed(done),
         "compared": gr.update(value=strip, visible=True),
         "table": _table(done, found.real, found.settings.steps),

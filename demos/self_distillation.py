@@ -289,8 +289,8 @@ def _verdict(n: dict) -> str:
         ),
         "one": say("One prototype takes every patch. The loss falls to 0 and nothing is learnt: the other collapse."),
         "hard": say(
-            "Too sharp: the teacher is nearly certain of every patch. It points at one prototype and no longer says what else "
-            "fits; a run that starts like this soon gives one prototype everything."
+            "Too sharp: the teacher is nearly certain of every patch. It points at one prototype and no longer says "
+            "what else fits; a run that starts like this soon gives one prototype everything."
         ),
         "none": say("Alive: for each patch the teacher prefers a few prototypes, and others for other patches."),
     }

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipelines.clip_synthesis.parametrizations import CANVASES, Canvas
 from pipelines.clip_synthesis.settings import MOST_CHARACTERS, Settings
-from pipelines.clip_synthesis.steps import Look, Step, Reference
+from pipelines.clip_synthesis.steps import Look, Reference, Step
 from pipelines.errors import UserError, require_finite
 from pipelines.models.encoders import Model
 from pipelines.models.loading import load

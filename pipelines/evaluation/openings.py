@@ -5,6 +5,7 @@ python -m pipelines.evaluation.openings        # a minute on two cores
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from pipelines.clip_synthesis import pipeline as clip_synthesis
 from pipelines.clip_synthesis.settings import VIEWS
@@ -21,7 +22,7 @@ FOLDER = Path(__file__).parents[2] / "assets" / "openings"
 
 def drawn(settings: Diffusion) -> recording.Recording:
     """A run with its verdict."""
-    *_, done = diffusion.run(settings)
+    done: Any = list(diffusion.run(settings))[-1]  # a `Result`
     wanted = [presence.wanted_of(subject.noun, subject.adjectives) for subject in done.prompt.subjects]
     judge = MODELS[settings.model].detector
     said = presence.examine(wanted, judge, lambda phrases: detection.encode(done.picture, phrases, judge))

@@ -24,7 +24,8 @@ def browser():
 
 def edges(page: Page, slug: str) -> dict[str, tuple[float, float]]:
     """Top and bottom of what a lesson shows first, in pixels of the page."""
-    control = MAIN.get(slug) or LESSONS[slug].measure.slider
+    measure = LESSONS[slug].measure
+    control = MAIN.get(slug) or (measure.slider if measure else "")
     control = f"#{slug}-{control.replace('_', '-')}"
     figures = page.locator(f".columns:has({control}) > .column").last
     found = {
@@ -36,6 +37,7 @@ def edges(page: Page, slug: str) -> dict[str, tuple[float, float]]:
     for name, part in found.items():
         expect(part).to_be_visible()
         box = part.bounding_box()
+        assert box is not None
         shown[name] = (box["y"], box["y"] + box["height"])
     return shown
 
