@@ -5,6 +5,9 @@ heavy is imported. Every other module is one lesson.
 
     equivariance   functions of neighbours: which of them do not care in what order the neighbours are listed
     positions      what tells a transformer the order again
+    scramble       pictures in pieces: who still names them, and which task needs the order
+    pieces         how they are cut
+    small          small networks that learn while a class watches
     universal      one noise for all pictures
     namers         networks that name a picture, with a gradient
 

@@ -6,11 +6,15 @@ What is done to a picture is done before normalisation, in [0, 1], where a diffe
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
+from pipelines.models.classifiers import Classifier
 from pipelines.models.loading import load
-from pipelines.models.vision import openclip_tokens
+from pipelines.models.registry import MODELS
+from pipelines.models.vision import centre_square, openclip_tokens
 from pipelines.world import storybook
 
 BATCH = 50
@@ -53,3 +57,28 @@ def clip_namer(model: str, nouns: tuple[str, ...] = storybook.NOUNS) -> Namer:
         return (scale * nn.functional.normalize(tokens.cls @ visual.proj, dim=1) @ texts.T).cpu()
 
     return Namer(model=model, names=nouns, size=loaded.size, logits=logits)
+
+
+def classifier_namer(model: str) -> Namer:
+    """A classifier of photographs and its own names.
+
+    Raises:
+        ModelUnavailable: when the model's files cannot be had.
+    """
+    loaded = load(model, Classifier)
+    return Namer(model=model, names=loaded.names, size=loaded.size, logits=lambda pixels: loaded.logits(pixels).cpu())
+
+
+def namer(model: str) -> Namer:
+    """Of any model that names pictures. Raises what `clip_namer` raises."""
+    return classifier_namer(model) if MODELS[model].family == "classifier" else clip_namer(model)
+
+
+def square(picture: Image.Image, size: int) -> np.ndarray:
+    """(size, size, 3) uint8: the middle of a picture."""
+    return np.asarray(centre_square(picture.convert("RGB")).resize((size, size), Image.Resampling.BICUBIC))
+
+
+def in_range(pictures: np.ndarray) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(pictures)).permute(0, 3, 1, 2).float() / 255

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pipelines.cues.pieces import rearranged
 from pipelines.cues.verdicts import of_patches
 from pipelines.models.loading import load
 from pipelines.models.vision import centre_square, openclip_tokens
@@ -69,15 +70,6 @@ class Patches:
     @property
     def shuffled(self) -> bool:
         return self.order != tuple(range(len(self.order)))
-
-
-def rearranged(pixels: Tensor, order: Tensor, grid: int) -> Tensor:
-    """(B, C, S, S): the grid * grid pieces of pictures, in reading order, put in this order (grid * grid,)."""
-    batch, channels, side, _ = pixels.shape
-    piece = side // grid
-    pieces = pixels.view(batch, channels, grid, piece, grid, piece).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
-    moved = pieces[:, order].unflatten(1, (grid, grid))
-    return moved.permute(0, 3, 1, 4, 2, 5).reshape(pixels.shape)
 
 
 def run(picture: Image.Image, model: str = "storybook-clip-b", seed: int = 42) -> Patches:

@@ -40,6 +40,7 @@ class EquivarianceSettings(Checked):
 
 # ------------------------------------------------------------------------------------------ one noise for all pictures
 
+_NAMING = ("openclip", "classifier")  # families of models that name a picture
 VICTIMS = {name: MODELS[name].title for name in ("storybook-clip-b", "storybook-detailclip")}
 DEFENCES = {
     "none": "none",
@@ -61,3 +62,42 @@ class UniversalSettings(Checked):
     )
     defence: str = setting("none", "Defence", "Before the model looks at a picture", choices=DEFENCES)
     seed: int = setting(42, "Seed", "Of the pictures to learn from and their batches", low=0, high=SEED_LIMIT, step=1)
+
+
+# ------------------------------------------------------------------------------------------------------ scrambled parts
+
+NETWORKS = {
+    "cnn": "convolutions",
+    "bag": "a bag of patches",
+    "vit": "attention with positions",
+    "blind": "attention without positions",
+}
+GRIDS = (1, 2, 4, 8, 16, 32)  # pieces along a side
+_GRIDS = {grid: "whole" if grid == 1 else f"{grid}×{grid}" for grid in GRIDS}
+NAMERS = {name: spec.title for name, spec in MODELS.items() if spec.tier == "bundled" and spec.family in _NAMING}
+MOVES = {"all": "all pieces", "two": "two pieces"}
+TASKS = {"naming": "name the thing, one of 24", "relation": "is the cat left of the car?"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiecesSettings(Checked):
+    """One picture, and the bundled models that name it."""
+
+    grid: int = setting(8, "Pieces", "The picture is cut into so many", choices=_GRIDS)
+    how: str = setting("all", "What moves", choices=MOVES)
+    background: bool = setting(True, "Move pieces without the thing too")
+    seed: int = setting(42, "Seed", "Of the new places", low=0, high=SEED_LIMIT, step=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScrambleSettings(Checked):
+    """Two small networks on one clock, from random weights, and their answers about scrambled pictures."""
+
+    task: str = setting("naming", "Task", choices=TASKS)
+    a: str = setting("cnn", "Network A", choices=NETWORKS)
+    b: str = setting("vit", "Network B", choices=NETWORKS)
+    grid: int = setting(4, "Pieces", "Of the scrambled pictures", choices={2: "2×2", 4: "4×4", 8: "8×8", 16: "16×16"})
+    steps: int = setting(150, "Steps", "Of the optimiser", low=1, high=600, step=1)
+    batch: int = setting(64, "Batch", "Pictures a step", low=8, high=256, step=8)
+    rate: float = setting(1e-3, "Learning rate", low=1e-5, high=0.1)
+    seed: int = setting(42, "Seed", "Of the weights, the batches and the new places", low=0, high=SEED_LIMIT, step=1)

@@ -8,7 +8,7 @@ from pipelines.predictions import Verdict, judge
 from pipelines.shares import differ
 
 if TYPE_CHECKING:
-    from pipelines.cues import equivariance, positions, universal
+    from pipelines.cues import equivariance, positions, scramble, universal
     from pipelines.cues.settings import UniversalSettings
 
 ROUNDING = 1e-9  # a difference below it, in float64, is rounding
@@ -87,4 +87,39 @@ def of_universal(found: universal.Step, guess: str | None = None) -> Verdict:
         shuffled=found.tried["shuffled"].rate,
         other=found.tried["other"].rate,
         count=learned.pictures,
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ scrambled parts
+
+SCRAMBLE = "Both networks have learned from whole pictures. Which one is as good at pictures in pieces?"
+SCRAMBLE_ANSWERS = {
+    "both": "Both",
+    "a": "Network A alone",
+    "b": "Network B alone",
+    "neither": "Neither",
+}
+
+
+def of_scramble(found: scramble.Frame, guess: str | None = None) -> Verdict:
+    """Of the last frame: whether the share right falls by more than chance. Who knows nothing keeps nothing."""
+
+    def keeps(step: scramble.Step) -> bool:
+        assert step.whole is not None and step.scrambled is not None
+        knows = step.whole > found.chance and differ(step.whole, found.chance, found.queries)
+        return knows and not (step.scrambled < step.whole and differ(step.whole, step.scrambled, found.queries))
+
+    kept = (keeps(found.a), keeps(found.b))
+    answer = {(True, True): "both", (True, False): "a", (False, True): "b", (False, False): "neither"}[kept]
+    return judge(
+        SCRAMBLE_ANSWERS,
+        guess,
+        answer,
+        "A is right about {a:.1%} of whole and {a_pieces:.1%} of scrambled pictures, B about {b:.1%} and "
+        "{b_pieces:.1%}; the commonest answer to everything is right about {chance:.1%}.",
+        a=found.a.whole,
+        a_pieces=found.a.scrambled,
+        b=found.b.whole,
+        b_pieces=found.b.scrambled,
+        chance=found.chance,
     )
