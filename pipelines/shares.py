@@ -3,15 +3,14 @@
 import math
 
 
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share; Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953, equation 1."""
+def wilson(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % interval of a share; Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953. All of it for none."""
+    from scipy.stats import binomtest  # a third of a second, which the page's start need not wait for
+
     if not trials:
         return 0.0, 1.0
-    share = successes / trials
-    middle = share + z * z / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
-    total = 1 + z * z / trials
-    return max(0.0, (middle - half) / total), min(1.0, (middle + half) / total)
+    interval = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def error_of_difference(first: float, second: float, count: int) -> float:

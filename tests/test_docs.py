@@ -1,5 +1,6 @@
 """README, registry, folders, lessons and cards agree with each other."""
 
+import ast
 import html
 import json
 import re
@@ -9,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import app
+from demos.ui import page
 from demos.ui import words as lessons
+from demos.ui.lesson import CHAPTERS
 from pipelines.evaluation.classifier import card as classifier_card
 from pipelines.evaluation.clip import ROWS, table
 from pipelines.evaluation.clip_synthesis import table as synthesis_table
@@ -76,10 +79,29 @@ def model_table() -> str:
     return "\n".join(lines)
 
 
-def test_model_table_is_the_registry():
-    """To mend it: put what `model_table` returns between the marks."""
-    shown = re.search(r"<!-- models -->\n(.*?)\n<!-- /models -->", README, re.S)
-    assert shown and shown[1].strip() == model_table()
+def lesson_table() -> str:
+    """Every lesson of the app in order: what stays of it, where it opens, what a program calls."""
+    lines = ["| tab | what it shows | address | endpoint |", "|---|---|---|---|"]
+    for lesson in app.LESSONS:
+        title, address = page.title_of(lesson, app.LESSONS), page.address_of(lesson, app.LESSONS)
+        words = f"assets/lessons/{lesson.slug}.md"
+        chapter = CHAPTERS[lesson.chapter]
+        cells = (f"**{title}** ({chapter})", f"{lesson.claim} [Lesson]({words})", f"`/{address}`", f"`/{lesson.slug}`")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+TABLES = {"tabs": lesson_table, "models": model_table}  # mark in the README -> what stands there
+
+
+def between(mark: str) -> re.Pattern:
+    return re.compile(rf"(?<=<!-- {mark} -->\n).*?(?=\n<!-- /{mark} -->)", re.S)
+
+
+@pytest.mark.parametrize("mark", TABLES)
+def test_tables_are_those_of_the_lessons_and_the_registry(mark):
+    shown = between(mark).search(README)
+    assert shown and shown[0] == TABLES[mark](), "refresh them: python -m tests.test_docs"
 
 
 def test_every_tab_has_a_lesson_that_says_what_a_lesson_must():
@@ -237,6 +259,30 @@ def test_front_matter_is_what_a_space_needs():
     assert front["sdk_version"].startswith(wanted) and front["python_version"].strip('"').startswith("3.1")
 
 
+def names_in(file: Path) -> set[str]:
+    """Functions, classes, their methods and constants of a module."""
+    found = set()
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {each.id for each in targets if isinstance(each, ast.Name)}
+    return found
+
+
+def test_where_is_what_names_what_is_there():
+    rows = (ROOT / "pipelines" / "README.md").read_text(encoding="utf-8").splitlines()[6:]
+    assert len(rows) >= 20
+    for row in rows:
+        _, question, places, names, _ = (cell.strip() for cell in row.split("|"))
+        files = [ROOT / path for path in re.findall(r"`([^`]+)`", places) if "<" not in path]
+        known = set().union(*map(names_in, files))
+        assert question.endswith("?") and set(re.findall(r"`([^`]+)`", names)) <= known, row
+
+
 def test_links_to_files_lead_somewhere():
     for document in [ROOT / "README.md", *(ROOT / "assets").rglob("*.md")]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", document.read_text(encoding="utf-8")):
@@ -254,3 +300,15 @@ def test_nothing_tells_where_it_was_made():
             assert not re.search(r"/(?:home|root|work|Users)/\w", text.replace('"/root"', "")) or path.startswith(
                 "tests/"
             ), path
+
+
+def refresh() -> None:
+    """Write the README's tables anew."""
+    text = README
+    for mark, made in TABLES.items():
+        text = between(mark).sub(made().replace("\\", "\\\\"), text)
+    (ROOT / "README.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    refresh()

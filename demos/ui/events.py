@@ -75,7 +75,7 @@ def event(function: Callable, seconds: float = 120) -> Callable:
 
 
 def light(function: Callable) -> Callable:
-    """Wrap a plain handler that needs no model, or only what is `Remembered`: friendly messages, no queue slot.
+    """Wrap a plain handler that needs no model, or only what is cached: friendly messages, no queue slot.
 
     Where it does need the device, it asks again until that is free, and takes no thread from those who compute.
     """

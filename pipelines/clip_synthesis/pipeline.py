@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
 
 from pipelines.clip_synthesis.parametrizations import CANVASES, Canvas
 from pipelines.clip_synthesis.settings import MOST_CHARACTERS, Settings
@@ -260,11 +261,8 @@ def captions(seed: int = 0) -> tuple[str, ...]:
 
 def blurred(picture: Tensor, sigma: float = 1.0) -> Tensor:
     """Gaussian blur of `sigma` pixels."""
-    reach = math.ceil(3 * sigma)
-    line = torch.exp(-torch.arange(-reach, reach + 1.0, device=picture.device).square() / (2 * sigma**2))
-    line = (line / line.sum())[None, None].expand(3, 1, -1)
-    across = F.conv2d(F.pad(picture, (reach, reach, 0, 0), "reflect"), line[:, :, None], groups=3)
-    return F.conv2d(F.pad(across, (0, 0, reach, reach), "reflect"), line[..., None], groups=3)
+    side = 2 * math.ceil(3 * sigma) + 1
+    return gaussian_blur(picture, [side, side], [sigma, sigma])
 
 
 def high_frequency_share(picture: Tensor) -> float:

@@ -140,7 +140,7 @@ class Encoded:
     backbone_skipped: bool  # whether the picture's features were still there
 
 
-class Remembered(nn.Module):
+class CachedBackbone(nn.Module):
     """Stands where an image backbone was, and answers with the features it gave before."""
 
     def __init__(self, features: tuple[list, list], position: Any):
@@ -171,7 +171,7 @@ def _transformers_answer(
     detector: Detector, precision: Precision, features: tuple, pixels: Tensor, prompt: Prompt
 ) -> tuple[Tensor, Tensor]:
     module = detector.faster(precision)
-    stored = Remembered(features, module.model.backbone.position_embedding)
+    stored = CachedBackbone(features, module.model.backbone.position_embedding)
     view = _replaced(module, "model", _replaced(module.model, "backbone", stored))
     found = view(pixel_values=pixels, input_ids=prompt.ids.to(pixels.device))
     return found.logits[0], found.pred_boxes[0]
@@ -189,7 +189,7 @@ def _groundingdino_answer(
     from pipelines.models.groundingdino_backend import unpadded
 
     model = detector.groundingdino
-    view = _replaced(model, "backbone", Remembered(features, model.backbone[1]))
+    view = _replaced(model, "backbone", CachedBackbone(features, model.backbone[1]))
     found = view(unpadded(pixels), captions=[prompt.caption])
     return found["pred_logits"][0], found["pred_boxes"][0]
 

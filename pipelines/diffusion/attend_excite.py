@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
 
 from pipelines.diffusion.settings import UPDATE_SIZE
 from pipelines.errors import UserError, require_finite
@@ -27,6 +27,7 @@ THRESHOLDS = {
 }  # share of the steps -> peak every subject must reach; steps 0, 10, 20 of 50
 UPDATED = 0.5  # share of the steps that update the latent; the first 25 of 50
 ADVICE = "Choose smaller nudges, or another number of steps."  # where numbers are no numbers any more
+SMOOTHING = 0.5**0.5  # the authors' kernel of "deviation 0.5" is exp(-(x / (2 * 0.5))^2)
 MOST_TRIES = 20  # updates at one threshold
 SHARPNESS = 100.0  # of the competition between words; made for Stable Diffusion, where the start token takes nearly all
 
@@ -136,13 +137,6 @@ def truncated_pass(attention: Attention, forward: Callable[[], object]) -> Tenso
 # -------------------------------------------------------------------------------------------------- loss and updates
 
 
-def _smoothing(like: Tensor) -> Tensor:
-    """(1, 1, 3, 3) Gaussian weights, of deviation 0.5 as the authors write it: exp(-(x / (2 * 0.5))^2)."""
-    line = torch.exp(-torch.tensor([-1.0, 0.0, 1.0]).square())
-    kernel = line[:, None] * line
-    return (kernel / kernel.sum()).to(like)[None, None]
-
-
 def peaks(maps: Tensor, subjects: Sequence[Sequence[int]], sharpness: float = SHARPNESS) -> Tensor:
     """(S) how much the patch that cares most for each subject cares; section 3.2.
 
@@ -155,7 +149,7 @@ def peaks(maps: Tensor, subjects: Sequence[Sequence[int]], sharpness: float = SH
         subjects: token numbers of each subject, counted with the start token as 0.
     """
     words = torch.softmax(sharpness * maps[..., 1:-1], dim=-1).movedim(-1, 0)[:, None]  # (T-2, 1, rows, columns)
-    smooth = F.conv2d(F.pad(words, (1, 1, 1, 1), mode="reflect"), _smoothing(words))
+    smooth = gaussian_blur(words, [3, 3], [SMOOTHING, SMOOTHING])
     highest = smooth.flatten(1).amax(1)
     return torch.stack([highest[[token - 1 for token in tokens]].max() for tokens in subjects])
 

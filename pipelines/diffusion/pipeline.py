@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from PIL import Image
 from torch import Tensor
 
@@ -181,13 +182,6 @@ def _parts(prediction: Tensor, noisy: Tensor, a: float, kind: str) -> tuple[Tens
     return (noisy - noise * prediction) / signal, prediction
 
 
-def rescaled(guided: Tensor, conditional: Tensor, share: float) -> Tensor:
-    """(B, C, rows, columns) brought back to the spread of the prediction with the prompt, `share` of the way; Lin et
-    al. 2024, https://arxiv.org/abs/2305.08891, equations 15 and 16."""
-    spread = [each.std(dim=(1, 2, 3), keepdim=True) for each in (conditional, guided)]
-    return guided * (share * spread[0] / spread[1] + 1 - share)
-
-
 def denoise(
     model: TextToImage,
     states: Tensor,
@@ -254,7 +248,8 @@ def denoise(
             without, wanted = predicted.chunk(2) if negative is not None else (predicted, predicted)
             guided = wanted
             if negative is not None:
-                guided = rescaled(without + guidance * (wanted - without), wanted, model.spec.guidance_rescale)
+                guided = without + guidance * (wanted - without)
+                guided = rescale_noise_cfg(guided, wanted, model.spec.guidance_rescale)
             a = float(shares[min(int(t), len(shares) - 1)])
             conditional, e_c = _parts(wanted, given, a, kind)
             unconditional, e_u = _parts(without, given, a, kind)

@@ -7,7 +7,6 @@ is opened is checked like any upload: a file says nothing that this module has n
 import io
 import json
 import math
-import struct
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -189,27 +188,24 @@ def load(path: str | Path) -> Recording:
     path = Path(path)
     try:
         _need(path.stat().st_size <= 2 * MOST_BYTES, f"it is larger than {2 * MOST_BYTES // 10**6} MB")
-        return _read(path.read_bytes())
+        return _read(path)
     except _Wrong as wrong:
         raise UserError(
             f"This is not a run that Patchlight can open: {wrong}. Open a file that was saved with 'Save this run'."
         ) from None
 
 
-def _read(data: bytes) -> Recording:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load as parse
+def _read(path: Path) -> Recording:
+    from safetensors import SafetensorError, safe_open
 
-    _need(len(data) > 8, "it is empty or cut off")
-    (length,) = struct.unpack("<Q", data[:8])
-    _need(length <= len(data) - 8, "it is cut off, or no safetensors file")
     try:
-        header = json.loads(data[8 : 8 + length])
-        kept = header["__metadata__"]
-        _need(isinstance(kept, dict) and kept.get("patchlight_run") == str(FORMAT), "it is of another kind or version")
-        tensors, told = parse(data), json.loads(kept["told"])
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OverflowError):
-        raise _Wrong("it is damaged, or no safetensors file of this app") from None
+        with safe_open(path, "numpy") as file:
+            kept = file.metadata() or {}
+            _need(kept.get("patchlight_run") == str(FORMAT), "it is of another kind or version")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        told = json.loads(kept["told"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RecursionError):
+        raise _Wrong("it is damaged or cut off, or no safetensors file of this app") from None
     _need(isinstance(told, dict), "its parameters are missing")
     return _checked(tensors, told)
 
