@@ -10,11 +10,10 @@ its derivative is (p_ij - [i = j]) / N, by a picture's vector x_i
 Everything is computed in float64, in closed form, beside torch's own derivative.
 """
 
-import copy
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -24,9 +23,9 @@ from torch import Tensor, nn
 from pipelines.contrast.settings import MatrixSettings
 from pipelines.contrast.verdicts import of_matrix
 from pipelines.errors import UserError
-from pipelines.models.encoders import Model
+from pipelines.models.encoders import Model, untrained
 from pipelines.models.loading import load
-from pipelines.models.vision import OpenClipEncoder, centre_square
+from pipelines.models.vision import centre_square
 from pipelines.settings import MOST_TEXT, checked
 from pipelines.world import storybook
 
@@ -230,21 +229,6 @@ def pairs(pictures: Sequence[object], captions: Sequence[str]) -> list[str]:
                 most=MOST_TEXT,
             )
     return tidy
-
-
-def untrained(model: Model, seed: int) -> Model:
-    """The same model with every weight drawn anew, as widely spread as it was; norms and biases start at 1 and 0."""
-    module = copy.deepcopy(model.module)
-    rng = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, weight in module.named_parameters():
-            if name.endswith("bias"):
-                weight.zero_()
-            elif weight.ndim == 1 and name.endswith("weight"):
-                weight.fill_(1)
-            elif weight.ndim:
-                weight.copy_(torch.randn(weight.shape, generator=rng) * weight.std().cpu())
-    return replace(model, module=module, encoder=OpenClipEncoder(visual=module.visual), detail=None)
 
 
 def _vectors(model: Model, pictures: Sequence[Image.Image], captions: list[str]) -> tuple[np.ndarray, np.ndarray]:

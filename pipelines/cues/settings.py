@@ -101,3 +101,38 @@ class ScrambleSettings(Checked):
     batch: int = setting(64, "Batch", "Pictures a step", low=8, high=256, step=8)
     rate: float = setting(1e-3, "Learning rate", low=1e-5, high=0.1)
     seed: int = setting(42, "Seed", "Of the weights, the batches and the new places", low=0, high=SEED_LIMIT, step=1)
+
+
+# -------------------------------------------------------------------------------------------------------- borrowed eyes
+
+CLIPS = {name: spec.title for name, spec in MODELS.items() if spec.tier == "bundled" and spec.family == "openclip"}
+BLOCKS = 6  # of each of them
+STARTS = {"learned": "what it learned of 24 other things", "random": "random weights"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class BorrowSettings(Checked):
+    """Four things the model has never met, told apart by the nearest mean of a few examples."""
+
+    model: str = setting("storybook-clip-b", "Model", "Whose features are borrowed", choices=CLIPS)
+    block: int = setting(6, "Features after block", "0: the patches before the first", low=0, high=BLOCKS, step=1)
+    examples: int = setting(1, "Examples of each", low=1, high=30, step=1)
+    noise: int = setting(0, "Noise", "Standard deviation, in levels of 255", low=0, high=128, step=8)
+    unlabelled: bool = setting(False, "Use pictures without labels", "Each joins the mean it is nearest to")
+    permuted: bool = setting(False, "Deal the labels out at random")
+    seed: int = setting(42, "Seed", "Of the examples and the noise", low=0, high=SEED_LIMIT, step=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeSettings(Checked):
+    """The same four things, learned by the model itself: its first blocks stay as they are."""
+
+    model: str = setting("storybook-clip-b", "Model", "Whose weights are borrowed", choices=CLIPS)
+    frozen: int = setting(4, "Frozen blocks", "0: everything learns; 6: the last layer alone", low=0, high=6, step=1)
+    start: str = setting("learned", "Start from", choices=STARTS)
+    examples: int = setting(2, "Examples of each", low=1, high=30, step=1)
+    noise: int = setting(64, "Noise", "Standard deviation, in levels of 255", low=0, high=128, step=8)
+    permuted: bool = setting(False, "Deal the labels out at random")
+    steps: int = setting(40, "Steps", "Of the optimiser", low=1, high=200, step=1)
+    rate: float = setting(5e-4, "Learning rate", low=1e-6, high=0.1)
+    seed: int = setting(42, "Seed", "Of the examples, the noise and the last layer", low=0, high=SEED_LIMIT, step=1)

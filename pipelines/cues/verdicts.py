@@ -8,8 +8,8 @@ from pipelines.predictions import Verdict, judge
 from pipelines.shares import differ
 
 if TYPE_CHECKING:
-    from pipelines.cues import equivariance, positions, scramble, universal
-    from pipelines.cues.settings import UniversalSettings
+    from pipelines.cues import equivariance, positions, scramble, transfer, universal
+    from pipelines.cues.settings import BorrowSettings, FreezeSettings, UniversalSettings
 
 ROUNDING = 1e-9  # a difference below it, in float64, is rounding
 
@@ -122,4 +122,78 @@ def of_scramble(found: scramble.Frame, guess: str | None = None) -> Verdict:
         b=found.b.whole,
         b_pieces=found.b.scrambled,
         chance=found.chance,
+    )
+
+
+# -------------------------------------------------------------------------------------------------------- borrowed eyes
+
+BORROWED = "It has never met these four things. With {examples} of each: how many of {count} pictures are right?"
+BORROWED_ANSWERS = {
+    "chance": "A quarter: it has never met them",
+    "pixels": "No more than raw pixels get",
+    "more": "More than raw pixels, but less than nine in ten",
+    "nearly": "Nine in ten or more",
+}
+QUARTER = 0.25
+
+
+def borrowed_asked(settings: BorrowSettings) -> dict[str, object]:
+    """The values of BORROWED."""
+    return {"examples": settings.examples, "count": 200}
+
+
+def of_borrowed(found: transfer.Borrowed, guess: str | None = None) -> Verdict:
+    """Of the mean over choices of examples."""
+    share, pixels = found.features.mean, found.pixels.mean
+    if not share > QUARTER or not differ(share, QUARTER, found.queries):
+        answer = "chance"
+    elif not share > pixels or not differ(share, pixels, found.queries):
+        answer = "pixels"
+    else:
+        answer = "nearly" if share >= 0.9 else "more"
+    return judge(
+        BORROWED_ANSWERS,
+        guess,
+        answer,
+        "Borrowed features are right about {share:.1%} (±{spread:.1%} over choices of examples), raw pixels about "
+        "{pixels:.1%}, the same tower with random weights about {random:.1%}.",
+        share=share,
+        spread=found.features.spread,
+        pixels=pixels,
+        random=found.random.mean,
+    )
+
+
+FROZEN = "After training: how many of {count} never-seen pictures are right?"
+FROZEN_ANSWERS = {
+    "chance": "A quarter: no more than a guess",
+    "half": "More than a quarter, but less than half",
+    "more": "Half to nine in ten",
+    "nearly": "Nine in ten or more",
+}
+
+
+def frozen_asked(settings: FreezeSettings) -> dict[str, object]:
+    """The values of FROZEN."""
+    return {"count": 200}
+
+
+def of_frozen(found: transfer.Step, guess: str | None = None) -> Verdict:
+    """Of the last step."""
+    assert found.right is not None
+    if not found.right > QUARTER or not differ(found.right, QUARTER, 200):
+        answer = "chance"
+    else:
+        answer = "half" if found.right < 0.5 else "more" if found.right < 0.9 else "nearly"
+    return judge(
+        FROZEN_ANSWERS,
+        guess,
+        answer,
+        "{right:.1%} are right after {steps} steps in which {learns:,} of {of:,} numbers learned; no frozen one moved "
+        "by more than {moved:g}.",
+        right=found.right,
+        steps=found.step,
+        learns=found.learns,
+        of=found.of,
+        moved=found.moved,
     )

@@ -1,7 +1,8 @@
 """Image encoders, with a text encoder beside them or without: OpenCLIP, vision transformers, masked autoencoders."""
 
+import copy
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,21 @@ class Model:
                 raise UserError(
                     f"{self.spec.name} reads at most {ids.shape[1] - 2} words and commas, not {len(words)}."
                 )
+
+
+def untrained(model: Model, seed: int) -> Model:
+    """The same OpenCLIP model, every weight drawn anew as widely spread as it was; norms and biases at 1 and 0."""
+    module = copy.deepcopy(model.module)
+    rng = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            if name.endswith("bias"):
+                weight.zero_()
+            elif weight.ndim == 1 and name.endswith("weight"):
+                weight.fill_(1)
+            elif weight.ndim:
+                weight.copy_(torch.randn(weight.shape, generator=rng) * weight.std().cpu())
+    return replace(model, module=module, encoder=OpenClipEncoder(visual=module.visual), detail=None)
 
 
 def open_openclip(spec: ModelSpec, folder: Path) -> Model:
