@@ -180,5 +180,5 @@ print(sorted(spaces.lent))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    for name in ("encode", "query", "sweep", "reconstruct", "run", "detect", "clip_score", "truth"):
+    for name in ("encode", "query", "sweep", "reconstruct", "run", "detect", "clip_score", "reference"):
         assert f"'{name}'" in done.stdout, done.stdout
