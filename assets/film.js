@@ -98,7 +98,7 @@ function curve(told, runs) {  // lines of all runs, named levels, and a mark at 
   };
   const refresh = (told, steps) => {
     const known = told.runs.flat().filter((y) => y !== null).concat(told.levels.map(([y]) => y));
-    let [low, high] = told.ends || [Math.min(...known), Math.max(...known)];
+    let [low, high] = told.ends || (known.length ? [Math.min(...known), Math.max(...known)] : [0, 1]);
     if (!(high > low)) { low -= 0.5; high += 0.5; }
     across = (x) => left + (x / steps) * (W - left - right);
     const up = (y) => H - bottom - ((Math.min(Math.max(y, low), high) - low) / (high - low)) * (H - top - bottom);
@@ -138,7 +138,7 @@ function build(value, root) {
     const panels = make("div", "panels");
     value.layout.forEach((panel) => {
       const [node, show] = PANELS[panel.kind](panel);
-      const figure = make("figure", panel.kind);
+      const figure = make("figure", `${panel.kind} ${panel.size}`);
       figure.append(node, make("figcaption", "", panel.title));
       panels.append(figure);
       showing.push((frame, now) => { if (now.panels[panel.key]) show(now.panels[panel.key][frame][run]); });

@@ -28,6 +28,11 @@ def test_tabs_stand_in_teaching_order():
         "clip_synthesis",
         "contrast",
         "collapse",
+        "batch_and_views",
+        "crops",
+        "pretext",
+        "greedy",
+        "packing",
     ]
 
 

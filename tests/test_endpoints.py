@@ -113,6 +113,11 @@ ASKED: dict[str, dict] = {
     "/clip_synthesis": {"prompt": "a cat", "steps": 2},
     "/contrast": {},
     "/collapse": {"start": "scratch", **SHORT},
+    "/batch_and_views": {"equal": "steps", "steps": 2},
+    "/crops": {"start": "scratch", **SHORT},
+    "/pretext": SHORT,
+    "/greedy": SHORT,
+    "/packing": {"rounds": 2},
 }
 
 

@@ -1,7 +1,6 @@
 """SimCLR, BYOL, SimSiam and DINO, whole and with parts taken out, on one clock. Wraps pipelines/collapse/lab."""
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,7 @@ PARTS = ("negatives", "predictor", "stop_gradient", "ema", "centring", "sharpeni
 COLOURS = len(storybook.NOUNS)
 
 pipeline = lazily("pipelines.collapse.lab")
-pictures = lazily("pipelines.collapse.data")
+data = lazily("pipelines.collapse.data")
 
 
 @on_device(seconds=lab.LONGEST)
@@ -65,12 +64,7 @@ def layout(tab: Tab) -> None:
                 for name in ("optimizer", "removed"):
                     tab.control(name, menu=True)
         with gr.Column(scale=8, min_width=320):
-            lab.answered(tab)
-            tab.add("film", film.FilmPlayer(elem_id=tab.id("film")))
-            tab.html("facts")
-            tab.panel("pairs", "Two views of the same pictures: these are pulled together")
-            with gr.Accordion(t("Numbers as JSON"), open=False):
-                tab.numbers()
+            lab.results(tab, "Two views of the same pictures: these are pulled together")
 
 
 def wire(tab: Tab) -> None:
@@ -85,30 +79,8 @@ def wire(tab: Tab) -> None:
 
 def collapse(settings: Lab, guess: str = "") -> Iterator[dict]:
     """Train a method whole (A) and without some of its parts (B), and see which one collapses."""
-    chosen = lab.guessed(verdicts.LAB_ANSWERS, guess)
     lab.affordable(expected_seconds(settings))
-    yield {"status": say("Getting ready …"), "film": None, "verdict": "", "facts": ""}
-    start, frames, played = time.monotonic(), [], None
-    for now, due in lab.paced(run(settings)):
-        if isinstance(now, pictures.Preparing):
-            yield {"status": lab.drawing(now), "pairs": drawing.sheet(now.pictures, 12)}
-            continue
-        frames.append(now)
-        played = played or new_film(now, settings)
-        add(played, frames)
-        if due:
-            shown = {"status": lab.progress(now.a.step, now.a.steps), "film": played.value()}
-            yield shown | {"facts": facts(frames, settings), **_pairs(now)}
-    assert played is not None
-    found = verdicts.of_lab(frames, chosen)
-    told = {**numbers.of_lab(frames[-1], settings), "seconds": time.monotonic() - start, "verdict": found.record()}
-    yield {
-        "status": "",
-        "film": played.value(),
-        "facts": facts(frames, settings),
-        "verdict": lab.verdict(found, verdicts.LAB_ANSWERS),
-        "numbers": told,
-    }
+    yield from lab.follow(SHOW, run(settings), settings, guess)
 
 
 def take_preset(broken: str) -> dict:
@@ -145,12 +117,12 @@ def _without(settings: Lab) -> str:
 def new_film(first: "Frame", settings: Lab) -> film.Film:
     """Its panels and curves, from the first frame."""
     known, dino = first.baselines, settings.method == "dino"
-    nouns = pictures.data().query_nouns[: pictures.POINTS].numpy()
+    nouns = data.data().query_nouns[: data.POINTS].numpy()
     panels = {
         "points": film.points(say("never-seen pictures, by noun (PCA)"), nouns, COLOURS),
         "circle": film.circle(say("on a circle"), nouns, COLOURS),
         "similarities": film.bars(say("cosines: two views (green), two pictures")),
-        "values": film.bars(say("singular values")),
+        "values": film.bars(say("singular values"), size="small" if dino else "half"),
     }
     if dino:
         panels["prototypes"] = film.bars(say("views per prototype"))
@@ -174,7 +146,7 @@ def baselines(known: "Baselines") -> list[tuple[float, str]]:
     return [(known.chance, say("chance")), (known.pixels, say("raw pixels")), (known.untrained, say("untrained"))]
 
 
-def add(played: film.Film, frames: Sequence["Frame"]) -> None:
+def add(played: film.Film, frames: list["Frame"]) -> None:
     """The last frame: its curves, and its pictures where it has some."""
     now = frames[-1]
     a, b = now.a, now.b
@@ -223,7 +195,7 @@ def _told(steps: Sequence["Step"]) -> str:
     )
 
 
-def facts(frames: Sequence["Frame"], settings: Lab) -> str:
+def facts(frames: list["Frame"], settings: Lab) -> str:
     """The numbers of both runs beside what they are to be compared with."""
     a, b, known = frames[-1].a, frames[-1].b, frames[-1].baselines
     held = say(
@@ -269,7 +241,7 @@ def _pairs(now: "Frame") -> dict:
     if now.a.views is None:
         return {}
     views = np.concatenate([now.a.views[:, 0], now.a.views[:, 1]])
-    return {"pairs": drawing.sheet(views, len(now.a.views))}
+    return {"pictures": drawing.sheet(views, len(now.a.views))}
 
 
 def measured() -> str:
@@ -288,6 +260,16 @@ def measured() -> str:
     )
 
 
+SHOW = lab.Show(
+    answers=verdicts.LAB_ANSWERS,
+    film=new_film,
+    add=add,
+    facts=facts,
+    verdict=verdicts.of_lab,
+    numbers=numbers.of_lab,
+    pictures=_pairs,
+)
+
 LESSON = Lesson(
     slug="collapse",
     title="The lab",
@@ -296,7 +278,7 @@ LESSON = Lesson(
     settings=Lab,
     layout=layout,
     main=collapse,
-    shows=("pairs", "film", "status", "verdict", "facts", "numbers"),
+    shows=lab.FOLLOWED,
     wire=wire,
     seconds=lab.LONGEST + 60,
     tables={"What breaks if it is removed": measured},

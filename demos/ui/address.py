@@ -23,6 +23,7 @@ PLAIN = (bool, int, float, str)  # what can be written into an address
 WRITE = """(...values) => {
   const [tab, known] = %s;
   if (!window.addressWasRead?.[tab]) return;  // a page opens its first tab before it is told which one is wanted
+  if (document.getElementById(`tab-${tab}-button`)?.getAttribute('aria-selected') === 'false') return;
   const old = new URLSearchParams(location.search), query = new URLSearchParams();
   for (const [name, value] of old) if (name.startsWith('__')) query.set(name, value);
   query.set('tab', tab);

@@ -195,6 +195,16 @@ def score_bars(names: Sequence[str], scores: Sequence[float], mark: float, title
     return f'<figure class="bars"><h4>{html.escape(title)}</h4><table>{"".join(rows)}</table></figure>'
 
 
+def value_bars(names: Sequence[str], values: Sequence[float], title: str) -> str:
+    """One bar per name, the longest one full, with its value."""
+    most = max(*values, 1e-9)
+    rows = [
+        f"<tr><th>{html.escape(name)}</th><td>{_bar(100 * value / most, SERIES[0], value)}</td></tr>"
+        for name, value in zip(names, values, strict=True)
+    ]
+    return f'<figure class="bars"><h4>{html.escape(title)}</h4><table>{"".join(rows)}</table></figure>'
+
+
 def pair_bars(
     names: Sequence[str],
     first: Sequence[float] | np.ndarray,

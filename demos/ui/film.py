@@ -36,7 +36,17 @@ class FilmPlayer(gr.HTML):
 # -------------------------------------------------------------------------------------------------- panels and curves
 
 
-def points(title: str, classes: Sequence[int] | np.ndarray, of: int, names: Sequence[str] = ()) -> dict:
+SIZES = (
+    "small",
+    "half",
+    "large",
+    "wide",
+)  # of a panel: a quarter of the run's width, half, half and twice as high, all
+
+
+def points(
+    title: str, classes: Sequence[int] | np.ndarray, of: int, names: Sequence[str] = (), size: str = "large"
+) -> dict:
     """Points in a square; a frame of it is (N, 2) uint8, -1 to 1 as 0 to 255.
 
     Args:
@@ -49,23 +59,24 @@ def points(title: str, classes: Sequence[int] | np.ndarray, of: int, names: Sequ
         "classes": _text(np.asarray(classes, np.uint8)),
         "of": of,
         "names": [*names],
+        "size": size,
     }
 
 
 def circle(title: str, classes: Sequence[int] | np.ndarray, of: int) -> dict:
     """Points on a circle; a frame of it is (N,) uint8, the whole turn as 0 to 255."""
-    return points(title, classes, of) | {"kind": "circle"}
+    return points(title, classes, of, size="small") | {"kind": "circle"}
 
 
-def bars(title: str) -> dict:
+def bars(title: str, size: str = "small") -> dict:
     """Bars side by side; a frame of it is one array of numbers, or several that are drawn over each other. The longest
     bar of each is full."""
-    return {"kind": "bars", "title": title}
+    return {"kind": "bars", "title": title, "size": size}
 
 
-def picture(title: str) -> dict:
-    """A picture; a frame of it is (H, W, 3) uint8, or None where the one before stays."""
-    return {"kind": "picture", "title": title}
+def picture(title: str, size: str = "large") -> dict:
+    """A picture; a frame of it is an image, (H, W, 3) or (H, W) uint8, or None where the one before stays."""
+    return {"kind": "picture", "title": title, "size": size}
 
 
 def curve(title: str, levels: Sequence[tuple[float, str]] = (), ends: tuple[float, float] | None = None) -> dict:
@@ -87,11 +98,12 @@ def _heights(values: np.ndarray) -> str:
     return _text(np.rint(255 * found / max(found.max(), 1e-12)).astype(np.uint8))
 
 
-def source_of(pixels: np.ndarray) -> str:
-    """(H, W, 3) or (H, W) uint8 as the source of an image."""
+def source_of(picture: np.ndarray | Image.Image) -> str:
+    """A picture, or (H, W, 3) or (H, W) uint8, as the source of an image."""
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(out.getvalue()).decode()}"
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(out, "WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _frame(kind: str, shown: Any) -> Any:

@@ -7,12 +7,14 @@ answer has the parts `status`, `verdict` (made by `verdict`) and `numbers` (whos
 import html
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 from gradio.events import Dependency
 
-from demos.ui import address, controls
+from demos.ui import address, controls, drawing
+from demos.ui.film import Film, FilmPlayer
 from demos.ui.tab import Tab
 from demos.ui.text import say, t
 from pipelines.errors import UserError
@@ -52,6 +54,38 @@ def answered(tab: Tab) -> None:
     tab.html("verdict")
 
 
+def lay_out(
+    tab: Tab, question: str, answers: Mapping[str, str], settings: Sequence[str], more: Sequence[str], pictures: str
+) -> None:
+    """A whole page for `follow`.
+
+    Args:
+        settings: whose controls stand below the question.
+        more: whose controls stand in an accordion.
+        pictures: the label of the part `pictures`.
+    """
+    with gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            ask(tab, question, answers, button="Run A and B")
+            for name in settings:
+                tab.control(name)
+            with gr.Accordion(t("More settings"), open=False):
+                for name in more:
+                    tab.control(name)
+        with gr.Column(scale=8, min_width=320):
+            results(tab, pictures)
+
+
+def results(tab: Tab, pictures: str) -> None:
+    """Lay out what `follow` fills."""
+    answered(tab)
+    tab.add("film", FilmPlayer(elem_id=tab.id("film")))
+    tab.html("facts")
+    tab.panel("pictures", pictures)
+    with gr.Accordion(t("Numbers as JSON"), open=False):
+        tab.numbers()
+
+
 def wire(
     tab: Tab, seconds: Callable[[Any], float], listen: Sequence[str] = (), empties: Sequence[str] = ()
 ) -> Dependency:
@@ -82,7 +116,8 @@ def wire(
     run = tab.main(tab["run"].click)
     tab.quick(run.success, count, ["tally", "score", "guess", "run"])
     tab.quick(tab.chosen, score, ["score"])
-    undone = tab.quick(tab["reset"].click, reset, [*settings, *tab.lesson.shows, *empties, "guess", "run"])
+    emptied = dict.fromkeys([*settings, *tab.lesson.shows, *empties, "guess", "run", "status"])
+    undone = tab.quick(tab["reset"].click, reset, list(emptied))
     address.clear(tab, undone.then)
     return run
 
@@ -116,6 +151,58 @@ def tally_of(kept: object) -> dict[str, int]:
     if isinstance(kept, dict) and all(isinstance(kept.get(name), int) for name in ("right", "of")):
         return {"right": kept["right"], "of": kept["of"]}
     return {"right": 0, "of": 0}
+
+
+# ------------------------------------------------------------------------------------------------------- a run on show
+
+
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """How a lab with a film shows its run. A frame is a record of the pipeline; it has `a`, with a step, and `b`."""
+
+    answers: Mapping[str, str]
+    film: Callable[[Any, Any], Film]  # of the first frame and the settings: an empty one
+    add: Callable[[Film, list], None]  # the last of these frames to the film
+    facts: Callable[[list, Any], str]  # of all frames so far and the settings
+    verdict: Callable[[list, str | None], Verdict]  # of all frames and the guess
+    numbers: Callable[[Any, Any], dict]  # of the last frame and the settings
+    pictures: Callable[[Any], dict] = lambda frame: {}  # other parts, of one frame
+
+
+def follow(show: Show, frames: Iterable[Any], settings: Any, guess: object) -> Iterator[dict]:
+    """A run as the page shows it: the parts `pictures`, `film`, `status`, `verdict`, `facts` and `numbers`.
+
+    Args:
+        frames: of the pipeline, after records of pictures that are being drawn.
+    """
+    chosen, start = guessed(show.answers, guess), time.monotonic()
+    yield {"status": say("Getting ready …"), "film": None, "verdict": "", "facts": ""}
+    seen: list[Any] = []
+    film: Film | None = None
+    for now, due in paced(frames):
+        if not hasattr(now, "baselines"):
+            yield {"status": drawing_pictures(now), "pictures": drawing.sheet(now.pictures, 12)}
+            continue
+        film = film or show.film(now, settings)
+        seen.append(now)
+        show.add(film, seen)
+        if due or len(seen) == 1:
+            told = {"status": progress(now.a.step, now.a.steps), "facts": show.facts(seen, settings)}
+            yield {**told, "film": film.value(), **show.pictures(now)}
+    assert film is not None, "a run has frames"
+    found = show.verdict(seen, chosen)
+    record = {"seconds": time.monotonic() - start, "verdict": found.record()}
+    yield {
+        "status": "",
+        "film": film.value(),
+        "facts": show.facts(seen, settings),
+        "verdict": verdict(found, show.answers),
+        "numbers": {**show.numbers(seen[-1], settings), **record},
+        **show.pictures(seen[-1]),
+    }
+
+
+FOLLOWED = ("pictures", "film", "status", "verdict", "facts", "numbers")  # what `follow` fills
 
 
 # ------------------------------------------------------------------------------------------------------ what is shown
@@ -157,7 +244,7 @@ def progress(step: int, steps: int) -> str:
     return say("Step {step} of {steps}", step=step, steps=steps)
 
 
-def drawing(now: Any) -> str:
+def drawing_pictures(now: Any) -> str:
     """Said while the pictures are drawn: of `pipelines.collapse.data.Preparing` and others with its two numbers."""
     return say("Drawing the pictures, once: {done} of {of}", done=now.done, of=now.of)
 

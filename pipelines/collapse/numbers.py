@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.collapse.settings import PROTOTYPES, Greedy, Lab, MultiCrop, Packing, Pretext, broken
+from pipelines.collapse.settings import PROTOTYPES, Batches, Greedy, Lab, MultiCrop, Packing, Pretext, broken
 
 if TYPE_CHECKING:
-    from pipelines.collapse import greedy, lab, multicrop, packing, pretext
+    from pipelines.collapse import greedy, lab, multicrop, packing, pretext, sweeps
 
 
 def plain(found: Any) -> Any:
@@ -61,6 +61,18 @@ def of_pair(
         "seed": settings.seed,
         "steps": frame.a.step,
         "baseline": plain(frame.baselines),
+    }
+
+
+def of_sweep(now: sweeps.Progress, settings: Batches) -> dict[str, Any]:
+    """Of the last step: every batch size, by its number."""
+    points = {str(batch): plain(point) for batch, point in now.points.items()}
+    return {
+        "batches": points,
+        "settings": asdict(settings),
+        "seed": settings.seed,
+        "steps": {batch: point["steps"] for batch, point in points.items()},
+        "baseline": plain(now.baselines),
     }
 
 

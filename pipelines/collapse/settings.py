@@ -23,6 +23,8 @@ REMOVED = {
     "grey": "greyscale",
 }
 
+EQUAL = {"pictures": "pictures seen", "steps": "steps of the optimiser"}
+
 # Which switches belong to which method; the others change nothing.
 SWITCHES = {
     "simclr": ("negatives",),
@@ -62,10 +64,12 @@ class Lab(Checked):
     seed: int = _seed()
 
 
-def expected_seconds(settings: Lab | MultiCrop | Pretext | Greedy | Packing) -> float:
+def expected_seconds(settings: Lab | Batches | MultiCrop | Pretext | Greedy | Packing) -> float:
     """About how long a run takes on two cores, once the pictures are drawn; those take SECONDS_TO_DRAW, once."""
     if isinstance(settings, Lab):
         return settings.steps * (0.0016 * settings.batch + 0.08)
+    if isinstance(settings, Batches):
+        return sum(map(expected_seconds, batch_runs(settings).values()))
     if isinstance(settings, MultiCrop):
         return settings.steps * (0.0035 * settings.batch + 0.05)
     if isinstance(settings, Pretext):
@@ -117,6 +121,37 @@ TASKS = {
     "supervised": "What is it called? (supervised)",
     "none": "nothing, random weights",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batches(Checked):
+    """Whole methods from random weights, three batch sizes beside each other."""
+
+    method: str = setting("simclr", "Method", choices=METHODS)
+    equal: str = setting("pictures", "All batches get equally many", choices=EQUAL)
+    pictures: int = setting(2560, "Pictures", "Where pictures are equal", low=512, high=12_800, step=512)
+    steps: int = setting(40, "Steps", "Where steps are equal", low=2, high=100, step=2)
+    removed: str = setting("nothing", "Left out of the views", choices=REMOVED)
+    learning_rate: float = setting(2e-3, "Learning rate", "AdamW", low=1e-5, high=1)
+    seed: int = _seed()
+
+
+BATCHES = (16, 64, 256)  # of the live comparison
+
+
+def batch_runs(settings: Batches) -> dict[int, Lab]:
+    """The run of each batch size."""
+    run = whole(
+        Lab(
+            method=settings.method,
+            start="scratch",
+            removed=settings.removed,
+            learning_rate=settings.learning_rate,
+            seed=settings.seed,
+        )
+    )
+    steps = {b: settings.steps if settings.equal == "steps" else settings.pictures // b for b in BATCHES}
+    return {batch: replace(run, batch=batch, steps=steps[batch]) for batch in BATCHES}
 
 
 @dataclass(frozen=True, kw_only=True)

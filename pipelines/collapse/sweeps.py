@@ -6,10 +6,15 @@ the learning rate; BYOL's figure 3 the two robustness plots that are measured he
 """
 
 import json
-from dataclasses import replace
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipelines.collapse.settings import REMOVED, Lab, whole
+from pipelines.collapse import lab
+from pipelines.collapse.data import Baselines, Preparing, accuracy, baselines_once, preparing
+from pipelines.collapse.settings import REMOVED, Batches, Lab, batch_runs, whole
+from pipelines.one_core import one_core
 
 RECORDED = Path(__file__).parents[2] / "assets" / "studies" / "collapse_sweeps.json"
 METHODS = ("simclr", "byol")
@@ -18,6 +23,68 @@ PICTURES, STEPS = 12_800, 100  # of a run: as many pictures for every batch, or 
 RATES = {"simclr": 2e-3, "byol": 5e-4}  # AdamW's; a higher one stops BYOL from learning at all
 OPTIMIZERS = ("sgd", "lars")
 BASE_RATES = {"sgd": 0.2, "lars": 4.0}  # for 256 pictures a step
+
+
+KNN_TIMES = 8  # between the first step and the last
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One batch size after a step."""
+
+    batch: int
+    step: int
+    steps: int
+    pictures: int  # seen so far
+    loss: float | None  # None before the first step
+    feature_std: float
+    knn: float | None  # None where it was not measured at this step
+    seconds: float  # of this batch's steps so far
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where every batch size is. `moved` is the one that has just taken a step."""
+
+    moved: int
+    points: dict[int, Point]
+    baselines: Baselines
+
+
+def train(settings: Batches, known: Baselines) -> Iterator[Progress]:
+    """Three runs on one clock, that of the share of pictures seen: whoever is behind takes the next step."""
+    runs = {batch: lab.Run(each) for batch, each in batch_runs(settings).items()}
+    steps = {batch: lab.train(run.settings, run, observed=False) for batch, run in runs.items()}
+    points: dict[int, Point] = {}
+    while True:
+        waiting = [b for b, run in runs.items() if b not in points or points[b].step < run.settings.steps]
+        if not waiting:
+            return
+        batch = min(waiting, key=lambda b: points[b].step / points[b].steps if b in points else -1)
+        start, before = time.perf_counter(), points.get(batch)
+        now = next(steps[batch])
+        spent = time.perf_counter() - start + (before.seconds if before else 0.0)
+        due = max(1, now.steps // KNN_TIMES)
+        knn = now.knn if now.knn is not None or now.step % due else accuracy(runs[batch].net.encoder)
+        points[batch] = Point(
+            batch=batch,
+            step=now.step,
+            steps=now.steps,
+            pictures=now.step * batch,
+            loss=now.loss,
+            feature_std=now.feature_std,
+            knn=knn,
+            seconds=spent,
+        )
+        if len(points) == len(runs):
+            yield Progress(moved=batch, points=dict(points), baselines=known)
+
+
+def run(settings: Batches) -> Iterator[Preparing | Progress]:
+    """Draw what is not drawn yet, then train every batch size."""
+    yield from preparing()
+    (known,) = one_core(baselines_once)(settings.seed)
+    yield from one_core(train)(settings, known)
 
 
 def negatives(batch: int) -> int:

@@ -82,14 +82,21 @@ def of_lab(frames: Sequence[lab.Frame], guess: str | None = None) -> Verdict:
 
 # --------------------------------------------------------------------------------------------------------- the sweeps
 
-SWEEP = "Equal pictures: which batch ends up knowing most?"
-SWEEP_ANSWERS = {"small": "The smallest", "middle": "One in the middle", "large": "The largest"}
+SWEEP = "From random weights: which batch ends up knowing most?"
+SWEEP_ANSWERS = {
+    "small": "The smallest",
+    "middle": "One in the middle",
+    "large": "The largest",
+    "alike": "No difference that can be measured",
+}
 
 
 def of_sweep(knows: dict[int, float], guess: str | None = None) -> Verdict:
-    """Of the mean 5-NN by batch size."""
+    """Of the 5-NN by batch size."""
     sizes, best = sorted(knows), max(knows, key=lambda size: knows[size])
     answer = "small" if best == sizes[0] else "large" if best == sizes[-1] else "middle"
+    if not any(differ(knows[best], each) for each in knows.values()):
+        answer = "alike"
     return judge(
         SWEEP_ANSWERS,
         guess,
@@ -220,7 +227,7 @@ def of_packing(frames: Sequence[packing.Timing], guess: str | None = None) -> Ve
         guess,
         best if changed <= SAME else "changes",
         "Packed {packed:.1f} ms, padded {padded:.1f} ms, one by one {separate:.1f} ms; the outputs of packed and one "
-        "by one differ by {difference:.0e}.",
+        "by one differ by {difference:.1g}.",
         **ways,
         difference=last.difference,
     )
