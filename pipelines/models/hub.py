@@ -188,7 +188,7 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
             )
     finally:
         process.kill()
-        process.wait()
+        process.communicate()  # waits for its end, and closes the pipe
     if folder_of(spec) is None:
         raise ModelUnavailable(
             f"{spec.name} has been downloaded, but its files are {told_of(spec) or 'not there'}. Delete "

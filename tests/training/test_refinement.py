@@ -112,7 +112,7 @@ def test_what_is_concealed_in_turn(fresh, turn, dtype):
         assert kept.shape == (2, d.tokens_kept(16, share)) and not torch.equal(kept[0], kept[1])
 
 
-@pytest.mark.parametrize(("dtype", "near"), zip(PRECISIONS, (0.01, 0.1), strict=True))
+@pytest.mark.parametrize(("dtype", "near"), list(zip(PRECISIONS, (0.01, 0.1), strict=True)))
 @pytest.mark.parametrize("tokens", [True, False])
 def test_pictures_are_decoded_as_if_there_were_no_refinement(busy, tokens, dtype, near):
     predicted = refinement.predict(busy, PIXELS, 0, torch.Generator().manual_seed(0), tokens, dtype)

@@ -130,4 +130,5 @@ def test_sprites_are_there_and_credited():
     assert {f.stem for f in storybook.SPRITES.glob("*.png")} == {*storybook.NOUNS, *storybook.UNSEEN, "contact_sheet"}
     credits = (storybook.SPRITES / "CREDITS.md").read_text(encoding="utf-8")
     assert "Noto" in credits and "Apache" in credits and "bench" in credits
-    assert Image.open(storybook.SPRITES / "contact_sheet.png").width > 500
+    with Image.open(storybook.SPRITES / "contact_sheet.png") as sheet:
+        assert sheet.width > 500

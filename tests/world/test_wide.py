@@ -86,7 +86,8 @@ def test_sets_and_hands_are_credited():
     assert all(licence in credits for licence in ("Apache-2.0", "MIT", "CC-BY-4.0", "public domain"))
     assert "SA" not in credits.replace("EMOJIS", ""), "no set that asks for sharing alike"
     for name in ("contact_sheet", "recolourings"):
-        assert Image.open(drawings.SHEETS / f"{name}.webp").width > 500
+        with Image.open(drawings.SHEETS / f"{name}.webp") as sheet:
+            assert sheet.width > 500
 
 
 # ------------------------------------------------------------------------------------------------------------- scenes
