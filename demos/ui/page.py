@@ -64,12 +64,7 @@ def _masthead(here: str, chapters: Sequence[str]) -> None:
             address = "./" if chapter == chapters[0] else f"./{chapter}"
             chosen = "chosen" if chapter == here else ""
             gr.Button(name, link=address, size="sm", elem_classes=["chapter", chosen])
-        gr.Markdown(
-            t(
-                "See how vision models look, forget, rebuild, find and imagine. "
-                "Every picture comes from a model that ran."
-            )
-        )
+        gr.Markdown(t("Every picture comes from a model that ran."))
 
 
 def _lay_out(lesson: Lesson, lessons: Sequence[Lesson]) -> Tab:
