@@ -252,13 +252,6 @@ def test_requirements_say_why_they_have_an_upper_bound():
             assert "#" in line, line
 
 
-def test_front_matter_is_what_a_space_needs():
-    front = dict(line.split(": ", 1) for line in README.split("---")[1].strip().splitlines())
-    assert front["sdk"] == "gradio" and front["app_file"] == "app.py" and front["license"] == "apache-2.0"
-    wanted = re.search(r"gradio>=([\d.]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"))[1]
-    assert front["sdk_version"].startswith(wanted) and front["python_version"].strip('"').startswith("3.1")
-
-
 def names_in(file: Path) -> set[str]:
     """Functions, classes, their methods and constants of a module."""
     found = set()

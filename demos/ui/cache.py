@@ -12,6 +12,8 @@ from dataclasses import fields, is_dataclass
 import cachetools
 from PIL import Image
 
+from demos.ui.device import HELD
+
 MOST_BYTES = 256_000_000  # of one function's results: a class of thirty with two pictures each, 4 MB a result
 
 
@@ -25,7 +27,10 @@ def lru_cached(function: Callable, most_bytes: int = MOST_BYTES) -> Callable:
 
 
 def _key(*arguments: object) -> tuple:
-    return tuple(_digest(each) if isinstance(each, Image.Image) else each for each in arguments)
+    device = HELD.get()  # what one GPU has computed, another cannot go on with
+    return device.number if device else 0, *(
+        _digest(each) if isinstance(each, Image.Image) else each for each in arguments
+    )
 
 
 def _digest(picture: Image.Image) -> tuple:

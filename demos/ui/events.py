@@ -1,4 +1,4 @@
-"""Handlers as Gradio calls them: friendly messages, deadlines, and who takes the one place at the device."""
+"""Handlers as Gradio calls them: friendly messages, deadlines, and a turn at the device for every step."""
 
 import asyncio
 import functools
@@ -6,19 +6,27 @@ import importlib
 import inspect
 import logging
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import gradio as gr
 from anyio import to_thread
 from gradio.context import LocalContext
 
-from demos.ui.device import MAY_WAIT, WAIT_SECONDS, Busy, is_awaited
+from demos.ui.device import MAY_WAIT, Busy, NeedsDevice, computing_on, is_awaited, least_busy
 from demos.ui.text import say
+from demos.ui.turns import Device, Work, turn_of
 from pipelines.errors import UserError
 
 log = logging.getLogger("patchlight")
 
-COMPUTE = {"concurrency_id": "compute", "concurrency_limit": 1}  # one queue slot: models are loaded on one device
+COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": None}  # whose turn it is, turns.py says
+WAIT_SECONDS = 120  # for one turn
+TOLD_AFTER, TOLD_AGAIN = 2.0, 15.0  # seconds of waiting
+_END = object()
+LINES: "weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock]" = weakref.WeakValueDictionary()
 
 
 class lazily:
@@ -33,6 +41,9 @@ class lazily:
 
 def _friendly(error: Exception) -> gr.Error:
     """UserError is meant for the visitor; anything else is ours to mend: logged whole, shown without its insides."""
+    queued = _queued()
+    if queued is not None:
+        queued.outcome = "refused" if isinstance(error, gr.Error | UserError) else "failed"
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, UserError):
@@ -45,59 +56,182 @@ def _friendly(error: Exception) -> gr.Error:
     )
 
 
-def event(function: Callable, seconds: float = 120) -> Callable:
-    """Wrap a handler: friendly messages, a first yield so that a cancel is clean, a deadline between steps.
+class Left(Exception):
+    """Nobody is there any more to hear the answer."""
 
-    A plain handler is one step and is not interrupted.
+
+class Turns:
+    """The turns of one request at a device, which is the same for all of its steps.
+
+    What a visitor asks of one tab is done in the order of asking: whoever asks again wants the later answer to stay.
     """
-    generator = inspect.isgeneratorfunction(function)
+
+    def __init__(self, kind: str, tab: str | None = None):
+        event = _queued()
+        request = LocalContext.request.get(None)
+        visitor = event.visitor if event else getattr(request, "session_hash", None) or "nobody"
+        self.work = Work(visitor=visitor, kind=kind)
+        self.device: Device | None = None
+        self.told_at = 0.0
+        self.before = LINES.setdefault((visitor, tab), asyncio.Lock()) if tab else None
+        self.is_first = False  # of those of this visitor and tab that are not done
+
+    @asynccontextmanager
+    async def next(self) -> AsyncIterator[Device]:
+        """Wait for the next turn without a thread, and have it until the block is left.
+
+        Raises:
+            Left: where the visitor has gone meanwhile.
+            Busy: after WAIT_SECONDS.
+        """
+        if self.before is not None and not self.is_first:
+            await self._be_first(self.before)
+        device = self.device = self.device or await in_thread(least_busy)
+        self.since = time.monotonic()
+        await turn_of(self.work, device, self._look)
+        try:
+            yield device
+        finally:
+            device.give_back(self.work)
+
+    async def _be_first(self, line: asyncio.Lock) -> None:
+        waiting = asyncio.ensure_future(line.acquire())
+        try:
+            while not (await asyncio.wait({waiting}, timeout=0.25))[0]:
+                if not is_awaited():
+                    raise Left
+        except BaseException:
+            if not waiting.cancel():  # it has just become the first
+                line.release()
+            raise
+        self.is_first = True
+
+    def _look(self) -> None:
+        """While waiting for a turn."""
+        now = time.monotonic()
+        if not is_awaited():
+            raise Left
+        if now - self.since > WAIT_SECONDS:
+            raise Busy
+        if now - max(self.told_at + TOLD_AGAIN - TOLD_AFTER, self.since) > TOLD_AFTER:
+            self.told_at = now
+            gr.Info(self._told(), duration=TOLD_AGAIN)
+
+    def _told(self) -> str:
+        assert self.device is not None, "it waits for one"
+        place, count = self.device.place_of(self.work)
+        told = say("The computer is shared: you are number {place} of {count} in turn.", place=place, count=count)
+        seconds = self.device.seconds_left(self.work)
+        if seconds is None:
+            return told
+        return f"{told} {say('Your result should be there in about {seconds} s.', seconds=max(1, round(seconds)))}"
+
+    def end(self, done: bool) -> None:
+        if self.before is not None and self.is_first:
+            self.before.release()
+        if self.device is not None:
+            self.device.end(self.work, done)
+
+
+def _queued() -> Any:
+    """The event of Gradio's queue that this request is; None for one that is called without a queue."""
+    blocks, event_id = LocalContext.blocks.get(None), LocalContext.event_id.get(None)
+    return blocks._queue.event_ids_to_events.get(event_id) if blocks and event_id else None
+
+
+async def in_thread(function: Callable, *arguments: Any) -> Any:
+    blocks = LocalContext.blocks.get(None)
+    return await to_thread.run_sync(function, *arguments, limiter=blocks.limiter if blocks else None)
+
+
+def event(function: Callable, seconds: float = 120, computes: bool = True) -> Callable:
+    """Wrap a handler that takes its time: friendly messages, a turn at the device for each step, a deadline.
+
+    A plain handler is one step. The deadline is in seconds of the device, looked at after every step.
+
+    Args:
+        computes: False for one that needs no device.
+    """
+    stepwise = inspect.isgeneratorfunction(function)
+
+    def steps(arguments: tuple, keywords: dict) -> Iterator:
+        yield from function(*arguments, **keywords) if stepwise else [function(*arguments, **keywords)]
 
     @functools.wraps(function)
-    def run(*arguments, **keywords):
-        yield gr.skip()
-        start = time.monotonic()
+    async def run(*arguments, **keywords):
+        turns = Turns(function.__name__, getattr(function, "tab", None) if computes else None)
+        made, done = steps(arguments, keywords), False
+        queued, start = _queued(), time.monotonic()
         try:
-            if not generator:
-                yield function(*arguments, **keywords)
-                return
-            for step in function(*arguments, **keywords):
+            if queued is not None:
+                queued.ended = asyncio.Event()
+            yield gr.skip()  # the page shows that it has begun
+            while True:
+                if computes:
+                    async with turns.next() as device:
+                        step = await in_thread(_on, device, next, made, _END)
+                else:
+                    step = await in_thread(next, made, _END)
+                if step is _END:
+                    done = True
+                    return
                 yield step
-                if time.monotonic() - start > seconds:
+                if (turns.work.used if computes else time.monotonic() - start) > seconds:
                     raise UserError(
                         say("Stopped after {seconds} seconds, the limit for one request.", seconds=round(seconds))
                     )
-        except GeneratorExit:
-            raise
+        except Left:
+            return
         except Exception as error:
             raise _friendly(error) from None
+        finally:
+            turns.end(done)
+            await in_thread(made.close)
+            if queued is not None:
+                queued.device_seconds = turns.work.used
+                queued.ended.set()
 
+    run.seconds = seconds  # type: ignore[attr-defined]  # for the table of limits
     return run
 
 
 def light(function: Callable) -> Callable:
-    """Wrap a plain handler that needs no model, or only what is cached: friendly messages, no queue slot.
+    """Wrap a plain handler that needs no model, or only what is cached: friendly messages, and no turn.
 
-    Where it does need the device, it asks again until that is free, and takes no thread from those who compute.
+    Where it does need the device, it is called again when its turn has come.
     """
-
-    def at_once(arguments: tuple, keywords: dict):
-        MAY_WAIT.set(False)  # in this call's own context
-        return function(*arguments, **keywords)
 
     @functools.wraps(function)
     async def run(*arguments, **keywords):
-        blocks, start = LocalContext.blocks.get(None), time.monotonic()
+        call = functools.partial(function, *arguments, **keywords)
         try:
-            while True:
+            try:
+                return await in_thread(_without_device, call)
+            except NeedsDevice:
+                turns, done = Turns(function.__name__), False
                 try:
-                    return await to_thread.run_sync(
-                        at_once, arguments, keywords, limiter=blocks.limiter if blocks else None
-                    )
-                except Busy:
-                    if time.monotonic() - start > WAIT_SECONDS or not is_awaited():
-                        raise
-                    await asyncio.sleep(0.2)
+                    async with turns.next() as device:
+                        answer = await in_thread(_on, device, call)
+                    done = True
+                    return answer
+                finally:
+                    turns.end(done)
+                    queued = _queued()
+                    if queued is not None:
+                        queued.device_seconds = turns.work.used
+        except Left:
+            return gr.skip()
         except Exception as error:
             raise _friendly(error) from None
 
     return run
+
+
+def _on(device: Device, function: Callable, *arguments: Any) -> Any:
+    with computing_on(device):
+        return function(*arguments)
+
+
+def _without_device(function: Callable) -> Any:
+    MAY_WAIT.set(False)  # in this call's own context
+    return function()

@@ -1,5 +1,6 @@
 """The models a tab offers, and the menu that says what each costs before it is fetched."""
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,12 +49,17 @@ def at_hand(model: object) -> None:
         )
 
 
+WARM = threading.Event()  # whether `warm` has done what it could
+
+
 def warm() -> None:
     """Import what is heavy and load the default model, in the background, once the page is up."""
     try:
         lazily("pipelines.models.loading").load(model_names("openclip")[0])
     except Exception:
         log.exception("could not warm up; the first visitor will wait a little longer")
+    finally:
+        WARM.set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +104,9 @@ def model_menu(tab: str, names: Sequence[str]) -> ModelMenu:
         return names[0], gr.Markdown(visible=False), gr.Button(visible=False)
 
     private: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    fetched = menu.input(event(fetch, seconds=7200), menu, [status, stop], trigger_mode="always_last", **private)
+    fetched = menu.input(
+        event(fetch, seconds=7200, computes=False), menu, [status, stop], trigger_mode="always_last", **private
+    )
     fetched.failure(back, None, [menu, status, stop], **private)
     stop.click(back, None, [menu, status, stop], cancels=[fetched], **private)
     return ModelMenu(choice=menu, fetched=fetched)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from demos.ui.lesson import CHAPTERS, Lesson
+from demos.ui.limits import KEPT_SECONDS, UNDER_WAY
 from demos.ui.serving import Page
 from demos.ui.tab import Tab
 from demos.ui.text import ASSETS, t
@@ -16,12 +17,12 @@ MARK = (ASSETS / "mark.svg").read_text(encoding="utf-8")
 def build(lessons: Sequence[Lesson]) -> gr.Blocks:
     """The whole page. Lessons are numbered in their order; each chapter opens on its first."""
     chapters = [chapter for chapter in CHAPTERS if any(lesson.chapter == chapter for lesson in lessons)]
-    with Page(title="Patchlight", analytics_enabled=False, fill_width=True, delete_cache=(600, 3600)) as page:
+    with Page(title="Patchlight", analytics_enabled=False, fill_width=True, delete_cache=(600, KEPT_SECONDS)) as page:
         _chapter(page, chapters[0], chapters, lessons)
     for chapter in chapters[1:]:
         with page.route(CHAPTERS[chapter], f"/{chapter}", show_in_navbar=False):
             _chapter(page, chapter, chapters, lessons)
-    page.queue(max_size=64, default_concurrency_limit=4, api_open=False)
+    page.queue(max_size=UNDER_WAY, default_concurrency_limit=None, api_open=False)
     return page
 
 

@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
-from starlette.requests import Request
 from starlette.responses import JSONResponse
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from demos.ui import limits
+from demos.ui.health import LEAST_DISK, disk_left, routes
 from demos.ui.text import ASSETS, TEXT, say
 from demos.ui.waiting import listener_of
 
@@ -112,7 +112,13 @@ THEME = gr.themes.Default(
     font_mono=["ui-monospace", "monospace"],
 )
 
-CLOSED = ("/gradio_api/file=http", "/gradio_api/file/http", "/gradio_api/proxy=", "/pwa_icon/", "/monitoring")
+CLOSED = (
+    *("/gradio_api/file=http", "/gradio_api/file/http", "/gradio_api/proxy="),  # fetches addresses elsewhere
+    *("/pwa_icon/", "/monitoring", "/gradio_api/dev/", "/gradio_api/run-history", "/runs"),
+    "/gradio_api/deep_link",  # keeps what it is given on disk for ever
+)
+# What programs talk to. A page asks /gradio_api/info too, so that stays.
+API = ("/gradio_api/call/", "/gradio_api/run/", "/gradio_api/api/", "/gradio_api/openapi.json", "/gradio_api/mcp")
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -129,26 +135,41 @@ DIRECTION = """() => { const set = () => { const code = (document.documentElemen
   new MutationObserver(set).observe(document.documentElement, {attributes: true, attributeFilter: ['lang']}); }"""
 
 
-class Guard:
-    """Pure ASGI: closed paths, security headers, a limit on posts per address and on the size of a JSON body, and a
-    count of who listens for answers.
+class Recent:
+    """How much each address has sent within so many seconds."""
 
-    A class sits behind one address, and a slider that is dragged posts ten times a second: the limit is for thirty of
-    them.
+    def __init__(self, most: float, seconds: float):
+        self.most, self.seconds = most, seconds
+        self.sent: dict[str, collections.deque[tuple[float, float]]] = collections.defaultdict(collections.deque)
+
+    def refuses(self, address: str, amount: float) -> bool:
+        """Whether this is too much; if not, it is counted."""
+        now, sent = time.monotonic(), self.sent[address]
+        while sent and now - sent[0][0] > self.seconds:
+            sent.popleft()
+        if sum(each for _, each in sent) + amount > self.most:
+            return True
+        sent.append((now, amount))
+        if len(self.sent) > 10_000:
+            self.sent.clear()
+        return False
+
+
+class Guard:
+    """Pure ASGI: closed paths, security headers, limits on what an address may post, and a count of who listens for
+    answers.
     """
 
-    def __init__(
-        self, app: ASGIApp, page: gr.Blocks, posts: int = 1500, seconds: float = 10.0, most_bytes: int = 256_000
-    ):
-        self.page = page
-        self.app, self.posts, self.seconds, self.most_bytes = app, posts, seconds, most_bytes
-        self.recent: dict[str, collections.deque[float]] = collections.defaultdict(collections.deque)
+    def __init__(self, app: ASGIApp, page: gr.Blocks, closed: Sequence[str] = CLOSED):
+        self.app, self.page, self.closed = app, page, closed
+        self.posts = Recent(limits.POSTS, limits.POST_SECONDS)
+        self.uploads = Recent(limits.UPLOADED_BYTES, limits.UPLOADED_SECONDS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         path = scope["path"]
-        if any(part in path for part in CLOSED):
+        if any(part in path for part in self.closed):
             return await JSONResponse({"detail": "not found"}, 404)(scope, receive, send)
         if scope["method"] == "POST":
             refusal = self._refusal(scope)
@@ -174,48 +195,69 @@ class Guard:
                 del listeners[listener]
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
-        address, now = (scope.get("client") or ("?",))[0], time.monotonic()
-        times = self.recent[address]
-        while times and now - times[0] > self.seconds:
-            times.popleft()
-        if len(times) >= self.posts:
-            return JSONResponse({"detail": "Too many requests. Please wait a few seconds."}, 429)
-        times.append(now)
-        if len(self.recent) > 10_000:
-            self.recent.clear()
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if "/upload" not in scope["path"] and (not length.isdigit() or int(length) > self.most_bytes):
-            return JSONResponse({"detail": "Request too large."}, 413)
+        address = (scope.get("client") or ("?",))[0]
+        if _is_of_another_site(dict(scope["headers"])):
+            return _refused("Requests are taken from this page and from programs, not from other pages.", 403)
+        if self.posts.refuses(address, 1):
+            return _refused("Too many requests. Please wait a few seconds.", 429)
+        headers = dict(scope["headers"])
+        length = headers.get(b"content-length", b"0")
+        if b"transfer-encoding" in headers or not length.isdigit():  # a body in chunks could be of any size
+            return _refused("The request does not say how long it is.", 411)
+        if "/upload" not in scope["path"]:
+            return _refused("Request too large.", 413) if int(length) > limits.BODY_BYTES else None
+        if int(length) > limits.UPLOAD_BYTES:
+            return _refused("This file is larger than 12 MB, the limit. Make it smaller first.", 413)
+        if disk_left() - int(length) < LEAST_DISK:
+            return _refused("This server has no room left for files. Please try again later.", 507)
+        if self.uploads.refuses(address, int(length)):
+            return _refused("Too many files came from your address. Please wait a few minutes.", 429)
         return None
 
 
-def launch_settings(app: gr.Blocks) -> dict:
-    """Everything `launch()` needs besides an address."""
+def _is_of_another_site(headers: dict[bytes, bytes]) -> bool:
+    """Whether a page of somebody else's sent this; a program says no origin at all."""
+    origin = headers.get(b"origin")
+    if origin is None:
+        return False
+    here = [headers.get(b"host"), headers.get(b"x-forwarded-host"), os.getenv("SPACE_HOST", "").encode()]
+    return origin.partition(b"://")[2] not in here or not origin.partition(b"://")[2]
 
-    async def health(_: Request) -> JSONResponse:
-        return JSONResponse({"ok": True, "queued": len(app._queue)})
 
+def _refused(detail: str, status: int) -> JSONResponse:
+    return JSONResponse({"detail": detail}, status)
+
+
+def launch_settings(app: gr.Blocks, *, api: bool = True, mcp: bool = False, metrics: bool = False) -> dict:
+    """Everything `launch()` needs besides an address.
+
+    Args:
+        api: whether programs may use the endpoints, and the page describes them.
+        mcp: whether assistants may, by the Model Context Protocol; needs `api` and the package `gradio[mcp]`.
+        metrics: whether `/metrics` tells figures for Prometheus.
+    """
+    closed = CLOSED if api else (*CLOSED, *API)
     return dict(
         theme=THEME,
         css_paths=[ASSETS / "style.css"],
         i18n=TEXT,
         js=DIRECTION,
         show_error=False,
-        max_file_size="12mb",
-        max_threads=16,
-        state_session_capacity=300,
+        max_file_size=limits.FILE_BYTES,
+        max_threads=limits.THREADS,
+        state_session_capacity=limits.SESSIONS,
         run_history=False,
         enable_monitoring=False,
         ssr_mode=False,
         pwa=False,
-        mcp_server=False,
+        mcp_server=mcp,
         strict_cors=True,
-        footer_links=["api", "settings"],
+        footer_links=["api", "settings"] if api else ["settings"],
         app_kwargs={
             "openapi_url": None,
             "docs_url": None,
             "redoc_url": None,
-            "middleware": [Middleware(Guard, page=app)],
-            "routes": [Route("/healthz", health)],
+            "middleware": [Middleware(Guard, page=app, closed=closed)],
+            "routes": routes(app, metrics),
         },
     )

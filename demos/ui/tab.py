@@ -258,6 +258,8 @@ class Tab:
         function.__doc__ = _function(handler).__doc__
         function.__annotations__ = {name: hint for name, hint in hints.items() if hint in SPECIAL}
         function.__signature__ = self._signature(handler, reads)
+        function.reads, function.settings = reads, self.settings  # for the table of limits
+        function.tab = self.slug
         return function
 
     def _signature(self, handler: Callable, reads: Sequence[str]) -> inspect.Signature:

@@ -1,11 +1,14 @@
-"""Who may wait for the device, and for how long: Gradio's queue, in which nobody waits behind work nobody will read.
+"""Who may ask, how much, and for how long: Gradio's queue, in which nothing goes on that nobody will read.
 
-Gradio ends a run when its answer stream breaks. But it does not miss a page that posts and is gone before it opens that
-stream, or a program that never fetches its answer; and a cancel gives the slot away while its thread still computes.
+What is asked for begins at once; whose step is next on the device, `turns` says. Gradio ends a run when its answer
+stream breaks. But it does not miss a page that posts and is gone before it opens that stream, or a program that never
+fetches its answer; and a cancel is answered while its thread still computes.
 """
 
 import asyncio
 import collections
+import contextlib
+import time
 import weakref
 from collections.abc import Iterator
 from typing import cast
@@ -17,29 +20,36 @@ from gradio.utils import run_coro_in_background
 from starlette.requests import Request
 from starlette.types import Scope
 
+from demos.ui.limits import SHARE
+from demos.ui.records import RECORDS, Outcome
 from demos.ui.text import say
 
-SHARE = 12  # requests of one visitor that wait or run at once: a fifth of the queue
 PATIENCE = 6.0  # seconds without a listener after which a request ends
-HASTE = 2.0  # the same for one that runs while somebody waits who listens; a busy browser needs a second
+HASTE = 2.0  # the same while somebody is there who listens to another; a busy browser needs a second
 TICK = 0.25  # seconds between two looks; silence is counted in them, so that a server out of breath blames nobody
 # An answer that refuses no input at all: to the page the event is over, with neither an error nor what follows success.
 QUIETLY: dict = {"error": []}
+CLOSING = "The server is being restarted. Please ask again in a minute."
 
 _lines: "weakref.WeakSet[Line]" = weakref.WeakSet()
 
 
 class Line(queueing.Queue):
-    """Gradio's queue with a share for each visitor, in which those who listen go first and runs end between steps.
+    """Gradio's queue with a share for each visitor, in which runs that nobody listens to end between steps.
 
-    A visitor is a page, or an address for those who come without one.
+    A visitor is a page, or an address for those who come without one. `max_size` counts what waits and what runs.
     """
 
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, **settings)
         self.listeners: collections.Counter[str] = collections.Counter()  # open answer streams, by session or event
         self.runs: dict[asyncio.Task, list[queueing.Event]] = {}
+        self.closing = False
+        self.loop: asyncio.AbstractEventLoop | None = None
         _lines.add(self)
+
+    def under_way(self) -> int:
+        return sum(event.alive for event in self.events())
 
     def events(self) -> Iterator[queueing.Event]:
         """All that wait or run."""
@@ -56,29 +66,28 @@ class Line(queueing.Queue):
             super().send_message(event, event_message)
 
     async def push(self, body, request, username):
+        if self.closing:
+            LocalContext.request.set(request)
+            return False, say(CLOSING), "error"
         visitor = body.session_hash or (request.client.host if request.client else "?")
         if sum(event.alive and event.visitor == visitor for event in self.events()) >= SHARE:
             LocalContext.request.set(request)
             told = say("You have {count} requests under way. Please wait for an answer first.", count=SHARE)
             return False, told, "error"
-        if self.max_size is not None and len(self) >= self.max_size:
+        if self.max_size is not None and self.under_way() >= self.max_size:
             self._make_room()
+            if self.under_way() >= self.max_size:
+                return False, f"{self.max_size} requests are under way.", "queue_full"
         success, told, state = await super().push(body, request, username)
         if success:
             self.event_ids_to_events[told].visitor = visitor
         return success, told, state
 
     def _make_room(self) -> None:
-        """The one that has waited longest without a listener gives way to the newcomer."""
-        queues = self.event_queue_per_concurrency_id.values()
-        unread = [event for waiting in queues for event in waiting.queue if not self.is_awaited(event)]
+        """The oldest one without a listener gives way to the newcomer."""
+        unread = [event for event in self.events() if event.alive and not self.is_awaited(event)]
         if unread:
             self._end_unread(min(unread, key=lambda event: event.enqueue_time))
-
-    def get_events(self):
-        for waiting in self.event_queue_per_concurrency_id.values():
-            waiting.queue.sort(key=lambda event: not self.is_awaited(event))
-        return super().get_events()
 
     async def process_events(self, events, *arguments):
         task = asyncio.current_task()
@@ -86,17 +95,27 @@ class Line(queueing.Queue):
         try:
             await super().process_events(events, *arguments)
         finally:
+            for event in cast("list[Event]", events):  # closed by Python, not by Gradio, and therefore a little later
+                if event.ended is not None:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(event.ended.wait(), PATIENCE)
+                seconds = time.monotonic() - event.enqueue_time
+                outcome: Outcome = event.outcome if event.alive else "left"
+                RECORDS.add(event.fn.api_name or "", outcome, seconds, event.device_seconds)
             del self.runs[task]
 
     def start(self):
+        self.loop = asyncio.get_running_loop()
+        self.max_thread_count = self.max_size or 1  # tasks, not threads: who waits for a turn has none
         super().start()
         run_coro_in_background(self._end_what_nobody_awaits)
 
     async def _end_what_nobody_awaits(self) -> None:
         while not self.stopped:
-            for event in cast("list[Event]", list(self.events())):
-                waiting = self.event_queue_per_concurrency_id[event.concurrency_id].queue
-                in_the_way = event not in waiting and any(map(self.is_awaited, waiting))
+            now = cast("list[Event]", list(self.events()))
+            awaited = {event.concurrency_id for event in now if self.is_awaited(event)}
+            for event in now:
+                in_the_way = event.concurrency_id in awaited
                 event.silence = 0 if self.is_awaited(event) else event.silence + TICK
                 if event.alive and event.silence > min(PATIENCE, HASTE if in_the_way else PATIENCE):
                     self._end_unread(event)
@@ -129,6 +148,15 @@ class Line(queueing.Queue):
         if wait:
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def shut_down(self, seconds: float) -> None:
+        """Nothing new begins; whoever waits or computes is told, and has so many seconds to hear it."""
+        self.closing = True
+        for event in list(self.events()):
+            if event.alive:
+                LocalContext.request.set(event.request)  # type: ignore[arg-type]  # for the language
+                self.end(event, {"error": say(CLOSING)})
+        await asyncio.sleep(seconds)
+
     def compute_analytics_summary(self, records):
         return {}  # nobody reads it, and Gradio makes a data frame of the last ten thousand requests at every one
 
@@ -139,6 +167,9 @@ class Event(queueing.Event):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self.visitor, self.silence = self.session_hash, 0.0
+        self.outcome: Outcome = "answered"
+        self.device_seconds = 0.0
+        self.ended: asyncio.Event | None = None  # set when its handler is closed; None for one without steps
 
 
 async def _cancel_tasks(task_ids: set[str]) -> list[str]:

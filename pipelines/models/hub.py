@@ -7,10 +7,11 @@ process of its own, so that it can be stopped at any moment; what is there alrea
 import functools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,6 +30,7 @@ DESCRIBED = {  # files beside the weights without which a family's models do not
 }
 MOST_HEADER = 100_000_000  # bytes of a safetensors header, as in the library
 ANSWER_SECONDS = 8  # how long the hub may take to say that it is there
+SPARE = 1e9  # bytes of the disk that a download leaves free
 bundled_only = False  # of this process: see `keep_to_bundled`
 ADVICE = "The bundled storybook models work without it."
 # What is there but damaged looks whole to snapshot_download: those files are fetched anew, by name.
@@ -176,8 +178,7 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
     )
     try:
         while process.poll() is None:
-            there = sum(file.stat().st_size for file in repository(spec).glob("blobs/*") if file.exists())
-            yield min(0.99, there / (spec.megabytes * 1e6))
+            yield min(0.99, there(spec) / (spec.megabytes * 1e6))
             time.sleep(0.5)
         if process.returncode:
             assert process.stderr is not None, "it is a pipe"
@@ -195,6 +196,33 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
             f"{repository(spec)} and load it again. {ADVICE}"
         )
     yield 1.0
+
+
+def there(spec: ModelSpec) -> float:
+    """Bytes of this model that have been fetched, whole or in part."""
+    return sum(file.stat().st_size for file in repository(spec).glob("blobs/*") if file.exists())
+
+
+def prefetch(names: Sequence[str]) -> Iterator[tuple[str, float]]:
+    """Fetch hub models one after another: name and share that is there. What was broken off goes on where it stopped.
+
+    Raises:
+        ModelUnavailable: before anything is fetched, where the disk cannot hold all of it; otherwise as in `fetch`.
+    """
+    missing = [MODELS[name] for name in names if folder_of(MODELS[name]) is None]
+    needed = sum(max(0.0, spec.megabytes * 1e6 - there(spec)) for spec in missing)
+    cache = Path(constants.HF_HUB_CACHE)
+    folder = next(each for each in (cache, *cache.parents) if each.is_dir())
+    free = shutil.disk_usage(folder).free
+    if needed > free - SPARE:
+        raise ModelUnavailable(
+            f"{needed / 1e9:.1f} GB have to be fetched, and {folder} has {free / 1e9:.1f} GB left, of which "
+            f"{SPARE / 1e9:g} GB stay free. Name fewer models, or set HF_HOME to a folder on another disk. {ADVICE}"
+        )
+    for name in names:
+        for share in fetch(MODELS[name]):
+            yield name, share
+        yield name, 1.0
 
 
 def locate(spec: ModelSpec) -> Path:

@@ -22,6 +22,7 @@ from pipelines.models.classifiers import Classifier, open_timm
 from pipelines.models.detectors import Detector, open_grounding_dino
 from pipelines.models.encoders import Model, open_openclip, open_transformers
 from pipelines.models.hub import ADVICE, ModelUnavailable, locate, repository
+from pipelines.models.parts import device
 from pipelines.models.registry import MODELS, Family, ModelSpec
 from pipelines.models.text_to_image import LatentDecoder, TextToImage, open_autoencoder, open_stable_diffusion
 
@@ -61,22 +62,23 @@ class Cache:
         self.loading: dict[str, threading.Lock] = {}
 
     def get(self, name: str) -> Loaded:
+        copy = name if device().index in (None, 0) else f"{name} on {device()}"  # one for each GPU that is asked
         with self.lock:
-            if name in self.models:
-                self.models.move_to_end(name)
-                return self.models[name]
-            turn = self.loading.setdefault(name, threading.Lock())
+            if copy in self.models:
+                self.models.move_to_end(copy)
+                return self.models[copy]
+            turn = self.loading.setdefault(copy, threading.Lock())
         with turn:
             with self.lock:
-                if name in self.models:  # somebody else loaded it while this one waited
-                    return self.models[name]
+                if copy in self.models:  # somebody else loaded it while this one waited
+                    return self.models[copy]
             model = self.open_model(MODELS[name])
             with self.lock:
-                self.models[name] = model
+                self.models[copy] = model
                 while len(self.models) > 1 and sum(m.megabytes for m in self.models.values()) > self.megabytes:
                     gone, _ = self.models.popitem(last=False)
-                    logging.getLogger(__name__).info("%s leaves memory to make room for %s", gone, name)
-                self.loading.pop(name, None)
+                    logging.getLogger(__name__).info("%s leaves memory to make room for %s", gone, copy)
+                self.loading.pop(copy, None)
             return model
 
 

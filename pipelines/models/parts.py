@@ -1,6 +1,7 @@
 """What models of every family have: a device, a size in memory, words they know."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -9,7 +10,18 @@ from pipelines.models.registry import ModelSpec
 
 
 def device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """Where this thread computes: its present GPU, or the processor."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def device_count() -> int:
+    """GPUs, or 1 for the processor."""
+    return max(1, torch.cuda.device_count())
+
+
+def on_device(number: int) -> AbstractContextManager:
+    """In the block this thread computes on that GPU; nothing to choose where there is none."""
+    return torch.cuda.device(number) if torch.cuda.is_available() else nullcontext()
 
 
 def megabytes_of(module: nn.Module) -> float:

@@ -1,7 +1,8 @@
 """Measure this computer: `python -m tests.benchmarks start`,
 `python -m tests.benchmarks tabs`, `python -m tests.benchmarks detection`,
 `python -m tests.benchmarks diffusion`,
-`python -m tests.benchmarks clip_synthesis`.
+`python -m tests.benchmarks clip_synthesis`,
+`python -m tests.benchmarks lanes`.
 
 `start`: from `python app.py` to the first answer, with nothing but the bundled models.
 
@@ -15,6 +16,8 @@ diffusion.py.
 
 `clip_synthesis`: seconds of an iteration beside VQGAN-CLIP's recipe, and to the same opinion of another CLIP, see
 clip_synthesis.py.
+
+`lanes`: how long a newcomer's short work waits beside three long runs, and what those cost each other, see lanes.py.
 """
 
 import argparse
@@ -29,9 +32,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import app
-from demos.ui import pictures
-from pipelines.world import storybook
-from tests.benchmarks import clip_synthesis, detection, diffusion
+from tests.benchmarks import clip_synthesis, detection, diffusion, lanes
+from tests.benchmarks.pictures import scene_files
+from tests.demos.served import stepped
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,18 +46,9 @@ def handler_of(page, name: str) -> Callable:
 
 def seconds(handler: Callable, *arguments: object, **settings: object) -> float:
     start = time.perf_counter()
-    *_, last = handler(*arguments, **settings)
+    *_, last = stepped(handler(*arguments, **settings))
     assert last is not None
     return time.perf_counter() - start
-
-
-def scene_files(folder: str, count: int) -> list[str]:
-    files = []
-    for i in range(count):
-        image, _ = pictures.scene_picture({"seed": storybook.TEST[1000 + i]})
-        files.append(f"{folder}/{i}.png")
-        image.save(files[-1])
-    return files
 
 
 def tabs(scenes: int = 6) -> dict[str, tuple[float, float]]:
@@ -100,7 +94,7 @@ def start() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    peers = {module.__name__.split(".")[-1]: module.measure for module in (detection, diffusion, clip_synthesis)}
+    peers = {module.__name__.split(".")[-1]: module.measure for module in (detection, diffusion, clip_synthesis, lanes)}
     parser.add_argument("what", choices=["start", "tabs", *peers])
     what = parser.parse_args().what
     if what in peers:

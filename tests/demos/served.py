@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import gradio as gr
@@ -32,20 +32,31 @@ class Served:
 
     def called(self, function: Callable) -> Callable:
         def steps(*values: object, **keywords: object) -> Iterator[dict]:
-            run = function(*values, **keywords)
-            try:
-                yield from (self.shown(answer) for answer in run if answer != gr.skip())
-            finally:
-                run.close()
+            for answer in stepped(function(*values, **keywords)):
+                if answer != gr.skip():
+                    yield self.shown(answer)
 
         def once(*values: object, **keywords: object) -> dict | None:
             answer = asyncio.run(function(*values, **keywords))
             return None if answer == gr.skip() else self.shown(answer)
 
-        return steps if inspect.isgeneratorfunction(function) else once
+        return steps if inspect.isasyncgenfunction(function) else once
 
     def shown(self, answer: dict) -> dict:
         return {self.names[id(part)]: value for part, value in answer.items()}
+
+
+def stepped(run: AsyncGenerator) -> Iterator:
+    """The steps of a handler, one by one; it is closed with the loop that asks for them."""
+    loop = asyncio.new_event_loop()
+    try:
+        while True:
+            yield loop.run_until_complete(anext(run))
+    except StopAsyncIteration:
+        return
+    finally:
+        loop.run_until_complete(run.aclose())
+        loop.close()
 
 
 def counting(module: types.ModuleType, *names: str) -> tuple[types.SimpleNamespace, dict[str, int]]:

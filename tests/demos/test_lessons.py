@@ -13,6 +13,7 @@ from demos.ui.lesson import CHAPTERS, Lesson, Measure
 from demos.ui.page import build, title_of
 from demos.ui.tab import Tab
 from pipelines.settings import setting, settings_of
+from tests.demos.served import stepped
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,9 +84,9 @@ def test_a_lesson_is_its_declaration(page):
     assert [part.elem_id for part in event.inputs] == ["counting-upto", "counting-way"]
     ids = [part.elem_id for part in event.outputs]
     assert ids == ["counting-figure", "counting-numbers"]
-    _, *steps = event.fn(2, "down")
+    _, *steps = stepped(event.fn(2, "down"))
     assert [list(step.values())[1] for step in steps] == [{"last": 2, "way": "down"}, {"last": 1, "way": "down"}]
-    _, *steps = event.fn()
+    _, *steps = stepped(event.fn())
     assert list(steps[-1].values())[1] == {"last": 3, "way": "up"}
 
 
@@ -100,7 +101,7 @@ def test_a_lesson_is_its_declaration(page):
 def test_a_lesson_checks_what_arrives(page, given, told):
     event = next(fn for fn in page.fns.values() if fn.api_name == "counting")
     with pytest.raises(gr.Error, match=told):
-        list(event.fn(*given))
+        list(stepped(event.fn(*given)))
 
 
 def test_a_handler_is_called_without_a_page():

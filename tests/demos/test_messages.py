@@ -11,6 +11,7 @@ from demos.ui import controls, events
 from pipelines import settings
 from pipelines.errors import UserError
 from pipelines.settings import MOST_TEXT
+from tests.demos.served import stepped
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def test_a_librarys_words_are_logged_and_never_shown(fault, caplog):
     def handler():
         raise fault("mat1 and mat2 must have the same dtype")
 
-    for wrapped in (lambda: list(events.event(handler)()), lambda: asyncio.run(events.light(handler)())):
+    for wrapped in (lambda: list(stepped(events.event(handler)())), lambda: asyncio.run(events.light(handler)())):
         with pytest.raises(gr.Error) as caught:
             wrapped()
         assert "Something went wrong on our side" in str(caught.value) and "mat1" not in str(caught.value)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from demos.ui import cache, controls, device, events, pictures
 from demos.ui.pictures import read_picture
+from tests.demos.served import stepped
 
 GRADIENT = np.stack(np.meshgrid(np.arange(64) * 4, np.arange(48) * 5), -1).astype(np.uint8)
 
@@ -269,7 +270,7 @@ def test_unexpected_errors_show_nothing_of_their_inside(caplog):
     def broken():
         raise RuntimeError("/secret/path")
 
-    run = events.event(broken)()
+    run = stepped(events.event(broken)())
     next(run)
     with pytest.raises(Exception, match="Something went wrong") as caught:
         next(run)
@@ -285,5 +286,5 @@ def test_long_requests_end_at_their_limit():
             yield 1
 
     with pytest.raises(Exception, match="Stopped after"):
-        for _ in events.event(endless, seconds=0.2)():
+        for _ in stepped(events.event(endless, seconds=0.2)()):
             pass
