@@ -45,12 +45,24 @@ class Attention:
 
     size: tuple[int, int]  # rows, columns of a map
     layers: int  # how many have that size
+    unet: Any = None
+    names: tuple[str, ...] = ()  # of its processors that are captured
     maps: list[Tensor] = field(default_factory=list)  # of each layer (B, rows*columns, T), mean over the heads
     stop: bool = False  # leave a pass after the last of these layers
 
     def mean(self) -> Tensor:
         """(B, rows, columns, T) probabilities over the T tokens, mean over layers and heads."""
         return torch.stack(self.maps).mean(0).unflatten(1, self.size)
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Captures until the block is left. No run yields within it: between two of its steps others use the UNet."""
+        before = dict(self.unet.attn_processors)
+        try:
+            self.unet.set_attn_processor(before | dict.fromkeys(self.names, _CapturingProcessor(self)))
+            yield
+        finally:
+            self.unet.set_attn_processor(before)
 
     def capture(self, probabilities: Tensor) -> None:
         """(B, heads, rows*columns, T) of one layer."""
@@ -98,9 +110,8 @@ def cross_attention(unet: Any, size: tuple[int, int]) -> dict[tuple[int, int], l
     return found
 
 
-@contextmanager
-def capture_cross_attention(unet: Any, size: tuple[int, int]) -> Iterator[Attention]:
-    """Capture the cross-attention of every layer whose maps are nearest to 16x16, until the block is left.
+def attention_of(unet: Any, size: tuple[int, int]) -> Attention:
+    """What captures the cross-attention of every layer whose maps are nearest to 16x16, where it is installed.
 
     Args:
         size: rows and columns of the latents.
@@ -112,13 +123,15 @@ def capture_cross_attention(unet: Any, size: tuple[int, int]) -> Iterator[Attent
     if not layers:
         raise UserError("This model has no cross-attention to look at.")
     cells = min(layers, key=lambda shape: abs(math.log(shape[0] * shape[1] / CELLS)))
-    attention = Attention(size=cells, layers=len(layers[cells]))
-    before = dict(unet.attn_processors)
-    try:
-        unet.set_attn_processor(before | dict.fromkeys(layers[cells], _CapturingProcessor(attention)))
+    return Attention(size=cells, layers=len(layers[cells]), unet=unet, names=tuple(layers[cells]))
+
+
+@contextmanager
+def capture_cross_attention(unet: Any, size: tuple[int, int]) -> Iterator[Attention]:
+    """`attention_of`, installed until the block is left."""
+    attention = attention_of(unet, size)
+    with attention.installed():
         yield attention
-    finally:
-        unet.set_attn_processor(before)
 
 
 def truncated_pass(attention: Attention, forward: Callable[[], object]) -> Tensor:

@@ -25,7 +25,7 @@ from pipelines.diffusion.attend_excite import (
     Attention,
     Excited,
     Schedule,
-    capture_cross_attention,
+    attention_of,
     excite,
     peaks,
     truncated_pass,
@@ -205,7 +205,7 @@ def denoise(
         negative: (B, T, D) of the negative prompts; None for no guidance.
         latents: (B, C, rows, columns), as the sampler wants them.
         times: those of the sampler that are to be run.
-        attention: from `capture_cross_attention` the model's UNet of this precision.
+        attention: from `attention_of` the model's UNet of this precision.
         subjects: of each picture the tokens of each subject, and
         schedule: to use Attend-and-Excite; None for plain sampling.
         stopped: called before every pass; raises to leave.
@@ -222,43 +222,44 @@ def denoise(
     both = states if negative is None else torch.cat([negative.to(dtype), states])
     device_times = times.to(model.device)
     for index, t in enumerate(device_times):
-        stopped()
-        noisy = given = sampler.scale_model_input(latents, t)
-        excited: list[Excited | None] = [None] * len(latents)
-        if schedule and (schedule.updates(index) or schedule.threshold(index)):
+        with attention.installed():  # not over the yield: between two steps another run may use the same UNet
+            stopped()
+            noisy = given = sampler.scale_model_input(latents, t)
+            excited: list[Excited | None] = [None] * len(latents)
+            if schedule and (schedule.updates(index) or schedule.threshold(index)):
 
-            def maps_of(at: Tensor, row: int, t=t) -> Tensor:
-                return truncated_pass(
-                    attention, lambda: unet(at.to(dtype), t, encoder_hidden_states=states[row : row + 1])
-                )
+                def maps_of(at: Tensor, row: int, t=t) -> Tensor:
+                    return truncated_pass(
+                        attention, lambda: unet(at.to(dtype), t, encoder_hidden_states=states[row : row + 1])
+                    )
 
-            moved = []
-            for row, tokens in enumerate(subjects or ()):
-                one = noisy[row : row + 1]
-                moved.append(excite(one, functools.partial(maps_of, row=row), tokens, schedule, index, stopped))
-            given, excited = torch.cat([z for z, _ in moved]), [told for _, told in moved]
-            latents = given / sampler.scale_model_input(torch.ones((), device=given.device), t)
-        with torch.inference_mode():
-            attention.maps.clear()
-            pair = given if negative is None or unet.looks_once else torch.cat([given, given])
-            pair = pair.to(dtype, memory_format=torch.channels_last)
-            predicted = unet(pair, t, encoder_hidden_states=both).sample.float()
-            require_finite(f"what the model sees in step {index + 1} of {len(times)}", ADVICE, predicted)
-            maps = attention.mean()[-len(latents) :]
-            without, wanted = predicted.chunk(2) if negative is not None else (predicted, predicted)
-            guided = wanted
-            if negative is not None:
-                guided = without + guidance * (wanted - without)
-                guided = rescale_noise_cfg(guided, wanted, model.spec.guidance_rescale)
-            a = float(shares[min(int(t), len(shares) - 1)])
-            conditional, e_c = _parts(wanted, given, a, kind)
-            unconditional, e_u = _parts(without, given, a, kind)
-            clean, _ = _parts(guided, given, a, kind)
-            added = {"eta": eta, "variance_noise": torch.cat([next(n) for n in fresh]).to(latents)} if eta else {}
-            latents = sampler.step(guided, t, latents, **added).prev_sample
-            require_finite(f"what step {index + 1} of {len(times)} leads to", ADVICE, latents, clean)
-        latents = latents.clone()  # out of inference mode: the next step may want its gradient
-        gap = (e_c - e_u).flatten(1).norm(dim=1)
+                moved = []
+                for row, tokens in enumerate(subjects or ()):
+                    one = noisy[row : row + 1]
+                    moved.append(excite(one, functools.partial(maps_of, row=row), tokens, schedule, index, stopped))
+                given, excited = torch.cat([z for z, _ in moved]), [told for _, told in moved]
+                latents = given / sampler.scale_model_input(torch.ones((), device=given.device), t)
+            with torch.inference_mode():
+                attention.maps.clear()
+                pair = given if negative is None or unet.looks_once else torch.cat([given, given])
+                pair = pair.to(dtype, memory_format=torch.channels_last)
+                predicted = unet(pair, t, encoder_hidden_states=both).sample.float()
+                require_finite(f"what the model sees in step {index + 1} of {len(times)}", ADVICE, predicted)
+                maps = attention.mean()[-len(latents) :]
+                without, wanted = predicted.chunk(2) if negative is not None else (predicted, predicted)
+                guided = wanted
+                if negative is not None:
+                    guided = without + guidance * (wanted - without)
+                    guided = rescale_noise_cfg(guided, wanted, model.spec.guidance_rescale)
+                a = float(shares[min(int(t), len(shares) - 1)])
+                conditional, e_c = _parts(wanted, given, a, kind)
+                unconditional, e_u = _parts(without, given, a, kind)
+                clean, _ = _parts(guided, given, a, kind)
+                added = {"eta": eta, "variance_noise": torch.cat([next(n) for n in fresh]).to(latents)} if eta else {}
+                latents = sampler.step(guided, t, latents, **added).prev_sample
+                require_finite(f"what step {index + 1} of {len(times)} leads to", ADVICE, latents, clean)
+            latents = latents.clone()  # out of inference mode: the next step may want its gradient
+            gap = (e_c - e_u).flatten(1).norm(dim=1)
         yield Moment(
             index=index,
             count=len(times),
@@ -337,49 +338,49 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
     columns = [[0], *(word.tokens for word in prompt.words)]
     fresh = noises(model, settings.seed, size)
     next(fresh)  # it has begun with
-    with capture_cross_attention(model.unet(settings.precision), size) as attention:
-        moments = denoise(
-            model,
-            states,
-            negative[0] if negative else None,
-            latents,
-            sampler,
-            times,
-            settings.guidance_scale,
-            attention,
-            [tokens],
-            schedule,
-            settings.precision,
-            stopped,
-            ETA.get(settings.sampler, 0.0),
-            [fresh],
-        )
-        for moment in moments:
-            now = time.perf_counter()
-            picture = decode(model, moment.clean, preview=True)[0] if previews else None
-            maps = moment.attention[0]
-            steps.append(
-                Step(
-                    index=moment.index,
-                    count=moment.count,
-                    time=moment.time,
-                    sigma=((1 - moment.signal) / moment.signal) ** 0.5,
-                    snr=moment.signal / (1 - moment.signal),
-                    noisy=moment.noisy[0].cpu().numpy(),
-                    clean=moment.clean[0].cpu().numpy(),
-                    conditional=moment.conditional[0].cpu().numpy(),
-                    unconditional=moment.unconditional[0].cpu().numpy(),
-                    gap=float(moment.gap[0]),
-                    attention=torch.stack([maps[..., list(places)].sum(-1) for places in columns]).cpu().numpy(),
-                    peaks=tuple(peaks(maps.float(), tokens, sharpness).tolist()) if tokens else (),
-                    excited=moment.excited[0],
-                    picture=picture,
-                    seconds=now - begin,
-                )
+    attention = attention_of(model.unet(settings.precision), size)
+    moments = denoise(
+        model,
+        states,
+        negative[0] if negative else None,
+        latents,
+        sampler,
+        times,
+        settings.guidance_scale,
+        attention,
+        [tokens],
+        schedule,
+        settings.precision,
+        stopped,
+        ETA.get(settings.sampler, 0.0),
+        [fresh],
+    )
+    for moment in moments:
+        now = time.perf_counter()
+        picture = decode(model, moment.clean, preview=True)[0] if previews else None
+        maps = moment.attention[0]
+        steps.append(
+            Step(
+                index=moment.index,
+                count=moment.count,
+                time=moment.time,
+                sigma=((1 - moment.signal) / moment.signal) ** 0.5,
+                snr=moment.signal / (1 - moment.signal),
+                noisy=moment.noisy[0].cpu().numpy(),
+                clean=moment.clean[0].cpu().numpy(),
+                conditional=moment.conditional[0].cpu().numpy(),
+                unconditional=moment.unconditional[0].cpu().numpy(),
+                gap=float(moment.gap[0]),
+                attention=torch.stack([maps[..., list(places)].sum(-1) for places in columns]).cpu().numpy(),
+                peaks=tuple(peaks(maps.float(), tokens, sharpness).tolist()) if tokens else (),
+                excited=moment.excited[0],
+                picture=picture,
+                seconds=now - begin,
             )
-            seconds += now - begin
-            yield steps[-1]
-            begin = time.perf_counter()
+        )
+        seconds += now - begin
+        yield steps[-1]
+        begin = time.perf_counter()
     final = moment.after
     picture = decode(model, final)[0]
     picture, flagged = model.checked(picture)
