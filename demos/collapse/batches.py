@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from demos.ui import address, charts, drawing, film, lab, studies
+from demos.ui import charts, drawing, film, lab, studies
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
@@ -53,7 +53,6 @@ def layout(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     lab.wire(tab, expected_seconds, listen=("pictures", "steps"))
-    address.keep(tab)
     if "recorded_box" in tab.parts:
         tab.quick(tab["recorded_box"].expand, show_recorded, ["recorded"])
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, drawing, film, lab, studies
+from demos.ui import charts, drawing, film, lab, studies
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
@@ -41,7 +41,6 @@ def layout(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     lab.wire(tab, expected_seconds, listen=("steps", "batch"))
-    address.keep(tab)
 
 
 def greedy(settings: Greedy, guess: str = "") -> Iterator[dict]:

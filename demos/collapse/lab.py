@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import numpy as np
 
-from demos.ui import address, charts, drawing, film, lab, studies
+from demos.ui import charts, drawing, film, lab, studies
 from demos.ui.controls import Dropdown, choice
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -71,7 +71,6 @@ def wire(tab: Tab) -> None:
     lab.wire(tab, expected_seconds, listen=("steps", "batch"))
     tab.quick(tab["broken"].input, take_preset, ["method", *PARTS])
     tab.quick([tab[name].change for name in ("method", *PARTS)], follow_switches, ["broken", *PARTS])
-    address.keep(tab)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, drawing, lab
+from demos.ui import charts, drawing, lab
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
@@ -63,7 +63,6 @@ def layout(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     lab.wire(tab, expected_seconds, listen=("rounds",))
-    address.keep(tab)
 
 
 def packing(settings: Packing, guess: str = "") -> Iterator[dict]:

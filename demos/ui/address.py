@@ -40,8 +40,10 @@ READ = "() => { (window.addressWasRead ||= {})[%s] = true; }"
 def keep(tab: Tab) -> Dependency:
     """Hold the tab's settings in the address, and begin with those that a page is opened with: the returned event.
 
-    Call it in a lesson's `wire`, after whatever follows the settings' changes.
+    Call it in a lesson's `wire`; a second call changes nothing.
     """
+    if tab.restored is not None:
+        return tab.restored
     names = [name for name, known in tab.settings.items() if name in tab.parts and known.kind in PLAIN]
 
     def restore(request: gr.Request) -> dict | None:
@@ -51,13 +53,13 @@ def keep(tab: Tab) -> Dependency:
         return {name: read(tab.settings[name], query[name]) for name in names if name in query} or None
 
     page: Any = Context.root_block
-    restored = tab.quick(page.load, restore, names)
-    restored.then(None, None, None, js=READ % json.dumps(tab.slug), **QUIET)
+    tab.restored = tab.quick(page.load, restore, names)
+    tab.restored.then(None, None, None, js=READ % json.dumps(tab.slug), **QUIET)
     controls = [tab[name] for name in names]
     written = json.dumps([tab.slug, [[name, tab.settings[name].default] for name in names]])
     opened = [tab.opened.select] if tab.opened is not None else []
     gr.on([*opened, *(each.change for each in controls)], None, controls, None, js=WRITE % written, **QUIET)
-    return restored
+    return tab.restored
 
 
 def clear(tab: Tab, listen: Callable) -> None:

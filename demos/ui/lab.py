@@ -89,7 +89,7 @@ def results(tab: Tab, pictures: str) -> None:
 def wire(
     tab: Tab, seconds: Callable[[Any], float], listen: Sequence[str] = (), empties: Sequence[str] = ()
 ) -> Dependency:
-    """Connect the parts of `ask` and `answered`. The returned event is the run.
+    """Connect the parts of `ask` and `answered`, and the settings with the address. The returned event is the run.
 
     Args:
         seconds: how long a run with these settings is expected to take.
@@ -112,6 +112,7 @@ def wire(
     for handler in (announce, wake):
         handler.__annotations__["settings"] = tab.lesson.settings
     tab.quick([*tab.chosen, *(tab[name].change for name in listen)], announce, ["announced"])
+    tab.quick(address.keep(tab).then, announce, ["announced"])
     tab.quick(tab["guess"].input, wake, ["run", "announced"])
     run = tab.main(tab["run"].click)
     tab.quick(run.success, count, ["tally", "score", "guess", "run"])

@@ -39,6 +39,7 @@ class Tab:
         self.opened: Any = None  # the gr.Tab
         self.chosen: list[Callable] = []  # what tells that this tab is looked at now
         self.fetched: Any = None  # the event of the model menu, after which the chosen model is there
+        self.restored: Any = None  # the event after which the settings are those of the page's address
         self.uploaded: Any = None  # the event of an upload, after which the old caption is gone
         self.running: list[Dependency] = []  # what the Stop button ends
         self.runs: list[Dependency] = []  # those of them that fill the whole screen

@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect, sync_playwright
 import app
 from demos.ui.page import address_of
 
+expect.set_options(timeout=60_000)  # a busy computer takes its time
+
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 LESSONS = {lesson.slug: lesson for lesson in app.LESSONS}
 CHAPTER = [lesson.slug for lesson in app.LESSONS if lesson.chapter == "collapse"]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from demos.ui import address, lab
+from demos.ui import lab
 from demos.ui.lesson import Lesson
 from demos.ui.tab import Tab
 from pipelines.errors import UserError
@@ -38,7 +38,6 @@ def layout(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     lab.wire(tab, lambda settings: 2 * settings.count, listen=["count"])
-    address.keep(tab)
 
 
 def tossing(settings: Settings, guess: str = "") -> Iterator[dict]:
