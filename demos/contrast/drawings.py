@@ -145,3 +145,26 @@ def tangent_plane(
     drawn = f'<svg class="chart plane" viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{html.escape(title)}">'
     head = f"<figcaption><b>{html.escape(title)}</b></figcaption>"
     return f'<figure class="chart">{head}{drawn}{"".join(parts)}</svg></figure>'
+
+
+def parallelogram(points: np.ndarray, names: Sequence[str], title: str) -> str:
+    """An analogy, a to b as c to d, as SVG.
+
+    Args:
+        points: (5, 2) a, b, c, d and b - a + c.
+        names: of the first four.
+    """
+    low, span = points.min(0), max(float(np.ptp(points, axis=0).max()), 1e-9)
+    shift = (span - np.ptp(points, axis=0)) / 2  # the shorter side is centred
+    places = (points - low + shift) / span * (SIDE - 4 * RIM) + 2 * RIM
+    places[:, 1] = SIDE - places[:, 1]
+    a, b, c, d, end = (f"{x:.1f},{y:.1f}" for x, y in places)
+    parts = [f'<polygon points="{a} {b} {end} {c}" class="frame"/><polyline points="{end} {d}" class="miss"/>']
+    for (x, y), name in zip(places, [*names, "?"], strict=True):
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" class="{"here" if name == "?" else "word"}"/>'
+            f'<text x="{x:.1f}" y="{y - 8:.1f}" text-anchor="middle">{html.escape(name)}</text>'
+        )
+    head = f"<figcaption><b>{html.escape(title)}</b></figcaption>"
+    drawn = f'<svg class="chart plane" viewBox="0 0 {SIDE} {SIDE}" role="img" aria-label="{html.escape(title)}">'
+    return f'<figure class="chart">{head}{drawn}{"".join(parts)}</svg></figure>'

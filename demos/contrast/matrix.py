@@ -46,10 +46,10 @@ def models() -> list[str]:
 
 
 @lru_cached
-def drawn(seed: int) -> tuple[list[Image.Image], list[str]]:
-    """The drawn pictures and their captions."""
-    found, captions, _ = pipeline.example(seed)
-    return found, captions
+def drawn(seed: int) -> tuple[list[Image.Image], list[str], list[str]]:
+    """The drawn pictures, their captions and nouns."""
+    found, captions, nouns = pipeline.example(seed)
+    return found, captions, nouns
 
 
 @lru_cached
@@ -185,7 +185,7 @@ def pairs_of(settings: MatrixSettings, given: list | None, captions: str) -> tup
     """The pictures and captions: the visitor's own, else drawn ones, whose captions may be the visitor's."""
     lines = [line for line in controls.words(say("The captions"), captions, MOST_LINES).splitlines() if line.strip()]
     if not given:
-        found, told = drawn(settings.seed)
+        found, told, _ = drawn(settings.seed)
         return found, pipeline.pairs(found, lines or told)
     files = [each[0] if isinstance(each, list | tuple) else each for each in given]
     lines = pipeline.pairs(files, lines)  # how many there may be, before any is opened

@@ -15,7 +15,7 @@ from gradio.events import Dependency
 from demos.ui.tab import QUIET, Tab
 from demos.ui.text import say
 from pipelines.errors import UserError
-from pipelines.settings import Setting, shown
+from pipelines.settings import MOST_TEXT, Setting, shown
 
 PLAIN = (bool, int, float, str)  # what can be written into an address
 
@@ -45,6 +45,7 @@ def keep(tab: Tab) -> Dependency:
     if tab.restored is not None:
         return tab.restored
     names = [name for name, known in tab.settings.items() if name in tab.parts and known.kind in PLAIN]
+    names = [name for name in names if tab.settings[name].most <= MOST_TEXT]  # no address holds a whole text
 
     def restore(request: gr.Request) -> dict | None:
         query = dict(request.query_params)

@@ -134,6 +134,21 @@ def curves(
     return f'<figure class="chart">{_chart(parts, title, x_label, y_label, axes.top)}{legend}</figure>'
 
 
+def scatter(
+    x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray, x_label: str, y_label: str, title: str
+) -> str:
+    """Dots as SVG on two axes of the same range, with the line on which both are equal."""
+    ends = (min(*x, *y), max(*x, *y))
+    ends = ends if ends[1] > ends[0] else (ends[0] - 1, ends[1] + 1)
+    axes = _Axes(x=ends, y=ends, top=26)
+    dots = [
+        '<circle cx="{:.1f}" cy="{:.1f}" r="2.5" fill="{}" opacity="0.5"/>'.format(*axes.at(a, b), SERIES[0])
+        for a, b in zip(x, y, strict=True)
+    ]
+    equal = f'<polyline points="{axes.points(ends, ends)}" fill="none" class="level"/>'
+    return f'<figure class="chart">{_chart([*axes.scales(), equal, *dots], title, x_label, y_label, axes.top)}</figure>'
+
+
 def _chart(parts: Sequence[str], title: str, x_label: str, y_label: str, top: int) -> str:
     """What is drawn between two axes, with all that is written around it."""
     told = f'<text x="{LEFT}" y="15" class="title">{html.escape(title)}</text>' if title else ""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos.contrast import drawings, matrix
-from pipelines.contrast.settings import MatrixSettings
+from demos.contrast import drawings, information_bound, matrix
+from pipelines.contrast.settings import InformationSettings, MatrixSettings
 from pipelines.errors import UserError
 from tests.demos.served import Served, last
 
@@ -172,3 +172,30 @@ def test_what_a_visitor_writes_is_text_on_the_page():
 )
 def test_numbers_are_short(value, digits, text):
     assert drawings.number(value, digits) == text
+
+
+# -------------------------------------------------------------------------------------------------- what it can know
+
+
+def test_a_batch_of_64_cannot_tell_nine_nats():
+    first, *_, told = information_bound.information_bound(InformationSettings(), "ceiling")
+    assert "numbers" not in first and first["verdict"] == "", "no verdict before the end"
+    numbers = told["numbers"]
+    assert numbers["ln_n"] - 0.1 < numbers["estimate"] <= numbers["ln_n"] < numbers["truth"]
+    assert "You were right: Close to ln N, and never more" in told["verdict"]
+    assert f"It says {numbers['estimate']:.2f} nats" in told["estimate"] and "the truth is 9.31" in told["estimate"]
+    assert "16,382 negatives" in told["facts"] and "126 negatives" in told["facts"]
+    assert told["chart"].count("<polyline") == 2 and "the truth" in told["chart"]
+    assert told["logits"].size[0] == told["logits"].size[1] >= 256
+
+
+def test_a_trained_critic_is_drawn_beside_the_exact_one():
+    settings = InformationSettings(critic="trained", steps=30, batch=16)
+    *_, told = information_bound.information_bound(settings)
+    assert told["chart"].count("<svg") == 2 and "knows nothing" in told["chart"]
+    assert "before training: " in told["facts"] and told["numbers"]["steps"] == 30
+
+
+def test_the_question_follows_what_is_set():
+    asked = information_bound.ask_again(InformationSettings(dimensions=2, correlation=0.6, batch=1024))
+    assert asked["guess"].label == "The truth is 0.4 nats. What does the estimate with N = 1024 say?"
