@@ -45,11 +45,11 @@ def layout(tab: Tab) -> None:
                 tab.control("seed")
         with gr.Column(scale=8, min_width=320):
             tab.html("estimate")
-            tab.html("chart")
-            lab.answered(tab)
             with gr.Row():
-                tab.html("facts", scale=3, min_width=320)
+                tab.html("chart", scale=3, min_width=320)
                 tab.panel("logits", "Scores of pairs, the true ones on the diagonal", scale=2, min_width=200)
+            lab.answered(tab)
+            tab.html("facts")
             with gr.Accordion(t("Numbers as JSON"), open=False):
                 tab.numbers()
 
@@ -108,9 +108,9 @@ def headline(found: "Estimate") -> str:
 
 def chart(found: "Estimate") -> str:
     """The estimate against N, between its ceiling and the truth; with a trained critic, against its steps as well."""
-    doublings = np.log2(found.sizes)
+    doublings = np.log2(found.sizes).tolist()
     lines = [
-        charts.Line(name=say("the estimate, ln N − L, with the exact critic"), x=doublings, y=found.exact),
+        charts.Line(name=say("the estimate, ln N − L, with the exact critic"), x=doublings, y=found.exact.tolist()),
         charts.Line(
             name=say("ln N: no estimate lies above"), x=range(1, 11), y=[k * math.log(2) for k in range(1, 11)]
         ),
@@ -125,12 +125,9 @@ def chart(found: "Estimate") -> str:
         title=say("What the loss can say"),
     )
     if len(found.course):
+        steps, estimates = found.course.T.tolist()
         drawn += charts.curves(
-            [
-                charts.Line(
-                    name=say("trained critic, on pairs it has not seen"), x=found.course[:, 0], y=found.course[:, 1]
-                )
-            ],
+            [charts.Line(name=say("trained critic, on pairs it has not seen"), x=steps, y=estimates)],
             say("step"),
             say("nats"),
             levels=[

@@ -38,9 +38,8 @@ def layout(tab: Tab) -> None:
         with gr.Column(scale=4, min_width=300):
             lab.ask(tab, NEGATIVES, NEGATIVES_ANSWERS, button="Train A and B")
             tab.control("temperature")
-            with gr.Row():
-                tab.control("a", menu=True, min_width=140)
-                tab.control("b", menu=True, min_width=140)
+            tab.control("a", menu=True)
+            tab.control("b", menu=True)
             with gr.Accordion(t("More settings"), open=False):
                 for name in ("eta", "beta", "steps", "batch", "seed"):
                     tab.control(name)

@@ -137,7 +137,7 @@ def add(played: film.Film, now: "Step") -> None:
         played.measure(now.step, purity=[now.purity])
     if now.analogies is not None:
         played.measure(now.step, analogies=[now.analogies[0]], neighbour=[now.analogies[1]])
-    reach = max(float(np.abs(now.positions).max()), 1e-9)
+    reach = max(1.2 * float(np.quantile(np.abs(now.positions), 0.95)), 1e-9)  # the few beyond lie on the border
     order = compared(now.corpus)
     cosines = now.cosines[np.ix_(order, order)]
     near = ", ".join(word for word, _ in now.neighbours(probe(now.corpus), 3))

@@ -141,10 +141,8 @@ def scatter(
     ends = (min(*x, *y), max(*x, *y))
     ends = ends if ends[1] > ends[0] else (ends[0] - 1, ends[1] + 1)
     axes = _Axes(x=ends, y=ends, top=26)
-    dots = [
-        '<circle cx="{:.1f}" cy="{:.1f}" r="2.5" fill="{}" opacity="0.5"/>'.format(*axes.at(a, b), SERIES[0])
-        for a, b in zip(x, y, strict=True)
-    ]
+    places = (axes.at(a, b) for a, b in zip(x, y, strict=True))
+    dots = [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="2.5" fill="{SERIES[0]}" opacity="0.5"/>' for a, b in places]
     equal = f'<polyline points="{axes.points(ends, ends)}" fill="none" class="level"/>'
     return f'<figure class="chart">{_chart([*axes.scales(), equal, *dots], title, x_label, y_label, axes.top)}</figure>'
 

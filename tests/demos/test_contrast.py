@@ -1,5 +1,6 @@
 """Contrast: what each lesson shows, said in what a visitor sees. The mathematics is tested in tests/pipelines."""
 
+import json
 import math
 import re
 from types import SimpleNamespace
@@ -9,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos.contrast import drawings, information_bound, matrix
-from pipelines.contrast.settings import InformationSettings, MatrixSettings
+from demos.contrast import drawings, information_bound, matrix, negatives, word_vectors
+from pipelines.contrast.settings import InformationSettings, MatrixSettings, NegativesSettings, WordsSettings
 from pipelines.errors import UserError
 from tests.demos.served import Served, last
 
@@ -199,3 +200,111 @@ def test_a_trained_critic_is_drawn_beside_the_exact_one():
 def test_the_question_follows_what_is_set():
     asked = information_bound.ask_again(InformationSettings(dimensions=2, correlation=0.6, batch=1024))
     assert asked["guess"].label == "The truth is 0.4 nats. What does the estimate with N = 1024 say?"
+
+
+# --------------------------------------------------------------------------------------------- words from neighbours
+
+
+def test_words_are_learned_in_a_film_that_ends_with_a_verdict():
+    settings = WordsSettings(steps=200)
+    *steps, told = word_vectors.word_vectors(settings, "kind")
+    film, numbers = told["film"], told["numbers"]
+    assert film["steps"] == list(range(0, 201, 20)) and [curve["title"] for curve in film["curves"]][1].startswith(
+        "3 near"
+    )
+    assert steps[0]["film"]["steps"] == [0] and steps[0]["verdict"] == "", "the first picture is of untrained vectors"
+    assert "You were right: Beside a word that could stand in its place" in told["verdict"]
+    assert numbers["purity"] > 0.6 > numbers["baseline"]["purity_untrained"]
+    assert f"{numbers['purity']:.0%}" in told["facts"] and "untrained" in told["facts"]
+    assert numbers["neighbours"]["cat"][0][0] in told["beside"]
+    assert "→" in told["labels"] and "its own words" in told["labels"]
+    assert told["counts"].count("<circle") > 100 and told["analogy"] == "", "captions offer no analogies"
+    json.dumps({"film": film, "numbers": numbers}, allow_nan=False)
+
+
+def test_tales_show_an_analogy_beside_the_nearest_neighbour_alone():
+    told = last(word_vectors.word_vectors(WordsSettings(corpus="tales", steps=20)))
+    assert "cat is to kitten as" in told["analogy"] and "nearest neighbour of c alone" in told["facts"]
+    assert [curve["title"] for curve in told["film"]["curves"]][2:] == [
+        "analogies right",
+        "by the nearest neighbour alone",
+    ]
+
+
+def test_your_own_text_is_asked_about_its_own_words():
+    text = "The gardener waters roses. The baker sells bread. A gardener plants tulips and roses. " * 10
+    settings = WordsSettings(corpus="own", text=text, steps=20, method="cbow")
+    word = word_vectors.ask_again(settings)["guess"].label.split("will ")[1].split(" land")[0]
+    told = last(word_vectors.word_vectors(settings))
+    assert word in text.lower() and f"<b>{word}:" in told["beside"] and told["counts"] == ""
+    assert word_vectors.ask_again(WordsSettings(corpus="own")) is None, "nothing is written yet"
+
+
+@pytest.mark.parametrize(("text", "told"), [("", "no text to learn from"), ("cat", "too few to learn from")])
+def test_a_text_that_teaches_nothing_is_said_at_once(text, told):
+    with pytest.raises(UserError, match=told):
+        next(word_vectors.word_vectors(WordsSettings(corpus="own", text=text)))
+
+
+def test_what_is_pasted_is_text_on_the_page():
+    text = "<script>alert</script> <b>bold</b> words stand here beside many other words of mine. " * 20
+    told = last(word_vectors.word_vectors(WordsSettings(corpus="own", text=text, steps=10)))
+    assert not re.search(r"<(script|b>bold)", told["beside"] + told["labels"] + told["facts"])
+
+
+# --------------------------------------------------------------------------------------- false and hard negatives
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Few pictures, so that a run takes seconds."""
+    from pipelines.contrast import negatives as pipeline
+
+    for name, count in (("TRAINING", 64), ("BANK", 60), ("TEST", 40)):
+        monkeypatch.setattr(pipeline, name, getattr(pipeline, name)[:count])
+    monkeypatch.setattr(pipeline, "POINTS", 24)
+    pipeline.baselines.cache_clear()
+    yield
+    pipeline.baselines.cache_clear()
+
+
+def test_two_losses_on_one_clock(small):
+    settings = NegativesSettings(steps=4, batch=16)
+    *steps, told = negatives.negatives(settings, "more")
+    film, numbers = told["film"], told["numbers"]
+    assert film["steps"] == [0, 2, 4] and film["runs"] == [
+        "A · NT-Xent",
+        "B · debiased, and the most similar count most",
+    ]
+    assert any("Drawing the pictures" in step["status"] for step in steps) and "pictures" in steps[1]
+    assert {"seed", "steps", "seconds", "baseline", "verdict"} <= set(numbers) and numbers["verdict"]["guess"] == "more"
+    assert "raw pixels" in told["facts"] and "untrained" in told["facts"] and "chance 17%" in told["facts"]
+    json.dumps({"film": film, "numbers": numbers}, allow_nan=False)
+
+
+def test_leaving_ends_the_training(small):
+    run = negatives.negatives(NegativesSettings(steps=400, batch=8))
+    while "film" not in (step := next(run)) or not step["film"]:
+        pass
+    run.close()
+    assert step["film"]["steps"][-1] < 400
+
+
+def test_hard_negatives_are_read_in_the_matrix():
+    plain, hard, unbiased = (
+        negatives.reading(42, 0.2, 0.0, beta, labels)["reading_numbers"]
+        for beta, labels in ((0, False), (2, False), (0, True))
+    )
+    assert plain["false_negatives"] == pytest.approx(4 / 56) and plain["weight_false_negatives"] == 1
+    assert hard["weight_false_negatives"] > 1.5 and unbiased["weight_false_negatives"] == 0
+    shown = negatives.reading(42)["reading"]
+    assert shown.count('marked"') == 3 * 4, "each of the three tables marks them"
+    with pytest.raises(UserError, match="Hardness, β must be a number from 0 to 4, not 9"):
+        negatives.reading(42, read_beta=9)
+
+
+@pytest.mark.parametrize("bad", [{"batch": 1}, {"temperature": 0}, {"eta": 1.0}, {"a": "mine"}, {"steps": 10**6}])
+def test_training_has_limits(bad):
+    lesson = Served(negatives.LESSON)
+    with pytest.raises(gr.Error, match="must be"):
+        last(lesson["negatives"](**bad))
