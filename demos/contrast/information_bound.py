@@ -46,8 +46,10 @@ def layout(tab: Tab) -> None:
         with gr.Column(scale=8, min_width=320):
             tab.html("estimate")
             with gr.Row():
-                tab.html("chart", scale=3, min_width=320)
-                tab.panel("logits", "Scores of pairs, the true ones on the diagonal", scale=2, min_width=200)
+                with gr.Column(scale=3, min_width=320):
+                    tab.html("chart")
+                with gr.Column(scale=2, min_width=240):
+                    tab.panel("logits", "Scores of pairs, true ones on the diagonal", height=300)
             lab.answered(tab)
             tab.html("facts")
             with gr.Accordion(t("Numbers as JSON"), open=False):

@@ -373,6 +373,6 @@ LESSON = Lesson(
     settings=MatrixSettings,
     layout=layout,
     main=contrast,
-    shows=("matrix", "plane", "facts", "verdict", "numbers"),
+    shows=("matrix", "plane", "facts", "status", "verdict", "numbers"),
     wire=wire,
 )
