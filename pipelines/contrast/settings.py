@@ -63,7 +63,7 @@ class InformationSettings:
     @property
     def truth(self) -> float:
         """Mutual information of the two vectors, nats: -d/2 ln(1 - r^2)."""
-        return -self.dimensions / 2 * math.log1p(-(self.correlation**2))
+        return self.dimensions / 2 * abs(math.log1p(-(self.correlation**2)))
 
 
 # ---------------------------------------------------------------------------------------------------------- negatives

@@ -78,6 +78,70 @@ def test_your_own_pictures_make_a_matrix_and_a_ninth_is_refused(watched, tmp_pat
     expect(matrix.locator("table").first.locator("[data-cell]")).to_have_count(64)
 
 
+def test_a_batch_cannot_tell_more_than_ln_n(watched, connections_elsewhere):  # noqa: F811
+    page: Page = watched.page
+    watched.page.goto(f"{watched.url}{ADDRESS['information_bound']}&batch=16&critic=trained&steps=30")
+    expect(page.locator("#information_bound-guess")).to_contain_text("The truth is 9.3 nats")
+    expect(page.locator("#information_bound-guess")).to_contain_text("N = 16")
+    answer(page, "information_bound", "More than the truth")
+    page.locator("#information_bound-run").click()
+    expect(page.locator("#information_bound-verdict")).to_contain_text("You said: More than the truth")
+    expect(page.locator("#information_bound-chart svg.chart")).to_have_count(2)
+    expect(page.locator("#information_bound-estimate")).to_contain_text("the truth is 9.31, ln 16 = 2.77")
+    watched.set_slider("#information_bound-correlation", 0)
+    expect(page.locator("#information_bound-guess")).to_contain_text("The truth is 0.0 nats")
+    page.locator("#information_bound-reset").click()
+    expect(page.locator("#information_bound-chart svg")).to_have_count(0)
+    expect(page).to_have_url(re.compile(r"\?tab=information_bound$"))
+    assert watched.outside == [] and watched.errors == [] and connections_elsewhere == []
+
+
+def test_words_find_their_places_in_a_film_that_can_be_scrubbed(watched):  # noqa: F811
+    page: Page = watched.page
+    page.goto(f"{watched.url}{ADDRESS['word_vectors']}&steps=200&corpus=tales")
+    expect(page.locator("#word_vectors-corpus").get_by_label("tales of old and young animals")).to_be_checked()
+    answer(page, "word_vectors", "Beside a word that could stand in its place")
+    page.locator("#word_vectors-run").click()
+    expect(page.locator("#word_vectors-verdict .verdict")).to_be_visible()
+    film = page.locator("#word_vectors-film")
+    expect(film).to_contain_text("200 / 200")
+    film.locator("input[type=range]").fill("0")
+    expect(film).to_contain_text("0 / 200")
+    expect(film.locator("text.name").first).to_be_attached()
+    expect(page.locator("#word_vectors-analogy")).to_contain_text("cat is to kitten as")
+    page.get_by_role("button", name="Your own text").click()
+    page.locator("#word_vectors-text textarea").fill("The gardener waters roses and the gardener plants tulips. " * 9)
+    page.locator("#word_vectors-corpus").get_by_label("your own text").check()
+    expect(page.locator("#word_vectors-guess")).to_contain_text("where will gardener land")
+    assert "gardener" not in page.url, "a text is too long for an address"
+    assert watched.outside == [] and watched.errors == []
+
+
+def test_two_trainings_are_stopped_run_and_read(watched):  # noqa: F811
+    page: Page = watched.page
+    page.goto(f"{watched.url}{ADDRESS['negatives']}&steps=400&batch=4")
+    answer(page, "negatives", "It helps")
+    page.locator("#negatives-run").click()
+    status = page.locator("#negatives-status")
+    expect(page.locator("#negatives-pictures img")).to_be_visible()
+    expect(status).to_contain_text(re.compile("Step [1-9][0-9]* of 400"))
+    page.locator("#negatives-stop").click()
+    expect(status).to_contain_text("Stopped")
+    page.goto(f"{watched.url}{ADDRESS['negatives']}&steps=4&batch=4")
+    answer(page, "negatives", "It helps")
+    page.locator("#negatives-run").click()
+    expect(page.locator("#negatives-verdict .verdict")).to_be_visible()
+    expect(page.locator("#negatives-film .run")).to_have_count(2)
+    expect(page.locator("#negatives-facts")).to_contain_text("untrained")
+    page.get_by_role("button", name="Read it in a matrix").click()
+    reading = page.locator("#negatives-reading")
+    expect(reading.locator("table").first.locator(".marked")).to_have_count(4)
+    expect(reading).to_contain_text(re.compile(r"Their mean weight\s*1.00"))
+    watched.set_slider("#negatives-read-beta", 4)
+    expect(reading).not_to_contain_text(re.compile(r"Their mean weight\s*1.00"))
+    assert watched.outside == [] and watched.errors == []
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1920, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
 def test_pages_show_everything_without_scrolling_sideways(browser, app_url, width, scheme):  # noqa: F811
     context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
