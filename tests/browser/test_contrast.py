@@ -110,7 +110,7 @@ def test_words_find_their_places_in_a_film_that_can_be_scrubbed(watched):  # noq
     expect(film.locator("text.name").first).to_be_attached()
     expect(page.locator("#word_vectors-analogy")).to_contain_text("cat is to kitten as")
     page.get_by_role("button", name="Your own text").click()
-    page.locator("#word_vectors-text textarea").fill("The gardener waters roses and the gardener plants tulips. " * 9)
+    page.locator("#word_vectors-text textarea").fill("The gardener waters red roses and the old gardener plants ten white tulips. " * 9)
     page.locator("#word_vectors-corpus").get_by_label("your own text").check()
     expect(page.locator("#word_vectors-guess")).to_contain_text("where will gardener land")
     assert "gardener" not in page.url, "a text is too long for an address"
@@ -128,6 +128,7 @@ def test_two_trainings_are_stopped_run_and_read(watched):  # noqa: F811
     page.locator("#negatives-stop").click()
     expect(status).to_contain_text("Stopped")
     page.goto(f"{watched.url}{ADDRESS['negatives']}&steps=4&batch=4")
+    watched.errors.clear()  # a page that is left tells that its open stream has ended
     answer(page, "negatives", "It helps")
     page.locator("#negatives-run").click()
     expect(page.locator("#negatives-verdict .verdict")).to_be_visible()
