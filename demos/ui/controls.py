@@ -3,7 +3,7 @@
 Gradio's checks raise what a visitor never sees. To the browser these are the plain components.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import gradio as gr
@@ -27,21 +27,28 @@ class Number(gr.Number):
     preprocess = _as_it_came
 
 
+def _told(title: str, choices: Sequence[tuple], told: dict) -> dict:
+    """What the API says of a choice; Gradio's says that every one is a text."""
+    values = [value for _, value in choices]
+    if not values or not all(isinstance(value, int) for value in values):
+        return told
+    return {"title": title, "type": "integer", "description": f"one of {', '.join(map(str, values))}"}
+
+
 class Radio(gr.Radio):
     is_template = True
     preprocess = _as_it_came
 
     def api_info(self) -> dict:
-        """Gradio's says that every choice is a text."""
-        values = [value for _, value in self.choices]
-        if not all(isinstance(value, int) for value in values):
-            return super().api_info()
-        return {"title": "Radio", "type": "integer", "description": f"one of {', '.join(map(str, values))}"}
+        return _told("Radio", self.choices, super().api_info())
 
 
 class Dropdown(gr.Dropdown):
     is_template = True
     preprocess = _as_it_came
+
+    def api_info(self) -> dict:
+        return _told("Dropdown", self.choices, super().api_info())
 
 
 class Checkbox(gr.Checkbox):

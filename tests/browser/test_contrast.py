@@ -110,7 +110,9 @@ def test_words_find_their_places_in_a_film_that_can_be_scrubbed(watched):  # noq
     expect(film.locator("text.name").first).to_be_attached()
     expect(page.locator("#word_vectors-analogy")).to_contain_text("cat is to kitten as")
     page.get_by_role("button", name="Your own text").click()
-    page.locator("#word_vectors-text textarea").fill("The gardener waters red roses and the old gardener plants ten white tulips. " * 9)
+    page.locator("#word_vectors-text textarea").fill(
+        "The gardener waters red roses and the old gardener plants ten white tulips. " * 9
+    )
     page.locator("#word_vectors-corpus").get_by_label("your own text").check()
     expect(page.locator("#word_vectors-guess")).to_contain_text("where will gardener land")
     assert "gardener" not in page.url, "a text is too long for an address"
