@@ -84,7 +84,7 @@ def negatives(settings: NegativesSettings, guess: str | None = None) -> Iterator
     for now, due in lab.paced(pipeline.run(settings)):
         if isinstance(now, pipeline.Preparing):
             if due:
-                yield {"status": lab.drawing(now), "pictures": drawing.sheet(now.pictures[:48], 16)}
+                yield {"status": lab.drawing_pictures(now), "pictures": drawing.sheet(now.pictures[:48], 16)}
             continue
         played = played or new_film(now, settings)
         add(played, now)
