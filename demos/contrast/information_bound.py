@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import gradio as gr
 import numpy as np
 
-from demos.ui import address, charts, drawing, lab, studies
+from demos.ui import charts, drawing, lab, studies
 from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
 from demos.ui.tab import Tab
@@ -59,7 +59,6 @@ def layout(tab: Tab) -> None:
 def wire(tab: Tab) -> None:
     lab.wire(tab, seconds, listen=("critic", "steps", "batch"))
     tab.quick([tab[name].change for name in ("dimensions", "correlation", "batch")], ask_again, ["guess"])
-    address.keep(tab)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

@@ -7,7 +7,7 @@ import gradio as gr
 
 from demos.contrast.drawings import Heat, heat_maps, thumbnail
 from demos.contrast.matrix import drawn, encode
-from demos.ui import address, charts, controls, drawing, film, lab, studies
+from demos.ui import charts, controls, drawing, film, lab, studies
 from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
 from demos.ui.tab import Tab
@@ -69,7 +69,6 @@ def wire(tab: Tab) -> None:
     shown = ["reading", "reading_numbers"]
     public: dict[str, Any] = {"api_name": f"{tab.slug}_reading", "api_visibility": "public"}
     tab.when_open("reading_box", reading, shown, *moved, **public)
-    address.keep(tab)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

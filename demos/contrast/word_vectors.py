@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 
 from demos.contrast.drawings import parallelogram
-from demos.ui import address, charts, drawing, film, lab, studies
+from demos.ui import charts, drawing, film, lab, studies
 from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
 from demos.ui.tab import Tab
@@ -65,7 +65,6 @@ def layout(tab: Tab) -> None:
 def wire(tab: Tab) -> None:
     lab.wire(tab, seconds, listen=("steps", "method"))
     tab.quick([tab[name].change for name in ("corpus", "text")], ask_again, ["guess"], trigger_mode="always_last")
-    address.keep(tab)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers
