@@ -14,7 +14,7 @@ from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.export import export_files
 from demos.ui.lesson import Lesson, Measure
-from demos.ui.models import at_hand, model_names
+from demos.ui.models import at_hand, model_names, quality_of
 from demos.ui.pictures import Given
 from demos.ui.tab import Tab
 from demos.ui.text import say, t
@@ -267,6 +267,19 @@ def _facts(n: dict) -> str:
     if n["guesses_full"]:
         (whole, sure), (part, still) = n["guesses_full"][0], n["guesses_kept"][0]
         rows.append((say("Best guess among 24 names"), f"{whole} {sure:.0%} → {part} {still:.0%}", say("whole → kept")))
+    over = quality_of(n["model"])
+    if "naming_lowest_half" in over:
+        rows.append(
+            (
+                say("Right name, over {count} scenes of one thing", count=f"{over['scenes']:,}"),
+                f"{over['naming_kept_half']:.0%}",
+                say(
+                    "from the half with the highest attention; from the other half {lowest}, from the whole {whole}",
+                    lowest=f"{over['naming_lowest_half']:.0%}",
+                    whole=f"{over['naming']:.0%}",
+                ),
+            )
+        )
     rows.append(
         (
             say("Time of the image tower"),

@@ -1,5 +1,7 @@
 """The models a tab offers, and the menu that says what each costs before it is fetched."""
 
+import functools
+import json
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +32,14 @@ def model_names(*families: Family) -> list[str]:
 def teacher_models() -> list[str]:
     """The models that come with a teacher, a projection head and a decoder."""
     return [name for name in model_names("openclip") if MODELS[name].teacher]
+
+
+@functools.cache
+def quality_of(model: str) -> dict[str, float]:
+    """The figures of a model's card, as its measuring command wrote them; none for a model without any."""
+    spec = MODELS.get(model)
+    card = BUNDLED / spec.source / "quality.json" if spec and spec.tier == "bundled" else None
+    return json.loads(card.read_text(encoding="utf-8")) if card and card.exists() else {}
 
 
 def at_hand(model: object) -> None:

@@ -65,13 +65,16 @@ def batches(model: Model, world: list[storybook.Scene]) -> Iterator[tuple[list[s
         yield part, torch.cat([model.pixels(Image.fromarray(s.picture)) for s in part])
 
 
-def image_features(model: Model, world: list[storybook.Scene], keep_ratio: float | None = None) -> Tensor:
-    """(n, E) unit length; with a ratio, of the patches the chooser's attention keeps."""
+def image_features(
+    model: Model, world: list[storybook.Scene], keep_ratio: float | None = None, lowest: bool = False
+) -> Tensor:
+    """(n, E) unit length; with a ratio, of the patches with the highest, or `lowest`, of the chooser's attention."""
     found = []
     for _, pixels in batches(model, world):
         kept = None
         if keep_ratio is not None:
-            kept = keep_highest(mean_attention(model.chooser.encode(pixels)), keep_ratio)
+            attention = mean_attention(model.chooser.encode(pixels))
+            kept = keep_highest(-attention if lowest else attention, keep_ratio)
         found.append(model.image_features(model.encoder.encode(pixels, kept).cls).cpu())
     return torch.cat(found)
 
@@ -296,6 +299,7 @@ def evaluate(model: Model, count: int, quick: bool = False) -> dict[str, float]:
         figures["cosine_kept_to_full"] = (kept * features).sum(1).mean().item()
         figures["retrieval_kept_half"] = retrieval(model, kept, world)[0]
         figures["naming_kept_half"] = naming(model, image_features(model, singles, 0.5), singles)
+        figures["naming_lowest_half"] = naming(model, image_features(model, singles, 0.5, lowest=True), singles)
         figures["object_patches_kept"], figures["object_patches_kept_random"] = object_patches_kept(model, world)
     figures["segmentation_miou"] = segmentation_probe(model, world[: min(count, 500)], train_scenes=min(count, 1000))
     if model.detail is not None:
@@ -309,6 +313,7 @@ def evaluate(model: Model, count: int, quick: bool = False) -> dict[str, float]:
 ROWS = (  # name, what it says, format, floor of the card
     ("naming", "Names the object of a single-object scene, among 24", "{:.1%}"),
     ("naming_kept_half", "The same from the kept half of the patches", "{:.1%}"),
+    ("naming_lowest_half", "The same from the half with the lowest attention", "{:.1%}"),
     ("colour_naming", "Names a single thing's colour, among 11", "{:.1%}"),
     ("retrieval_image_to_text", "Picture to caption, 1 of 100 distinct captions, top-1", "{:.1%}"),
     ("retrieval_text_to_image", "Caption to picture, 1 of 100, top-1", "{:.1%}"),

@@ -4,13 +4,15 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from demos import clip_synthesis, diffusion
+from demos import clip_synthesis, diffusion, token_removal
+from demos.ui.models import quality_of
 from pipelines.clip_synthesis.settings import Settings as Synthesis
 from pipelines.clip_synthesis.steps import Comparison
 from pipelines.diffusion import recording
 from pipelines.diffusion.settings import Settings as Diffusion
 from pipelines.models import loading
 from pipelines.models.registry import MODELS
+from pipelines.token_removal.settings import Settings as Removal
 
 AGAIN = "run python -m pipelines.evaluation.openings"
 
@@ -53,3 +55,13 @@ def test_a_comparison_is_read_as_it_was_written(tmp_path):
         assert name == same_name and replace(step, look=None) == replace(same, look=None)
         assert step.look.picture.tobytes() == same.look.picture.tobytes()
         assert step.look.captions == same.look.captions and step.look.gap == same.look.gap
+
+
+def test_the_claim_of_token_removal_is_counted(scene_file):
+    """One scene proves nothing: beside it stands how often the name survives, by the card's figures."""
+    figures = quality_of("storybook-detailclip")
+    assert figures["naming_kept_half"] > figures["naming"] - 0.02  # the best half: the meaning stays
+    assert figures["naming_lowest_half"] < 0.5  # without it: it goes
+    shown = token_removal.token_removal(scene_file, Removal())
+    assert "Right name, over 1,000 scenes" in shown["facts"]
+    assert f"{figures['naming_lowest_half']:.0%}" in shown["facts"]
