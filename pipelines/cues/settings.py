@@ -136,3 +136,34 @@ class FreezeSettings(Checked):
     steps: int = setting(40, "Steps", "Of the optimiser", low=1, high=200, step=1)
     rate: float = setting(5e-4, "Learning rate", low=1e-6, high=0.1)
     seed: int = setting(42, "Seed", "Of the examples, the noise and the last layer", low=0, high=SEED_LIMIT, step=1)
+
+
+# ----------------------------------------------------------------------------------------------------- texture or shape
+
+TEXTURES = {  # the first belongs to the first shape, and so on
+    "across": "stripes across",
+    "upright": "stripes upright",
+    "rising": "stripes rising",
+    "falling": "stripes falling",
+    "checks": "checks",
+    "dots": "dots",
+    "waves": "waves",
+    "grid": "a grid",
+    "bricks": "bricks",
+    "soft": "soft spots",
+    "fine noise": "fine noise",
+    "coarse noise": "coarse noise",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextureSettings(Checked):
+    network: str = setting("cnn", "Network", choices=NETWORKS)
+    share: float = setting(
+        0.0, "Random textures", "Share of training pictures that wear another texture", low=0, high=1, step=0.05
+    )
+    period: int = setting(6, "Period", "Of the textures, in pixels", low=4, high=10, step=2)
+    steps: int = setting(150, "Steps", "Of the optimiser", low=1, high=600, step=1)
+    batch: int = setting(64, "Batch", "Pictures a step", low=8, high=256, step=8)
+    rate: float = setting(1e-3, "Learning rate", low=1e-5, high=0.1)
+    seed: int = setting(42, "Seed", "Of the weights and the pictures", low=0, high=SEED_LIMIT, step=1)

@@ -8,7 +8,7 @@ from pipelines.predictions import Verdict, judge
 from pipelines.shares import differ
 
 if TYPE_CHECKING:
-    from pipelines.cues import equivariance, positions, scramble, transfer, universal
+    from pipelines.cues import equivariance, positions, scramble, texture_shape, transfer, universal
     from pipelines.cues.settings import BorrowSettings, FreezeSettings, UniversalSettings
 
 ROUNDING = 1e-9  # a difference below it, in float64, is rounding
@@ -196,4 +196,36 @@ def of_frozen(found: transfer.Step, guess: str | None = None) -> Verdict:
         learns=found.learns,
         of=found.of,
         moved=found.moved,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------- texture or shape
+
+TEXTURE = "It could learn the shape or the texture. What will it call a cat in the stripes of another animal?"
+TEXTURE_ANSWERS = {
+    "texture": "By its texture",
+    "shape": "By its shape",
+    "both": "Now by one, now by the other",
+}
+
+
+def of_texture(found: texture_shape.Step, guess: str | None = None) -> Verdict:
+    """Of the last step: on which side of one half the interval of the shape bias lies."""
+    look = found.look
+    assert look is not None
+    low, high = look.interval
+    return judge(
+        TEXTURE_ANSWERS,
+        guess,
+        "texture" if high < 0.5 else "shape" if low > 0.5 else "both",
+        "Of {count} pictures whose cues disagree it calls {shape} by their shape, {texture} by their texture and "
+        "{neither} by neither: its shape bias lies between {low:.2f} and {high:.2f}. Of flat shapes it names "
+        "{flat:.1%}.",
+        count=look.shape + look.texture + look.neither,
+        shape=look.shape,
+        texture=look.texture,
+        neither=look.neither,
+        low=low,
+        high=high,
+        flat=look.flat,
     )
