@@ -23,6 +23,14 @@ from pipelines.collapse.settings import (
     preset,
 )
 from tests.demos.served import Served, last
+from tests.small_world import small_world
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_pictures():
+    with small_world():
+        yield
+
 
 FEW = {"start": "scratch", "steps": 4, "batch": 4}
 
@@ -33,7 +41,7 @@ def test_the_lab_answers_with_a_film_that_grows_and_a_verdict():
     assert film["steps"] == [0, 2, 4] and film["of"] == 4 and len(film["runs"]) == 2
     assert {panel["key"] for panel in film["layout"]} == {"points", "circle", "similarities", "values"}
     points = np.frombuffer(base64.b64decode(film["panels"]["points"][2][1]), np.uint8)
-    assert points.shape == (2 * 192,) and "without negatives" in film["runs"][1]
+    assert points.shape == (2 * 48,) and "without negatives" in film["runs"][1]
     assert [len(curve["x"]) for curve in film["curves"]] == [5, 5, 2]
     assert {"seed", "steps", "seconds", "baseline", "verdict"} <= set(numbers)
     assert numbers["verdict"]["guess"] == "crossed" and numbers["verdict"]["text"] in told["verdict"]

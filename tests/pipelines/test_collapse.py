@@ -12,13 +12,16 @@ import torch.nn.functional as F
 
 from pipelines.collapse import data, greedy, lab, losses, multicrop, numbers, packing, pretext, sweeps, verdicts
 from pipelines.collapse.settings import (
+    BATCHES,
     BREAKS,
     SWITCHES,
+    Batches,
     Greedy,
     Lab,
     MultiCrop,
     Packing,
     Pretext,
+    batch_runs,
     broken,
     expected_seconds,
     preset,
@@ -27,26 +30,13 @@ from pipelines.collapse.settings import (
 from pipelines.errors import UserError
 from pipelines.settings import checked, settings_of
 from pipelines.small_nets import Block, initialised
-from pipelines.world import storybook
+from tests.small_world import small_world
 
 
 @pytest.fixture(scope="module", autouse=True)
-def small_world():
-    """The lessons on few pictures."""
-    patch = pytest.MonkeyPatch()
-    caches = (data._data, data.baselines, multicrop.scenes, greedy.baselines)
-    for cache in caches:
-        cache.cache_clear()
-    for module, training, bank, queries in ((data, 64, 96, 48), (greedy, 32, 64, 32)):
-        patch.setattr(module, "TRAINING", storybook.TRAIN[:training])
-        patch.setattr(module, "BANK", storybook.VALIDATION[:bank])
-        patch.setattr(module, "QUERIES", storybook.TEST[:queries])
-    patch.setattr(multicrop, "TRAINING", storybook.TRAIN[:32])
-    patch.setattr(multicrop, "QUERIES", storybook.TEST[:24])
-    yield
-    patch.undo()
-    for cache in caches:
-        cache.cache_clear()
+def few_pictures():
+    with small_world():
+        yield
 
 
 def normal(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -517,6 +507,16 @@ def test_a_first_run_fits_into_a_minute(kind):
     assert expected_seconds(kind(**{"rounds" if kind is Packing else "steps": 2})) < expected_seconds(kind())
 
 
+def test_three_batches_fit_into_half_a_minute_and_share_what_is_equal():
+    assert 1 < expected_seconds(Batches()) <= 30
+    for settings, steps in (
+        (Batches(), {16: 160, 64: 40, 256: 10}),
+        (Batches(equal="steps"), dict.fromkeys(BATCHES, 40)),
+    ):
+        assert {batch: run.steps for batch, run in batch_runs(settings).items()} == steps
+        assert all(not broken(run) and run.start == "scratch" for run in batch_runs(settings).values())
+
+
 # ------------------------------------------------------------------------------------------------------------ verdicts
 
 
@@ -543,3 +543,4 @@ def test_the_labs_verdict_is_what_the_run_says():
     with pytest.raises(UserError):
         verdicts.of_lab([frame(step, step)], "nobody")
     assert verdicts.of_sweep({16: 0.5, 128: 0.7, 512: 0.6}, "large").answer == "middle"
+    assert verdicts.of_sweep({16: 0.5, 128: 0.52, 512: 0.48}, "large").answer == "alike"
