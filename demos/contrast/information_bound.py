@@ -49,7 +49,7 @@ def layout(tab: Tab) -> None:
                 with gr.Column(scale=3, min_width=320):
                     tab.html("chart")
                 with gr.Column(scale=2, min_width=240):
-                    tab.panel("logits", "Scores of pairs, true ones on the diagonal", height=300)
+                    tab.panel("logits", "Scores of pairs", height=300)
             lab.answered(tab)
             tab.html("facts")
             with gr.Accordion(t("Numbers as JSON"), open=False):
