@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.training import collapse_studies, contrast_studies, games_studies
+from pipelines.training import collapse_studies, contrast_studies, cues_studies, games_studies
 from pipelines.training.loop import write_json
 
 STUDIES_FOLDER = Path(__file__).parents[2] / "assets" / "studies"
@@ -33,6 +33,10 @@ STUDIES: dict[str, Callable[[int], Rows]] = {
     "multicrop": collapse_studies.multicrop_study,
     "pretext": collapse_studies.pretext_study,
     "greedy": collapse_studies.greedy_study,
+    "scramble": cues_studies.scramble_study,
+    "universal": cues_studies.universal_study,
+    "texture_shape": cues_studies.texture_study,
+    "transfer": cues_studies.transfer_study,
     "children": games_studies.children_study,
     "players": games_studies.players_study,
 }
