@@ -175,6 +175,7 @@ def diffusion(settings: Settings) -> Iterator[dict]:
             yield UNJUDGED | now | {"status": progress(step)}
     done = step
     said = judged(done.picture, done.prompt.subjects, settings.model)
+    yield {"status": say("Measuring what was drawn")}  # in steps of its own: others wait for one of them at most
     taken = recording.record(settings, done, trajectory(done, settings.model), said)
     score = score_of(done.picture, settings)
     refined = settings.method != "none" and settings.refine
@@ -238,12 +239,16 @@ def count_missing(settings: Settings, many: int) -> Iterator[dict]:
                     told = say("Seed {n} of {count}, {kind}. ", n=number + 1, count=many, kind=kind)
                     yield _counting(step, kind, before, bool(pairs)) | {"status": told + progress(step)}
             drawn[kind] = asked, step, _verdict_of(step, settings.model)
+        taken = {}
+        for kind, (asked, step, _) in drawn.items():
+            yield {"status": say("Measuring what was drawn")}
+            taken[kind] = recording.record(asked, step, trajectory(step, asked.model))
         plain, excited = (
             seeds.Drawn(picture=step.picture, verdict=said, seconds=step.seconds) for _, step, said in drawn.values()
         )
         pairs.append(seeds.Pair(seed=now.seed, plain=plain, excited=excited))
         before = drawing.greyed(drawing.show(excited.picture)[0])
-        yield _counted(drawn, pairs) | {"status": say("Seed {n} of {count} done.", n=number + 1, count=many)}
+        yield _counted(drawn, pairs, taken) | {"status": say("Seed {n} of {count} done.", n=number + 1, count=many)}
 
 
 def _verdict_of(result: "Result", model: str) -> presence.Verdict:
@@ -265,11 +270,10 @@ def _counting(step, kind: str, before: Image.Image | None, counted: bool) -> dic
     return {name: value for name, value in UNJUDGED.items() if name not in stays} | panels
 
 
-def _counted(drawn: dict[str, tuple], pairs: list[seeds.Pair]) -> dict:
-    """What is shown when a seed is done."""
+def _counted(drawn: dict[str, tuple], pairs: list[seeds.Pair], taken: dict[str, Any]) -> dict:
+    """What is shown when a seed is done; `taken` are the recordings of both kinds."""
     settings, excited, _ = drawn["excited"]
     names = distinct([subject.phrase for subject in excited.prompt.subjects])
-    taken = {kind: recording.record(s, step, trajectory(step, s.model)) for kind, (s, step, _) in drawn.items()}
     both = [(say(kind), taken[kind]) for kind in seeds.NAMES]
     return {
         "picture": boxed(pairs[-1].plain.picture, pairs[-1].plain.verdict, names),

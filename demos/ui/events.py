@@ -1,6 +1,7 @@
 """Handlers as Gradio calls them: friendly messages, deadlines, and a turn at the device for every step."""
 
 import asyncio
+import contextlib
 import functools
 import importlib
 import inspect
@@ -186,7 +187,7 @@ def event(function: Callable, seconds: float = 120, computes: bool = True) -> Ca
             raise _friendly(error) from None
         finally:
             turns.end(done)
-            await in_thread(made.close)
+            await in_thread(_close, made)
             if queued is not None:
                 queued.device_seconds = turns.work.used
                 queued.ended.set()
@@ -225,6 +226,11 @@ def light(function: Callable) -> Callable:
             raise _friendly(error) from None
 
     return run
+
+
+def _close(made: Any) -> None:
+    with contextlib.suppress(ValueError):  # of a step that still computes, when the server ends
+        made.close()
 
 
 def _on(device: Device, function: Callable, *arguments: Any) -> Any:

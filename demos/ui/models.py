@@ -63,9 +63,13 @@ WARM = threading.Event()  # whether `warm` has done what it could
 
 
 def warm() -> None:
-    """Import what is heavy and load the default model, in the background, once the page is up."""
+    """Import what is heavy and load the bundled models, in the background, once the page is up: loading is one long
+    step, for which everybody else would wait.
+    """
+    bundled = [spec.name for spec in MODELS.values() if spec.tier == "bundled"]
     try:
-        lazily("pipelines.models.loading").load(model_names("openclip")[0])
+        for name in sorted(bundled, key=lambda name: name != model_names("openclip")[0]):
+            lazily("pipelines.models.loading").preload(name)
     except Exception:
         log.exception("could not warm up; the first visitor will wait a little longer")
     finally:

@@ -6,14 +6,16 @@ Work comes in steps, and a device is given for one step at a time. Between two s
    else's, never for a run;
 2. to the runs that take longer.
 
-In both, visitors take turns, however much each has asked for (round robin). Nobody starves: where short work has had
-the device for `PATIENCE` seconds while a run waited, the run has the next step. Whoever waits holds no thread.
+In both, the next is the visitor who has had the device for the shortest time since he came, so that all have equal
+shares of its time, however much each has asked for and however long the steps are (fair queuing). Nobody starves: where
+short work has had the device for `PATIENCE` seconds while a run waited, the run has the next step. Whoever waits holds
+no thread.
 """
 
 import asyncio
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -39,7 +41,8 @@ class Device:
         self.under_way: set[Work] = set()  # between their first step and their end
         self.usual: dict[str, float] = {}  # kind -> seconds of the device, of the last works that ended
         self.lock = threading.Lock()
-        self._lanes: tuple[OrderedDict[str, deque], ...] = (OrderedDict(), OrderedDict())  # short, long: by visitor
+        self._lanes: tuple[dict[str, deque], ...] = ({}, {})  # short, long: by visitor, in the order of asking
+        self._had: dict[str, float] = {}  # visitor -> seconds of the device; newcomers begin with the least of them
         self._holder: Work | None = None
         self._begun = self._passed_over = 0.0
 
@@ -47,6 +50,7 @@ class Device:
         """Done when it is this work's turn. Cancel it, or call `give_back` after the step."""
         turn: Future[None] = Future()
         with self.lock:
+            self._had.setdefault(work.visitor, min(self._had.values(), default=0.0))
             self.under_way.add(work)
             self._lanes[work.used >= SHORT].setdefault(work.visitor, deque()).append((work, turn))
             if self._holder is None:
@@ -60,12 +64,15 @@ class Device:
             short, waiting = work.used < SHORT, bool(self._lanes[1])
             self._passed_over = self._passed_over + seconds if short and waiting else 0.0
             work.used += seconds
+            self._had[work.visitor] += seconds
             self._next()
 
     def end(self, work: Work, done: bool) -> None:
         """There will be no more steps; `done`: because it has come to its end."""
         with self.lock:
             self.under_way.discard(work)
+            if all(each.visitor != work.visitor for each in self.under_way):
+                self._had.pop(work.visitor, None)
             if done:
                 self.usual[work.kind] = (self.usual.get(work.kind, work.used) + work.used) / 2
 
@@ -73,7 +80,8 @@ class Device:
         short, long = self._lanes
         for lane in (long, short) if self._passed_over > PATIENCE else (short, long):
             while lane:
-                visitor, asked = lane.popitem(last=False)
+                visitor = min(lane, key=self._spent)
+                asked = lane.pop(visitor)
                 work, turn = asked.popleft()
                 if asked:
                     lane[visitor] = asked  # behind all others
@@ -83,10 +91,15 @@ class Device:
                     return
         self._holder = None
 
+    def _spent(self, visitor: str) -> float:
+        return self._had.get(visitor, 0.0)  # none: gone, and still in the lane
+
     def place_of(self, work: Work) -> tuple[int, int]:
         """Which one in turn it is, and of how many."""
         with self.lock:
-            waiting = [each for lane in self._lanes for asked in lane.values() for each, _ in asked]
+            waiting = [
+                each for lane in self._lanes for visitor in sorted(lane, key=self._spent) for each, _ in lane[visitor]
+            ]
             place = waiting.index(work) + 1 if work in waiting else 0
             return place + (self._holder is not None), len(waiting) + (self._holder is not None)
 

@@ -97,6 +97,11 @@ def open_model(spec: ModelSpec) -> Loaded:
 _CACHE = Cache(default_budget(), open_model)
 
 
+def preload(name: str) -> None:
+    """Have a model of the registry in memory before somebody asks for it."""
+    _CACHE.get(name)
+
+
 @overload
 def load(name: str) -> Model: ...
 

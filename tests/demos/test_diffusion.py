@@ -87,7 +87,8 @@ def settings(**changed) -> list:
 
 
 def test_pictures_arrive_step_by_step_and_numbers_last(page):
-    *steps, done = page.draw(PROMPT, steps=4)
+    *steps, measuring, done = page.draw(PROMPT, steps=4)
+    assert list(measuring) == ["status"], "the picture stays while it is measured"
     assert len(steps) == 4 and all(isinstance(step["picture"], Image.Image) for step in steps)
     assert "Step 1 of 4" in steps[0]["status"] and "Step 4 of 4" in steps[3]["status"]
     kept, numbers = done["kept"], done["numbers"]
@@ -293,7 +294,7 @@ def test_nothing_of_the_run_before_stands_beside_a_new_picture(page):
 
 def test_a_seed_being_drawn_has_no_verdict_of_the_seed_before(page):
     steps = list(page.count(2, *settings(steps=2)))
-    ended = next(i for i, step in enumerate(steps) if isinstance(step["strip"], str))
+    ended = next(i for i, step in enumerate(steps) if isinstance(step.get("strip"), str))
     following = steps[ended + 1]
     assert following["verdict"] is None and following["player"] is None and following["kept"] is False
     grey = np.asarray(following["other"]["value"])

@@ -60,6 +60,32 @@ def test_runs_of_several_visitors_go_on_in_turn(clock):
     assert order[3:] == list("abc") * 9, "each has a third of the device"
 
 
+def test_long_steps_are_no_larger_share(clock):
+    """Steps of four seconds beside steps of half a second: each visitor has half of the time."""
+    runs = {"slow": ("slow", 4.0, 100), "fast": ("fast", 0.5, 1000)}
+    order = play(clock, runs, 200)
+    assert abs(4.0 * order.count("slow") - 0.5 * order.count("fast")) <= 8, order
+
+
+def test_who_comes_late_does_not_catch_up_what_others_have_had(clock):
+    first, old, new = Device(), Work(visitor="old", used=5.0), Work(visitor="new", used=5.0)
+    for _ in range(10):
+        first.ask(old)
+        clock.now += 10
+        first.give_back(old)
+    order, asked = [], {}
+    for work in (old, new):
+        asked[work] = first.ask(work)
+    for _ in range(6):
+        work = next(work for work, turn in asked.items() if turn.done())
+        order.append(work.visitor)
+        clock.now += 1
+        del asked[work]
+        asked[work] = first.ask(work)
+        first.give_back(work)
+    assert order.count("new") == order.count("old") == 3, order
+
+
 def test_a_visitor_with_many_runs_has_one_share(clock):
     runs = {f"a{n}": ("a", 1.0, 100) for n in range(5)} | {"b": ("b", 1.0, 100)}
     order = play(clock, runs, 60)
@@ -152,11 +178,11 @@ def test_a_deadline_counts_the_devices_seconds_and_not_the_waiting():
 
     def work(name: int):
         for _ in range(4):
-            time.sleep(0.05)
+            time.sleep(0.2)
             yield name
         done.append(name)
 
-    threads = [threading.Thread(target=lambda n=n: list(stepped(events.event(work, 0.6)(n)))) for n in range(6)]
+    threads = [threading.Thread(target=lambda n=n: list(stepped(events.event(work, 3)(n)))) for n in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -184,6 +210,7 @@ def test_what_a_visitor_asks_of_one_tab_is_done_in_the_order_of_asking(tabs):
         def work() -> Iterator[None]:
             for _ in range(4):
                 order.append(name)
+                time.sleep(0.1)
                 yield
 
         work.tab = tab  # type: ignore[attr-defined]  # as a tab marks its handlers
