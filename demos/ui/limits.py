@@ -63,13 +63,15 @@ def told_of_part(part: Block) -> str:
         return "a picture"
     if isinstance(part, gr.Radio | gr.Dropdown):
         return "one of " + ", ".join(str(value) for _, value in part.choices)
+    if isinstance(part, gr.Checkbox):
+        return "true or false"
     if isinstance(part, gr.Gallery):
         return "pictures, as many as the handler says"
     if isinstance(part, gr.Textbox) and part.max_length:
         return f"at most {part.max_length} characters"
     if isinstance(part, gr.State):
         return "kept here, not sent"
-    raise AssertionError(f"{part}: nothing says what it allows")
+    return "what its handler takes"
 
 
 def rows(page: gr.Blocks) -> Iterator[tuple[str, str, str]]:
