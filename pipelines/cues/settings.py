@@ -119,7 +119,7 @@ class BorrowSettings(Checked):
     examples: int = setting(1, "Examples of each", low=1, high=30, step=1)
     noise: int = setting(0, "Noise", "Standard deviation, in levels of 255", low=0, high=128, step=8)
     unlabelled: bool = setting(False, "Use pictures without labels", "Each joins the mean it is nearest to")
-    permuted: bool = setting(False, "Deal the labels out at random")
+    permuted: bool = setting(False, "Permute the labels")
     seed: int = setting(42, "Seed", "Of the examples and the noise", low=0, high=SEED_LIMIT, step=1)
 
 
@@ -132,7 +132,7 @@ class FreezeSettings(Checked):
     start: str = setting("learned", "Start from", choices=STARTS)
     examples: int = setting(2, "Examples of each", low=1, high=30, step=1)
     noise: int = setting(64, "Noise", "Standard deviation, in levels of 255", low=0, high=128, step=8)
-    permuted: bool = setting(False, "Deal the labels out at random")
+    permuted: bool = setting(False, "Permute the labels")
     steps: int = setting(40, "Steps", "Of the optimiser", low=1, high=200, step=1)
     rate: float = setting(5e-4, "Learning rate", low=1e-6, high=0.1)
     seed: int = setting(42, "Seed", "Of the examples, the noise and the last layer", low=0, high=SEED_LIMIT, step=1)

@@ -4,7 +4,7 @@
 heavy is imported. Every other module is one lesson.
 
     players     generator and discriminator: equal losses, other pictures
-    architect   a controller that learns which networks to train, beside dice and evolution
+    architect   a controller that learns which networks to train, beside random search and evolution
     children    the table of all networks it can choose from
 
 The `run(settings, ...)` of a lesson yields records and ends when it is closed. `numbers(settings, record, guess)` is

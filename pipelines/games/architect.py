@@ -1,11 +1,11 @@
-"""The architect: a controller that learns which networks to train, beside dice and evolution, on a known table.
+"""The architect: a controller learns which networks to train, beside random search and evolution, on a known table.
 
 The controller is an LSTM that decides input size, layers and channels one after another; what it chose is trained, and
 the accuracy is its reward. It follows the policy gradient E[(R - b) d ln p(choice)], REINFORCE with a moving mean as
-the baseline b (Zoph and Le 2017, https://arxiv.org/abs/1611.01578, section 3.2). Dice choose evenly, which is a strong
-opponent (Li and Talwalkar 2020, https://arxiv.org/abs/1902.07638); evolution changes one decision of the best of a few
-and forgets its eldest (Real et al. 2019, https://arxiv.org/abs/1802.01548, algorithm 1). All children are in the table,
-so the optimum is known, and a search takes a second.
+the baseline b (Zoph and Le 2017, https://arxiv.org/abs/1611.01578, section 3.2). Random search is a strong opponent (Li
+and Talwalkar 2020, https://arxiv.org/abs/1902.07638); evolution changes one decision of the best of a few and forgets
+its eldest (Real et al. 2019, https://arxiv.org/abs/1802.01548, algorithm 1). All children are in the table, so the
+optimum is known, and a search takes a second.
 """
 
 import time
@@ -28,7 +28,7 @@ BATCH = 4  # children between two updates of the controller
 MOMENTUM = 0.8  # of the baseline
 POPULATION, TOURNAMENT = 12, 4
 LAST = 10  # children that "in the end" means
-WAYS = ("controller", "dice", "evolution")
+WAYS = ("controller", "random", "evolution")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ def by_controller(table: Tensor, settings: ArchitectSettings, seed: int) -> tupl
     return _search(torch.cat(chosen), table), np.stack(film)
 
 
-def by_dice(table: Tensor, count: int, seed: int) -> Search:
+def by_random(table: Tensor, count: int, seed: int) -> Search:
     return _search(torch.randint(len(table), (count,), generator=torch.Generator().manual_seed(seed)), table)
 
 
@@ -209,7 +209,7 @@ def run(settings: ArchitectSettings, accuracies: np.ndarray) -> Iterator[Frame]:
         searches.append(
             {
                 "controller": learned,
-                "dice": by_dice(table, settings.children, seed),
+                "random": by_random(table, settings.children, seed),
                 "evolution": by_evolution(table, settings.children, seed),
             }
         )
@@ -225,7 +225,7 @@ def run(settings: ArchitectSettings, accuracies: np.ndarray) -> Iterator[Frame]:
 
 
 def numbers(settings: ArchitectSettings, found: Frame, guess: str | None = None) -> dict:
-    """The JSON of the endpoint, of the last frame. The baseline is dice."""
+    """The JSON of the endpoint, of the last frame. The baseline is random search."""
 
     def told(way: str) -> dict:
         (best, spread), (end, wide) = found.mean(way, "best"), found.mean(way, "in_the_end")
@@ -248,6 +248,6 @@ def numbers(settings: ArchitectSettings, found: Frame, guess: str | None = None)
         "worst": float(found.table.min()),
         "controller": told("controller"),
         "evolution": told("evolution"),
-        "baseline": told("dice"),
+        "baseline": told("random"),
         "verdict": of_architect(found, guess).record(),
     }

@@ -127,7 +127,7 @@ def gradient_penalty(critic: nn.Module, true: Tensor, made: Tensor, rng: torch.G
 
 
 class Game:
-    """Both players, their optimisers and their dice."""
+    """Both players, their optimisers and their random numbers."""
 
     def __init__(self, settings: PlayersSettings):
         self.settings = settings

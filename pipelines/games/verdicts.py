@@ -59,12 +59,12 @@ def of_players(
 
 # -------------------------------------------------------------------------------------------------------- the architect
 
-ARCHITECT = "{children} networks for each: does the controller beat dice?"
+ARCHITECT = "{children} networks for each: does the controller beat random search?"
 ARCHITECT_ANSWERS = {
     "finds": "Yes: the best network it finds is better",
-    "policy": "It finds no better one, but what it trains in the end is better than what dice train",
+    "policy": "It finds no better one, but what it trains in the end is better than what random search trains",
     "alike": "No difference",
-    "dice": "No: dice do better",
+    "random": "No: random search does better",
 }
 
 
@@ -77,8 +77,8 @@ def of_architect(found: architect.Frame, guess: str | None = None) -> Verdict:
     """Over seeds: 1.96 standard errors of the difference of two means tell more from less."""
 
     def more(what: str) -> int:
-        """1 where the controller has more, -1 where dice have, 0 where that cannot be told."""
-        (one, spread), (two, wide) = (found.mean(way, what) for way in ("controller", "dice"))
+        """1 where the controller has more, -1 where random search has, 0 where that cannot be told."""
+        (one, spread), (two, wide) = (found.mean(way, what) for way in ("controller", "random"))
         error = 1.96 * math.sqrt((spread**2 + wide**2) / found.done)
         return 0 if abs(one - two) <= error else 1 if one > two else -1
 
@@ -88,19 +88,19 @@ def of_architect(found: architect.Frame, guess: str | None = None) -> Verdict:
     elif end > 0:
         answer = "policy"
     else:
-        answer = "dice" if best < 0 or end < 0 else "alike"
+        answer = "random" if best < 0 or end < 0 else "alike"
     return judge(
         ARCHITECT_ANSWERS,
         guess,
         answer,
-        "Over {seeds} seeds the best network the controller found gets {best:.3f}, that of dice {dice:.3f}, that of "
-        "evolution {evolution:.3f}, and the best there is {optimum:.3f}. The last ten it trained get {end:.3f} in the "
-        "mean, those of dice {dice_end:.3f}.",
+        "Over {seeds} seeds the best network the controller found gets {best:.3f}, that of random search {random:.3f}, "
+        "that of evolution {evolution:.3f}, and the best there is {optimum:.3f}. The last ten it trained get {end:.3f} "
+        "in the mean, those of random search {random_end:.3f}.",
         seeds=found.done,
         best=found.mean("controller", "best")[0],
-        dice=found.mean("dice", "best")[0],
+        random=found.mean("random", "best")[0],
         evolution=found.mean("evolution", "best")[0],
         optimum=found.optimum,
         end=found.mean("controller", "in_the_end")[0],
-        dice_end=found.mean("dice", "in_the_end")[0],
+        random_end=found.mean("random", "in_the_end")[0],
     )

@@ -105,8 +105,8 @@ def test_nobody_is_better_than_the_best(searched):
 def test_the_controller_learns_a_policy(searched):
     _, frames = searched
     end = frames[-1]
-    controller_end, dice_end = end.mean("controller", "in_the_end")[0], end.mean("dice", "in_the_end")[0]
-    assert controller_end > dice_end + 0.1 and end.mean("evolution", "in_the_end")[0] > dice_end
+    controller_end, random_end = end.mean("controller", "in_the_end")[0], end.mean("random", "in_the_end")[0]
+    assert controller_end > random_end + 0.1 and end.mean("evolution", "in_the_end")[0] > random_end
     assert end.film.shape == (51, 10) and end.film[-1, 2] + end.film[-1, 6] + end.film[-1, 9] > 2
     assert verdicts.of_architect(end).answer in ("policy", "finds")
 
@@ -121,12 +121,12 @@ def test_the_seed_decides(searched):
     again = next(run(settings, table()))
     assert np.array_equal(again.film, frames[0].film)
     one, two = frames[-1].searches[:2]
-    assert not np.array_equal(one["dice"].chosen, two["dice"].chosen)
+    assert not np.array_equal(one["random"].chosen, two["random"].chosen)
 
 
 def test_numbers_are_json_with_their_baselines(searched):
     settings, frames = searched
-    said = json.loads(json.dumps(numbers(settings, frames[-1], "dice"), allow_nan=False))
+    said = json.loads(json.dumps(numbers(settings, frames[-1], "random"), allow_nan=False))
     assert {"seed", "steps", "seconds", "baseline", "verdict"} <= set(said)
     assert said["verdict"]["right"] is False and said["optimum_child"] == "48 px, 4 layers, 32 channels"
     assert said["controller"]["regret"] >= 0 and said["baseline"]["best"] <= said["optimum"]
