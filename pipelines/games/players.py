@@ -26,7 +26,7 @@ from pipelines.one_core import one_core
 
 MODES, SPREAD = 8, 0.05  # Gaussians on the unit circle, and their standard deviation
 NOISE, WIDTH, BATCH = 8, 64, 128
-BETAS = (0.5, 0.999)  # of Adam
+BETAS = {"gan": (0.5, 0.999), "wgan": (0.5, 0.9)}  # of Adam
 EVERY = 100  # steps between two frames; losses are means over them
 SAMPLES = 1024  # points that quality is measured on
 SHOWN = 512
@@ -34,7 +34,7 @@ NEAR = 4  # standard deviations from a mode a good point is at most away
 FOUND = 0.01  # share of the points that makes a mode found
 DIRECTIONS = 64
 FIELD, REACH = 32, 1.6  # the discriminator's opinion: places along a side, and how far out
-PENALTY = 10.0
+PENALTY = 0.1  # the paper's 10 is for photographs; its authors' code has 0.1 for points of a plane
 ALIKE = 0.03  # losses that differ by no more are called equal
 
 
@@ -130,17 +130,21 @@ class Game:
     """Both players, their optimisers and their random numbers."""
 
     def __init__(self, settings: PlayersSettings):
-        self.settings = settings
+        self.settings, self.betas = settings, BETAS[settings.method]
         self.rng = torch.Generator().manual_seed(settings.seed)
         self.generator = perceptron(NOISE, 2, self.rng)
-        self.by_generator = torch.optim.Adam(self.generator.parameters(), settings.rate_generator, BETAS)
+        self.by_generator = torch.optim.Adam(
+            self.generator.parameters(), settings.rate_generator, BETAS[settings.method]
+        )
         self.frozen = False
         self.restart()
 
     def restart(self) -> None:
         """A discriminator with random weights."""
         self.critic = perceptron(2, 1, self.rng)
-        self.by_critic = torch.optim.Adam(self.critic.parameters(), self.settings.rate_critic, BETAS)
+        self.by_critic = torch.optim.Adam(
+            self.critic.parameters(), self.settings.rate_critic, BETAS[self.settings.method]
+        )
 
     def made(self, count: int, rng: torch.Generator | None = None) -> Tensor:
         return self.generator(torch.randn(count, NOISE, generator=rng or self.rng))

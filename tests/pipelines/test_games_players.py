@@ -56,14 +56,14 @@ def test_losses_are_the_papers():
     assert critic_loss(true, made, "wgan") == made.mean() - true.mean() and generator_loss(made, "wgan") == -made.mean()
 
 
-@pytest.mark.parametrize("steep, penalty", [(1.0, 0.0), (0.0, 10.0), (3.0, 40.0)])
+@pytest.mark.parametrize("steep, penalty", [(1.0, 0.0), (0.0, 0.1), (3.0, 0.4)])
 def test_the_penalty_of_a_plane(steep, penalty):
-    """Its slope has the same length everywhere: 10 (steep - 1)^2."""
+    """Its slope has the same length everywhere: 0.1 (steep - 1)^2."""
     plane = torch.nn.Linear(2, 1, bias=False)
     with torch.no_grad():
         plane.weight.copy_(torch.tensor([[0.6 * steep, 0.8 * steep]]))
     true, made = torch.randn(2, 16, 2, generator=rng())
-    assert players.gradient_penalty(plane, true, made, rng()).item() == pytest.approx(penalty, abs=1e-4)
+    assert players.gradient_penalty(plane, true, made, rng()).item() == pytest.approx(penalty, abs=1e-5)
 
 
 # ---------------------------------------------------------------------------------------------------------- the quality
