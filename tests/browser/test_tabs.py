@@ -25,6 +25,7 @@ MAIN = {lesson.slug: lesson for lesson in app.LESSONS if lesson.measure}
 FAR = {"detection": 0.02}  # where the main slider is moved to; 0.8 elsewhere
 PICTURED = [lesson for lesson in app.LESSONS if lesson.chapter in ("see", "find", "make")]
 SHOWN = {lesson.slug: lesson.measure.follows if lesson.measure else "picture" for lesson in PICTURED}
+SHOWN |= {"clip_synthesis": "compared"}  # it opens on a recorded comparison
 SLIDERS = {"self_distillation": "keep_ratio"}  # where another one than the measured changes the picture
 ADDRESS = {lesson.slug: address_of(lesson, app.LESSONS) for lesson in app.LESSONS}
 ARGUMENTS = [

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 import uuid
 
 import httpx
@@ -100,6 +101,9 @@ class Attacker:
         body = {"fn_index": event["id"], "data": data, "session_hash": self.session, "event_data": event_data}
         headers = {"Content-Type": "application/json"}
         posted = self.http.post(self.url + "queue/join", content=json.dumps(body), headers=headers)
+        while posted.status_code == 429:  # there are more events and payloads than requests of one address in 10 s
+            time.sleep(1)
+            posted = self.http.post(self.url + "queue/join", content=json.dumps(body), headers=headers)
         if posted.status_code != 200:
             return posted.text
         with self.http.stream("GET", self.url + "queue/data", params={"session_hash": self.session}) as lines:

@@ -72,17 +72,22 @@ def computing(page) -> list:
 
 
 class Endless:
-    """A handler's stand-in whose steps never come to an end; counts them, and knows when it was closed."""
+    """A handler's stand-in whose steps never come to an end; counts them, and knows when it was closed.
+
+    `at_once` are the runs that have begun and were not closed; `most` are the steps that were computed at one time.
+    """
 
     def __init__(self):
-        self.steps, self.closed, self.at_once, self.most = 0, 0, 0, 0
+        self.steps, self.closed, self.at_once, self.computing, self.most = 0, 0, 0, 0, 0
 
     def __call__(self, *_):
         self.at_once += 1
-        self.most = max(self.most, self.at_once)
         try:
             while True:
+                self.computing += 1
+                self.most = max(self.most, self.computing)
                 time.sleep(0.05)
+                self.computing -= 1
                 self.steps += 1
                 yield
         finally:
