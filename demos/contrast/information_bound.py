@@ -104,7 +104,7 @@ def headline(found: "Estimate") -> str:
         batch=found.batch,
         most=f"{found.ceiling:.2f}",
     )
-    return f'<p class="headline"><b>{say("It says {nats} nats", nats=f"{found.estimate:.2f}")}</b> {told}</p>'
+    return charts.headline((say("It says {nats} nats", nats=f"{found.estimate:.2f}"), told))
 
 
 def chart(found: "Estimate") -> str:

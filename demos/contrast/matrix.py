@@ -251,7 +251,7 @@ def _headline(found: "Matrix") -> str:
     if found.untrained_loss is not None:
         told += say(", random weights {loss}", loss=f"{found.untrained_loss:.3f}")
     loss = say("Loss {loss} nats", loss=f"{found.loss:.3f}")
-    return f'<p class="headline"><b>{html.escape(loss)}</b> {html.escape(told)}</p>'
+    return charts.headline((loss, told))
 
 
 def _captions(found: "Matrix") -> str:

@@ -167,7 +167,7 @@ def beside(found: "Step") -> str:
     word = probe(found.corpus)
     near = ", ".join(f"{name} ({cosine:.2f})" for name, cosine in found.neighbours(word, NEIGHBOURS))
     told = say("nearest by cosine, after {step} steps; of one-hot codes all are 0", step=found.step)
-    return f'<p class="headline"><b>{html.escape(word)}: {html.escape(near)}</b> {html.escape(told)}</p>'
+    return charts.headline((f"{word}: {near}", told))
 
 
 def labels(corpus: "Corpus", window: int) -> str:
