@@ -4,29 +4,18 @@ Runs are of a few steps, set in the address. With a learning rate of 0.1 SimCLR 
 """
 
 import re
-import shutil
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import app
 from demos.ui.page import address_of
 
 expect.set_options(timeout=60_000)  # a busy computer takes its time
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 LESSONS = {lesson.slug: lesson for lesson in app.LESSONS}
 CHAPTER = [lesson.slug for lesson in app.LESSONS if lesson.chapter == "collapse"]
 LONG = 240_000  # milliseconds: pictures are drawn first, once
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

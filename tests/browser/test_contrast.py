@@ -8,7 +8,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 import app
-from tests.browser.test_tabs import ADDRESS, Watched, browser, watched  # noqa: F401  (fixtures)
+from tests.browser.test_tabs import ADDRESS, Watched, watched  # noqa: F401  (a fixture)
 
 SLUGS = [lesson.slug for lesson in app.LESSONS if lesson.chapter == "contrast"]
 

@@ -1,25 +1,13 @@
 """What a class sees before anyone scrolls: picture, main control and the number the lesson is about."""
 
-import shutil
-
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import app
 from demos.ui.page import address_of
 
 LESSONS = {lesson.slug: lesson for lesson in app.LESSONS if lesson.chapter in ("see", "find", "make")}
-ARGUMENTS = ["--no-sandbox", "--disable-gpu"]
 MAIN = {"self_distillation": "keep_ratio", "diffusion": "draw", "clip_synthesis": "start"}  # not the measured slider
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 def edges(page: Page, slug: str) -> dict[str, tuple[float, float]]:

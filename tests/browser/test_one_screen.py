@@ -2,30 +2,19 @@
 
 import io
 import re
-import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import app
 from demos.ui.page import address_of
 
 expect.set_options(timeout=60_000)  # a busy computer takes its time over a model, and over a canvas without a GPU
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 LESSONS = {lesson.slug: lesson for lesson in app.LESSONS}
 OF_A_PICTURE = ("self_distillation", "token_removal", "reconstruction", "detection")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture

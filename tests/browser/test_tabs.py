@@ -6,14 +6,11 @@ skip.
 
 import io
 import re
-import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Error, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 import app
 from demos.ui import pictures
@@ -28,30 +25,6 @@ SHOWN = {lesson.slug: lesson.measure.follows if lesson.measure else "picture" fo
 SHOWN |= {"clip_synthesis": "compared"}  # it opens on a recorded comparison
 SLIDERS = {"self_distillation": "keep_ratio"}  # where another one than the measured changes the picture
 ADDRESS = {lesson.slug: address_of(lesson, app.LESSONS) for lesson in app.LESSONS}
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    with sync_playwright() as playwright:
-        try:
-            chromium = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
-        except Error:
-            if path:
-                raise
-            subprocess.run([sys.executable, "-m", "playwright", "install", "--with-deps", "chromium"], check=True)
-            chromium = playwright.chromium.launch(args=ARGUMENTS)
-        yield chromium
-        chromium.close()
 
 
 class Watched:
