@@ -16,6 +16,7 @@ from demos import (
     clip_synthesis,
     collapse,
     contrast,
+    cues,
     detection,
     diffusion,
     reconstruction,
@@ -39,6 +40,7 @@ LESSONS = [
     clip_synthesis.LESSON,
     *contrast.LESSONS,
     *collapse.LESSONS,
+    *cues.LESSONS,
 ]
 
 

@@ -36,6 +36,7 @@ def test_tabs_stand_in_teaching_order():
         "pretext",
         "greedy",
         "packing",
+        "equivariance",
     ]
 
 

@@ -122,6 +122,8 @@ ASKED: dict[str, dict] = {
     "/pretext": SHORT,
     "/greedy": SHORT,
     "/packing": {"rounds": 2},
+    "/equivariance": {},
+    "/equivariance_patches": {},
 }
 
 

@@ -15,6 +15,7 @@ CHAPTERS = {  # address -> title, in teaching order; the first is the page that 
     "make": "Make",
     "contrast": "Contrast",
     "collapse": "Collapse",
+    "cues": "Cues",
 }
 
 
