@@ -69,7 +69,7 @@ def layout(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     lab.wire(tab, expected_seconds, listen=("steps", "batch"))
-    tab.quick(tab["broken"].input, take_preset, ["method", *PARTS])
+    tab.quick(tab["broken"].input, take_preset, ["method", "steps", *PARTS])
     tab.quick([tab[name].change for name in ("method", *PARTS)], follow_switches, ["broken", *PARTS])
 
 
@@ -85,7 +85,7 @@ def collapse(settings: Lab, guess: str = "") -> Iterator[dict]:
 def take_preset(broken: str) -> dict:
     """What to break first."""
     wanted = preset(choice(say("The preset"), broken, BREAKS))
-    return {name: getattr(wanted, name) for name in ("method", *PARTS)}
+    return {name: getattr(wanted, name) for name in ("method", "steps", *PARTS)}
 
 
 def follow_switches(settings: Lab) -> dict:
