@@ -253,6 +253,7 @@ def launch_settings(app: gr.Blocks, *, api: bool = True, mcp: bool = False, metr
         mcp_server=mcp,
         strict_cors=True,
         footer_links=["api", "settings"] if api else ["settings"],
+        _frontend=False,  # else Gradio gives its own first page 3 s, and on a busy computer the app would not start
         app_kwargs={
             "openapi_url": None,
             "docs_url": None,

@@ -165,3 +165,17 @@ def test_who_comes_while_it_ends_is_told(served, monkeypatch):
     monkeypatch.setitem(LANGUAGES, "fa", {})
     refused = httpx.post(url + "gradio_api/call/answer", json={"data": ["good"]}, timeout=30)
     assert refused.status_code >= 400 and "being restarted" in refused.text
+
+
+def test_a_busy_computer_does_not_keep_the_app_from_starting(monkeypatch):
+    """Gradio asks its own server for the first page, waits three seconds, and gives up."""
+    monkeypatch.setattr("gradio.networking.url_ok", lambda url: False)
+    with serving.Page() as page:
+        gr.Markdown("here")
+    _, url, _ = page.launch(
+        prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, **serving.launch_settings(page)
+    )
+    try:
+        assert httpx.get(url, timeout=60).status_code == 200
+    finally:
+        page.close()
