@@ -2,7 +2,7 @@
 `python -m tests.benchmarks tabs`, `python -m tests.benchmarks detection`,
 `python -m tests.benchmarks diffusion`,
 `python -m tests.benchmarks clip_synthesis`,
-`python -m tests.benchmarks lanes`.
+`python -m tests.benchmarks lanes`, `python -m tests.benchmarks labs`.
 
 `start`: from `python app.py` to the first answer, with nothing but the bundled models.
 
@@ -18,6 +18,8 @@ diffusion.py.
 clip_synthesis.py.
 
 `lanes`: how long a newcomer's short work waits beside three long runs, and what those cost each other, see lanes.py.
+
+`labs`: seconds of each lab's default run, to its first picture and to its verdict, see labs.py.
 """
 
 import argparse
@@ -32,7 +34,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import app
-from tests.benchmarks import clip_synthesis, detection, diffusion, lanes
+from tests.benchmarks import clip_synthesis, detection, diffusion, labs, lanes
 from tests.benchmarks.pictures import scene_files
 from tests.demos.served import stepped
 
@@ -95,7 +97,7 @@ def start() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     peers = {module.__name__.split(".")[-1]: module.measure for module in (detection, diffusion, clip_synthesis, lanes)}
-    parser.add_argument("what", choices=["start", "tabs", *peers])
+    parser.add_argument("what", choices=["start", "tabs", "labs", *peers])
     what = parser.parse_args().what
     if what in peers:
         print("| what | seconds | share | |\n|---|---|---|---|")
@@ -104,6 +106,11 @@ def main() -> None:
         return
     if what == "start":
         print(f"{min(start() for _ in range(3)):.1f} seconds, best of three")
+        return
+    if what == "labs":
+        print("| lesson | first picture, s | whole run, s | pictures a second |\n|---|---|---|---|")
+        for row in labs.measure():
+            print(f"| {' | '.join(row)} |", flush=True)
         return
     print("| tab | new scene, ms | slider, ms |\n|---|---|---|")
     for name, (new, moved) in tabs().items():
