@@ -194,8 +194,8 @@ def read(settings: ReadingSettings, encoded: Encoded, labels: Sequence[str] | No
         pushes_plain=pushes_plain,
         estimate=found.estimate.detach().numpy(),
         clamped=found.clamped.numpy(),
-        loss=float(found.loss.mean()),
-        loss_plain=float(plain.loss.mean()),
+        loss=found.loss.mean().item(),
+        loss_plain=plain.loss.mean().item(),
     )
 
 

@@ -76,7 +76,7 @@ def namer(model: str) -> Namer:
 
 def square(picture: Image.Image, size: int) -> np.ndarray:
     """(size, size, 3) uint8: the middle of a picture."""
-    return np.asarray(centre_square(picture.convert("RGB")).resize((size, size), Image.Resampling.BICUBIC))
+    return np.array(centre_square(picture.convert("RGB")).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def in_range(pictures: np.ndarray) -> Tensor:

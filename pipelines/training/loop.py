@@ -189,9 +189,10 @@ def require_finite(step: int, checkpoint: Path, **found: Tensor | float) -> None
         FloatingPointError: names what is no number, the step, and the checkpoint to go on from, if there is one.
     """
     for name, value in found.items():
-        if not math.isfinite(value):
+        number = float(value.detach() if isinstance(value, Tensor) else value)
+        if not math.isfinite(number):
             there = f"the last checkpoint is {checkpoint}" if checkpoint.exists() else "there is no checkpoint yet"
-            raise FloatingPointError(f"The {name} is {float(value)} at step {step}; {there}.")
+            raise FloatingPointError(f"The {name} is {number} at step {step}; {there}.")
 
 
 def add_arguments(parser: argparse.ArgumentParser, checkpoint: str, steps: int, decay: int, seed: int) -> None:

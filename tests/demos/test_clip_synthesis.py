@@ -3,6 +3,7 @@
 import html
 import json
 import types
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -147,9 +148,10 @@ def test_begins_from_a_picture_and_comes_close_to_another(page, tmp_path):
 def test_export_has_the_growing_picture_and_its_settings(page):
     steps = list(page.clip_synthesis(*settings()))
     picture, data = page.exported(last_of(steps, KEPT), numbers_of(steps))["files"]
-    record = json.loads(open(data).read())
+    record = json.loads(Path(data).read_text(encoding="utf-8"))
     assert record["settings"]["prompt"] == "a cat" and record["numbers"]["steps"] == 6
-    assert json.loads(Image.open(picture).info["patchlight"]) == record
+    with Image.open(picture) as figure:
+        assert json.loads(figure.info["patchlight"]) == record
     with pytest.raises(gr.Error, match="Press Start first"):
         page.exported(None, None)
 

@@ -1,6 +1,7 @@
 """The diffusion tab around a tiny model: what arrives step by step, what is counted, what is saved and opened again."""
 
 import types
+from pathlib import Path
 
 import gradio as gr
 import numpy as np
@@ -165,9 +166,10 @@ def test_export_has_the_figure_and_its_settings(page):
 
     done = list(page.draw(PROMPT, steps=3))[-1]
     picture, data = page.exported(done["kept"], done["numbers"])["files"]
-    record = json.loads(open(data).read())
+    record = json.loads(Path(data).read_text(encoding="utf-8"))
     assert record["settings"]["prompt"] == PROMPT and record["numbers"]["steps"] == 3
-    assert json.loads(Image.open(picture).info["patchlight"]) == record
+    with Image.open(picture) as figure:
+        assert json.loads(figure.info["patchlight"]) == record
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def test_bundled_detector_opens_with_plain_transformers():
     true = {o.noun: o.box for o in scene.objects}
     assert len(shown["boxes"]) == 2
     for box, label in zip(shown["boxes"], shown["text_labels"], strict=True):
-        assert np.abs(np.array(box) - true[label.split()[-1]]).max() < 4, (label, box)
+        assert np.abs(box.numpy() - true[label.split()[-1]]).max() < 4, (label, box)
 
 
 def test_offline_and_not_cached_says_so_without_asking(hub_cache, monkeypatch):

@@ -56,7 +56,7 @@ def look_at(picture: torch.Tensor, prompt: str = "a cat") -> pipeline.Look:
 def test_every_parametrization_gives_a_picture_that_can_learn(name):
     page = canvas.CANVASES[name](64, torch.Generator().manual_seed(0))
     picture = page()
-    assert picture.shape == (1, 3, 64, 64) and 0 <= float(picture.min()) <= float(picture.max()) <= 1
+    assert picture.shape == (1, 3, 64, 64) and 0 <= picture.min().item() <= picture.max().item() <= 1
     picture.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in page.parameters())
     again = canvas.CANVASES[name](64, torch.Generator().manual_seed(0))()
