@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import charts, drawing, pictures, scenes
+from demos.ui import address, charts, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -111,7 +111,8 @@ def wire(tab: Tab) -> None:
     image = tab["image"]
     inputs = [tab[name].input for name in ("pattern", "target", "low_resolution")]
     latest = {"progress": "pasted", "trigger_mode": "always_last"}
-    changes = [*inputs, tab["seed"].submit]
+    address.keep(tab)
+    changes = [*inputs, tab["seed"].submit, tab["address"].change]
     tab.main([*changes, tab["mask_ratio"].input, *tab.chosen], **latest)
     tab.main(tab.quick(image.change, forget_paint, ["pattern"]).then, **latest)
     changed = tab.main(tab.fetched.success, **latest)

@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import charts, drawing, pictures, scenes
+from demos.ui import address, charts, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -94,7 +94,9 @@ def _lay_out_figures(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     image, latest = tab["image"], {"trigger_mode": "always_last"}
-    ran = tab.main([image.change, tab["rule"].input, tab["seed"].submit, *tab.chosen], progress="kl", **latest)
+    address.keep(tab)
+    changes = [image.change, tab["rule"].input, tab["seed"].submit, tab["address"].change, *tab.chosen]
+    ran = tab.main(changes, progress="kl", **latest)
     changed = tab.main(tab.fetched.success, progress="kl", **latest)
     sliders = ["keep_ratio", "teacher_temperature", "student_temperature", "centering"]
     tab.quick([tab[name].input for name in sliders], self_distillation, LESSON.shows, **latest)

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import charts, controls, drawing, pictures, scenes
+from demos.ui import address, charts, controls, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -94,8 +94,10 @@ def _places(count: int) -> list[str]:
 
 def wire(tab: Tab) -> None:
     image = tab["image"]
-    changes = [image.change, tab["prompt"].submit, tab["rule"].input, tab["layer"].input, tab["head"].input]
-    tab.main([*changes, tab["seed"].submit, tab["keep_ratio"].input], progress="kept", trigger_mode="always_last")
+    address.keep(tab)
+    inputs = [tab[name].input for name in ("rule", "layer", "head", "keep_ratio")]
+    changes = [image.change, tab["address"].change, tab["prompt"].submit, tab["seed"].submit, *inputs]
+    tab.main(changes, progress="kept", trigger_mode="always_last")
     tab.main(tab.uploaded.then, progress="kept")  # without the old description
     tab.main(tab.quick(tab.chosen, describe, ["prompt"]).then, progress="kept")
     fitted = tab.compute(tab.fetched.success, fit_menus, ["layer", "head"])

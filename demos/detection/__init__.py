@@ -9,7 +9,7 @@ import regex
 from PIL import Image
 
 from demos.detection.answers import Answer, asked_of, evaluate, fill, frames_of, kept_truth, truth_line, truth_of
-from demos.ui import charts, controls, drawing, pictures, scenes
+from demos.ui import address, charts, controls, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -104,8 +104,9 @@ def contenders() -> list[str]:
 def wire(tab: Tab) -> None:
     image, shown = tab["image"], {"progress": "boxes", "trigger_mode": "always_last"}
     fits = ["truth", "holds"]
+    address.keep(tab)
     runs = [
-        tab.main([tab["backend"].input, tab["compare"].input, *tab.chosen], **shown),
+        tab.main([tab["backend"].input, tab["compare"].input, tab["address"].change, *tab.chosen], **shown),
         tab.main(tab.quick(tab["prompt"].submit, fit_truth, fits).success, **shown),
         tab.main(tab.quick(image.change, forget_truth, [*fits, "picked", "corner"]).then, **shown),
         tab.main(tab.fetched.success, **shown),

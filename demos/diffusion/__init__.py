@@ -13,7 +13,7 @@ from PIL import Image
 from demos.diffusion import seeds
 from demos.diffusion.player import Player, peaks_chart, played
 from demos.diffusion.verdicts import boxed, cost, facts_of, note_of, numbers_of, progress, verdict_table, versions
-from demos.ui import controls, drawing, pictures
+from demos.ui import address, controls, drawing, pictures
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.export import export_files
@@ -147,6 +147,7 @@ def _lay_out_figures(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     shows, prompt = LESSON.shows, tab["prompt"]
+    address.keep(tab)
     settled = tab.quick(tab.fetched.success, take_usual, ["steps", "guidance_scale", "sampler"])
     tab.main([tab["draw"].click, prompt.submit])
     tab.quick(tab.chosen, first_picture, shows)

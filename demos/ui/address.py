@@ -1,12 +1,13 @@
 """The state of a lesson in the page's address: the settings that differ from their defaults, by name.
 
-`?tab=collapse&method=byol&stop_gradient=false` opens on that tab with these settings. What comes in an address is
-checked like any other input.
+`?tab=collapse&method=byol&stop_gradient=false` opens on that tab with these settings, `?tab=detection&picture=17` on
+that scene. What comes in an address is checked like any other input.
 """
 
 import json
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlencode
 
 import gradio as gr
 from gradio.context import Context
@@ -40,24 +41,37 @@ READ = "() => { (window.addressWasRead ||= {})[%s] = true; }"
 def keep(tab: Tab) -> Dependency:
     """Hold the tab's settings in the address, and begin with those that a page is opened with: the returned event.
 
-    Call it in a lesson's `wire`; a second call changes nothing.
+    Of a tab whose address holds more than settings the part `address` changes then, so that it can run once with all of
+    it. Call it in a lesson's `wire`; a second call changes nothing.
     """
     if tab.restored is not None:
         return tab.restored
     names = [name for name, known in tab.settings.items() if name in tab.parts and known.kind in PLAIN]
     names = [name for name in names if tab.settings[name].most <= MOST_TEXT]  # no address holds a whole text
+    if tab.addressed:
+        tab.add("address", gr.Textbox(visible="hidden", elem_id=tab.id("address")))
 
     def restore(request: gr.Request) -> dict | None:
         query = dict(request.query_params)
         if query.get("tab") != tab.slug:
             return None
-        return {name: read(tab.settings[name], query[name]) for name in names if name in query} or None
+        found: dict[str, Any] = {}
+        for name in set(query) & set(tab.addressed):
+            found |= tab.addressed[name].restore(query[name])
+        found |= {name: read(tab.settings[name], query[name]) for name in names if name in query}
+        if found and tab.addressed:
+            found["address"] = urlencode(query)
+        return found or None
 
     page: Any = Context.root_block
-    tab.restored = tab.quick(page.load, restore, names)
+    filled = [*names, *(["address"] if tab.addressed else [])]
+    filled += [name for each in tab.addressed.values() for name in each.fills if name not in filled]
+    tab.restored = tab.quick(page.load, restore, filled)
     tab.restored.then(None, None, None, js=READ % json.dumps(tab.slug), **QUIET)
-    controls = [tab[name] for name in names]
-    written = json.dumps([tab.slug, [[name, tab.settings[name].default] for name in names]])
+    defaults = {name: tab.settings[name].default for name in names}
+    defaults |= {name: each.default for name, each in tab.addressed.items()}
+    controls = [tab[name] for name in defaults]
+    written = json.dumps([tab.slug, list(defaults.items())])
     opened = [tab.opened.select] if tab.opened is not None else []
     gr.on([*opened, *(each.change for each in controls)], None, controls, None, js=WRITE % written, **QUIET)
     return tab.restored

@@ -8,6 +8,7 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -28,6 +29,15 @@ SPECIAL = (gr.SelectData, gr.Request)  # parameters that Gradio fills in by itse
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Addressed:
+    """A part whose value stands in the page's address, and is no setting."""
+
+    default: str
+    fills: tuple[str, ...]
+    restore: Callable[[str], dict]  # from the text in an address, which is to be checked, to parts
+
+
 class Tab:
     """The parts of a lesson's page, by name, and what runs them."""
 
@@ -40,6 +50,7 @@ class Tab:
         self.chosen: list[Callable] = []  # what tells that this tab is looked at now
         self.fetched: Any = None  # the event of the model menu, after which the chosen model is there
         self.restored: Any = None  # the event after which the settings are those of the page's address
+        self.addressed: dict[str, Addressed] = {}  # what an address holds besides settings
         self.uploaded: Any = None  # the event of an upload, after which the old caption is gone
         self.running: list[Dependency] = []  # what the Stop button ends
         self.runs: list[Dependency] = []  # those of them that fill the whole screen
