@@ -156,6 +156,8 @@ def measured() -> str:
             "z_nouns_ridge": (say("probe of z, noun"), ".1%"),
             "h_colours_ridge": (say("probe of h, colour"), ".1%"),
             "z_colours_ridge": (say("probe of z, colour"), ".1%"),
+            "angle_accuracy_animals": (say("angles told: animals"), ".0%"),
+            "angle_accuracy_round": (say("angles told: round things"), ".0%"),
         },
     )
 
