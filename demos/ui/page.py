@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import gradio as gr
 
+from demos.ui import share
 from demos.ui.lesson import CHAPTERS, Lesson
 from demos.ui.limits import KEPT_SECONDS, UNDER_WAY
 from demos.ui.serving import Page
@@ -65,7 +66,9 @@ def _masthead(here: str, chapters: Sequence[str]) -> None:
             address = "./" if chapter == chapters[0] else f"./{chapter}"
             chosen = "chosen" if chapter == here else ""
             gr.Button(name, link=address, size="sm", elem_classes=["chapter", chosen])
+        pressed = share.button(here)
         gr.Markdown(t("Every picture comes from a model that ran."))
+    share.connect(pressed, here)
 
 
 def _lay_out(lesson: Lesson, lessons: Sequence[Lesson]) -> Tab:

@@ -32,3 +32,15 @@ def test_a_link_that_names_no_picture_says_so(watched: Watched):  # noqa: F811
     watched.page.goto(f"{watched.url}?tab=reconstruction&picture=a+griffin")
     expect(watched.page.get_by_text("griffin").first).to_be_visible()
     expect(watched.page.locator("#reconstruction-facts")).to_contain_text("PSNR")
+
+
+def test_share_shows_what_is_in_the_address_and_closes_again(watched: Watched):  # noqa: F811
+    page: Page = watched.page
+    page.goto(f"{watched.url}?tab=reconstruction&mask_ratio=0.7")
+    expect(page.locator("#reconstruction-facts")).to_contain_text("PSNR")
+    page.get_by_role("button", name="Share").click()
+    expect(page.locator(".share svg")).to_be_visible()
+    expect(page.locator(".share input")).to_have_value(re.compile(r"\?tab=reconstruction&mask_ratio=0\.7$"))
+    page.get_by_role("button", name="Share").click()
+    expect(page.locator(".share")).to_have_count(0)
+    assert watched.outside == [] and watched.errors == []

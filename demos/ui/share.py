@@ -1,0 +1,56 @@
+"""The address of what is on the screen: copied, and as a QR code that a class can point a telephone at."""
+
+import html
+from urllib.parse import urlsplit
+
+import gradio as gr
+import segno
+
+from demos.ui.controls import words
+from demos.ui.events import light
+from demos.ui.text import say, t
+from pipelines.errors import UserError
+
+MOST = 1500  # characters; a QR code that is read from the last row holds about as many
+HERE = ("127.0.0.1", "localhost", "::1")
+
+# Browsers let a page copy only where it was served securely, or by this computer.
+ADDRESS = """async (address, copied, shown) => {
+  copied = await navigator.clipboard?.writeText(location.href).then(() => 'yes', () => '') || '';
+  return [location.href, copied, shown];
+}"""
+
+
+def button(chapter: str) -> gr.Button:
+    """Lay out the button in the masthead of a chapter; connect it with `connect`."""
+    return gr.Button(t("Share"), size="sm", elem_id=f"share-{chapter}", elem_classes="chapter")
+
+
+def connect(pressed: gr.Button, chapter: str) -> None:
+    """Lay out what the button opens, and closes again."""
+    address, copied = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
+    shown = gr.HTML(elem_id=f"shared-{chapter}", padding=False)
+    inputs = [address, copied, shown]
+    pressed.click(light(share), inputs, shown, js=ADDRESS, api_visibility="private", show_progress="hidden")
+
+
+def share(address: str, copied: str, shown: str | None) -> str:
+    """The address and its QR code as HTML; nothing where they are on show.
+
+    Raises:
+        UserError: for an address that is none of a page, or longer than MOST.
+    """
+    if shown:
+        return ""
+    parts = urlsplit(words(say("The address"), address, MOST))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UserError("This is no address of a page: {address}", address=address[:80])
+    code = segno.make_qr(address, error="m").svg_inline(omitsize=True, border=4, dark="#111", light="#fff")
+    told = [say("Copied. It opens on this tab, with this picture and these settings.") if copied else say("Copy it:")]
+    if parts.hostname in HERE:
+        told.append(say("This address is of this computer alone. For a class, start the app with --public."))
+    if "picture=uploaded" in parts.query:
+        told.append(say("The picture was uploaded, so it is not part of the link."))
+    words_told = "".join(f"<p>{html.escape(each)}</p>" for each in told)
+    field = f'<input readonly value="{html.escape(address)}" aria-label="{html.escape(say("Link"))}">'
+    return f'<div class="share">{code}<div>{words_told}{field}</div></div>'
