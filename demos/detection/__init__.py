@@ -226,7 +226,7 @@ def present(found: list[Answer], settings: Settings, picked: int | None) -> dict
         "facts": _facts(answer),
         "formula": _formula(answer, picked),
         "note": pictures.honest_note(answer.given, encoded.model, BETTER),
-        "charts": _charts(answer),
+        "charts": _headline(answer) + _idle(answer, settings.box_threshold) + _charts(answer),
         "hide": controls.CheckboxGroup(phrases, value=[p for p in phrases if p in answer.hidden]),
         "holds": controls.Dropdown(phrases),
         "numbers": numbers_of(answer, settings),
@@ -381,6 +381,17 @@ def _headline(answer: Answer) -> str:
     return charts.headline((f"{m.true_positives}", found), (f"{m.false_positives}", say("false alarms")))
 
 
+def _idle(answer: Answer, box_threshold: float) -> str:
+    """Said at the slider where the other threshold decides."""
+    if box_threshold >= answer.threshold:
+        return ""
+    told = say(
+        "Below {threshold} this slider changes nothing: the text threshold asks for that much.",
+        threshold=f"{answer.threshold:.2f}",
+    )
+    return f"<p>{told}</p>"
+
+
 def _charts(answer: Answer) -> str:
     drawn = charts.histogram(
         answer.encoded.scores.max(1),
@@ -405,7 +416,7 @@ def _charts(answer: Answer) -> str:
             point=None if precision is None or recall is None else (recall, precision),
             title=say("Precision and recall, and where you stand"),
         )
-    return f'{_headline(answer)}<div class="charts">{drawn}</div>'
+    return f'<div class="charts">{drawn}</div>'
 
 
 LESSON = Lesson(

@@ -88,6 +88,13 @@ def test_counts_follow_the_threshold_by_hand(handler, picture):
     assert lax["detections"][1]["iou"] == pytest.approx(50 / 52)
 
 
+def test_a_threshold_that_cannot_act_says_so(handler, picture):
+    idle, free = (last(handler(picture, "cat. red car. car. dog", 0.2, text)) for text in (0.45, 0.1))
+    assert "Below 0.45 this slider changes nothing" in idle["charts"] and "changes nothing" not in free["charts"]
+    lower = last(handler(picture, "cat. red car. car. dog", 0.05, 0.45))
+    assert lower["numbers"]["detections"] == idle["numbers"]["detections"]
+
+
 def test_the_double_comes_back_without_suppression(handler, picture):
     doubled = numbers(handler, picture, nms_iou=1.0, truth=TRUTH)
     assert [d["phrase"] for d in doubled["detections"]].count("cat") == 2 and doubled["false_positives"] == 2
