@@ -7,6 +7,7 @@ import gradio as gr
 from demos.ui import share
 from demos.ui.lesson import CHAPTERS, Lesson
 from demos.ui.limits import KEPT_SECONDS, UNDER_WAY
+from demos.ui.present import TOGGLE
 from demos.ui.serving import Page
 from demos.ui.tab import Tab
 from demos.ui.text import ASSETS, t
@@ -67,6 +68,8 @@ def _masthead(here: str, chapters: Sequence[str]) -> None:
             chosen = "chosen" if chapter == here else ""
             gr.Button(name, link=address, size="sm", elem_classes=["chapter", chosen])
         pressed = share.button(here)
+        present = gr.Button(t("Present"), size="sm", elem_id=f"present-{here}", elem_classes="chapter")
+        present.click(None, js=TOGGLE)
         gr.Markdown(t("Every picture comes from a model that ran."))
     share.connect(pressed, here)
 

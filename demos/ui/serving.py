@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demos.ui import limits
 from demos.ui.health import LEAST_DISK, disk_left, routes
+from demos.ui.present import KEYS
 from demos.ui.text import ASSETS, TEXT, say
 from demos.ui.waiting import listener_of
 
@@ -241,7 +242,7 @@ def launch_settings(app: gr.Blocks, *, api: bool = True, mcp: bool = False, metr
         theme=THEME,
         css_paths=[ASSETS / "style.css"],
         i18n=TEXT,
-        js=DIRECTION,
+        js=f"() => {{ ({DIRECTION})(); ({KEYS})(); }}",
         show_error=False,
         max_file_size=limits.FILE_BYTES,
         max_threads=limits.THREADS,
