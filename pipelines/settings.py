@@ -49,7 +49,8 @@ class Setting:
 
         Raises:
             UserError: for another type, a number that is not finite or outside the limits, an unknown choice, a text
-                that is too long. Texts are quoted in the message and numbers are not, so that "2" and 2 look different.
+                that is too long or holds half of a character. Texts are quoted in the message and numbers are not, so
+                that "2" and 2 look different.
         """
         if self.choices is not None:
             return self._chosen(value)
@@ -91,6 +92,17 @@ class Setting:
                 length=len(text),
                 most=self.most,
             )
+        return self._readable(text)
+
+    def _readable(self, text: str) -> str:
+        """A text that can be written down: JSON can carry half of a surrogate pair, which is no character."""
+        half = next((place for place, each in enumerate(text) if "\ud800" <= each <= "\udfff"), None)
+        if half is not None:
+            raise UserError(
+                "{name} holds half of a character, at place {place}. Type it again instead of pasting it.",
+                name=self.name_in_messages,
+                place=half + 1,
+            )
         return text
 
     def _texts(self, value: object) -> tuple[str, ...]:
@@ -98,7 +110,7 @@ class Setting:
             raise UserError(
                 "{name} must be a list of words, not {value}.", name=self.name_in_messages, value=shown(value)
             )
-        return tuple(value)
+        return tuple(map(self._readable, value))
 
     def _number(self, value: object) -> Any:
         low, high = self.low, self.high

@@ -39,9 +39,9 @@ def bad_values(known: Setting) -> list:
     if known.kind is bool:
         return [*common, "true", 1, None]
     if known.kind is str:
-        return ["x" * (known.most + 1), "x" * 1_000_000, 5, {"a": 1}]
+        return ["x" * (known.most + 1), "x" * 1_000_000, "\udc00", 5, {"a": 1}]
     if known.kind is tuple:
-        return [5, "cat", [5], {"a": 1}]
+        return [5, "cat", [5], ["\udc00"], {"a": 1}]
     if known.kind in (int, float):
         assert known.low is not None and known.high is not None, known.name
         beyond = [known.high + 1, known.low - 1, 2**70, 1e308, -(10**9), math.nan, math.inf, -math.inf]

@@ -33,6 +33,7 @@ def test_what_is_allowed_comes_back_as_its_kind():
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
+        ("prompt", "a \ud83d cat", "Prompt holds half of a character, at place 3"),
         ("ratio", 7, "The ratio must be a number from 0 to 1, not 7"),
         ("ratio", "0.5", "not '0.5'"),
         ("ratio", math.nan, "not nan"),
