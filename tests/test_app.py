@@ -36,7 +36,11 @@ def test_tabs_stand_in_teaching_order():
         "pretext",
         "greedy",
         "packing",
+        "texture_shape",
+        "scramble",
         "equivariance",
+        "universal",
+        "transfer",
     ]
 
 

@@ -122,8 +122,13 @@ ASKED: dict[str, dict] = {
     "/pretext": SHORT,
     "/greedy": SHORT,
     "/packing": {"rounds": 2},
+    "/texture_shape": {"steps": 1, "batch": 8},
+    "/scramble": {"steps": 1, "batch": 8, "task": "relation"},
     "/equivariance": {},
     "/equivariance_patches": {},
+    "/universal": {"steps": 1, "pictures": 4},
+    "/transfer": {},
+    "/transfer_freezing": {"freeze_steps": 1, "freeze_frozen": 6},
 }
 
 

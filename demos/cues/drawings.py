@@ -1,10 +1,15 @@
-"""Graphs and small tables of numbers as SVG and HTML that follow light and dark mode. All text is escaped here."""
+"""Graphs, tables of numbers, shares and pictures with their captions as SVG and HTML that follow light and dark mode.
+
+All text is escaped here."""
 
 import html
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
+from demos.ui import charts
 from demos.ui.film import source_of
 
 SIDE, RADIUS = 300, 13  # of a drawn graph and its nodes, in its own pixels
@@ -68,3 +73,65 @@ def signed(values: np.ndarray, rows: Sequence[str], title: str, most: float | No
         f'<figure class="heat signed {named}"><figcaption><b>{html.escape(title)}</b></figcaption>'
         f"<table>{''.join(lines)}</table></figure>"
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A share of a count, as a bar."""
+
+    name: str
+    share: float
+    interval: tuple[float, float] | None = None  # 95 %
+    told: str = ""  # what stands behind it; the share when empty
+    stands_out: bool = False
+
+
+def shares(rows: Sequence[Share], mark: float | None = None) -> str:
+    """Bars from 0 to 1, one below the other, with their intervals; a line at `mark`, such as chance."""
+    found = []
+    for row in rows:
+        colour = charts.SERIES[0 if row.stands_out else 5]
+        bars = f'<i style="width:{row.share:.1%};background:{colour}"></i>'
+        told = row.told or f"{row.share:.1%}"
+        if row.interval is not None:
+            low, high = row.interval
+            bars += f'<u style="inset-inline-start:{low:.1%};width:{high - low:.1%}"></u>'
+            told += f" ({low:.0%} – {high:.0%})"
+        if mark is not None:
+            bars += f'<u class="chance" style="inset-inline-start:{mark:.1%}"></u>'
+        found.append(
+            f'<div class="share"><span>{html.escape(row.name)}</span><div class="track">{bars}</div>'
+            f"<span>{html.escape(told)}</span></div>"
+        )
+    return f'<div class="shares">{"".join(found)}</div>'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """Two pictures that belong together, or one, and what is said of them."""
+
+    pictures: Sequence[np.ndarray]  # (H, W, 3) uint8 each
+    told: str
+    good: bool | None = None  # a green frame or a red one; none when None
+
+
+def pairs(found: Sequence[Pair]) -> str:
+    """Small pictures in rows, with a line under each pair."""
+    cells = []
+    for each in found:
+        frame = {None: "", True: "good", False: "bad"}[each.good]
+        images = "".join(f'<img class="{frame}" alt="" src="{source_of(picture)}">' for picture in each.pictures)
+        alone = " alone" if len(each.pictures) == 1 else ""
+        cells.append(
+            f'<figure><div class="pair{alone}">{images}</div><figcaption>{html.escape(each.told)}</figcaption></figure>'
+        )
+    return f'<div class="seeds">{"".join(cells)}</div>'
+
+
+def figures(found: Sequence[tuple[np.ndarray | Image.Image, str]]) -> str:
+    """Pictures with a line under each, four in a row."""
+    cells = "".join(
+        f'<figure><img alt="" src="{source_of(picture)}"><figcaption>{html.escape(told)}</figcaption></figure>'
+        for picture, told in found
+    )
+    return f'<div class="four">{cells}</div>'

@@ -9,6 +9,7 @@ heavy is imported. Every other module is one lesson.
     pieces         how they are cut
     small          small networks that learn while a class watches
     texture_shape  which of two perfect cues a network takes
+    photographs    a shape in the skin of a photograph
     transfer       four things a model has never met, with what it learned of others
     universal      one noise for all pictures
     namers         networks that name a picture, with a gradient

@@ -3,7 +3,7 @@
 What is done to a picture is done before normalisation, in [0, 1], where a difference of 1/255 is one level.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,21 @@ def classifier_namer(model: str) -> Namer:
 def namer(model: str) -> Namer:
     """Of any model that names pictures. Raises what `clip_namer` raises."""
     return classifier_namer(model) if MODELS[model].family == "classifier" else clip_namer(model)
+
+
+def speaks_for(model: str, pictures: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
+    """(N, h, w): what each place of a picture adds to a classifier's score of a name; None for models without a map.
+
+    Args:
+        pictures: (N, S, S, 3) uint8, squares.
+        names: (N,) a name for each.
+    """
+    if MODELS[model].family != "classifier":
+        return None
+    known = load(model, Classifier)
+    return np.stack(
+        [known.activation_maps(Image.fromarray(each), [name])[0] for each, name in zip(pictures, names, strict=True)]
+    )
 
 
 def square(picture: Image.Image, size: int) -> np.ndarray:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines import crops
-from pipelines.cues.namers import in_range, namer, square
+from pipelines.cues.namers import in_range, namer, speaks_for, square
 from pipelines.cues.pieces import order_of, rearranged, shuffled
 from pipelines.cues.settings import GRIDS, NAMERS, PiecesSettings, ScrambleSettings
 from pipelines.cues.small import SIZE, Batch, accuracy, naming, teach
@@ -50,6 +50,7 @@ class Answer:
     whole_probability: float
     pieces: str
     pieces_probability: float
+    maps: np.ndarray | None  # (2, h, w) what speaks for the name of the whole and of the pieces; None without a map
 
     @property
     def kept(self) -> bool:
@@ -68,6 +69,11 @@ def movable(mask: np.ndarray, grid: int) -> Tensor:
     """(grid * grid,) bool: the pieces in which a mask (H, W) has a pixel."""
     small = Image.fromarray(mask.astype(np.float32)).resize((grid, grid), Image.Resampling.BOX)
     return torch.from_numpy(np.asarray(small) > 0).flatten()
+
+
+def _as_pictures(pixels: Tensor) -> np.ndarray:
+    """(B, 3, S, S) in [0, 1] to (B, S, S, 3) uint8."""
+    return (pixels.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
 
 
 def look(settings: PiecesSettings, picture: Image.Image, mask: np.ndarray | None = None) -> Pieces:
@@ -97,10 +103,11 @@ def look(settings: PiecesSettings, picture: Image.Image, mask: np.ndarray | None
                 whole_probability=float(top.values[0]),
                 pieces=names[1],
                 pieces_probability=float(top.values[1]),
+                maps=speaks_for(model, _as_pictures(both), names),
             )
         )
     assert shown is not None
-    first, second = (shown.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    first, second = _as_pictures(shown)
     return Pieces(picture=first, scrambled=second, answers=tuple(answers), seconds=time.perf_counter() - start)
 
 
@@ -227,8 +234,7 @@ def run(settings: ScrambleSettings) -> Iterator[Preparing | Frame]:
     training, queries = found
     first = queries.pixels[:SHOWN]
     places = shuffled(len(first), settings.grid, torch.Generator().manual_seed(settings.seed))
-    both = torch.stack([first, rearranged(first, places, settings.grid)], 1).permute(0, 1, 3, 4, 2)
-    examples = (both * 255).round().to(torch.uint8).numpy()
+    examples = np.stack([_as_pictures(each) for each in (first, rearranged(first, places, settings.grid))], 1)
     chance = float(torch.bincount(queries.names).max() / len(queries.names))
     films = [functools.partial(film, settings, network, training, queries) for network in (settings.a, settings.b)]
     for a, b in side_by_side(*films):

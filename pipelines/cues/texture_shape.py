@@ -100,6 +100,9 @@ class Pictures:
     def batch(self, names: np.ndarray) -> Batch:
         return Batch(pixels=in_range(self.pictures), names=torch.from_numpy(names))
 
+    def first(self, count: int) -> "Pictures":
+        return Pictures(pictures=self.pictures[:count], shapes=self.shapes[:count], textures=self.textures[:count])
+
 
 def drawn(kind: str, count: int, settings: TextureSettings, seed: int) -> Pictures:
     """So many pictures.
@@ -121,6 +124,11 @@ def drawn(kind: str, count: int, settings: TextureSettings, seed: int) -> Pictur
     patterns = [None if t < 0 else names[t] for t in textures]
     pictures = [compose(SHAPES[s], p, settings.period, rng) for s, p in zip(shapes, patterns, strict=True)]
     return Pictures(pictures=np.stack(pictures), shapes=shapes, textures=textures)
+
+
+def conflicts(settings: TextureSettings) -> Pictures:
+    """The ASKED pictures whose cues disagree."""
+    return drawn("conflict", ASKED, settings, settings.seed + 2)
 
 
 # ---------------------------------------------------------------------------------------------------------- the lesson
@@ -166,10 +174,8 @@ def run(settings: TextureSettings) -> Iterator[Step]:
     training = drawn("training", TRAINING, settings, settings.seed)
     known = training.batch(training.shapes)
     agree = drawn("training", ASKED, TextureSettings(share=0, period=settings.period), settings.seed + 1)
-    conflict, flat = (drawn(kind, ASKED, settings, settings.seed + 2) for kind in ("conflict", "flat"))
-    examples = Pictures(
-        pictures=conflict.pictures[:SHOWN], shapes=conflict.shapes[:SHOWN], textures=conflict.textures[:SHOWN]
-    )
+    conflict, flat = conflicts(settings), drawn("flat", ASKED, settings, settings.seed + 2)
+    examples = conflict.first(SHOWN)
     asked = {"agree": agree.batch(agree.shapes), "conflict": conflict.batch(conflict.shapes)}
     asked["flat"] = flat.batch(flat.shapes)
     net = naming(settings.network, len(SHAPES), settings.seed)

@@ -198,6 +198,21 @@ def _all_features(model: str, noise: int, seed: int) -> tuple[list[tuple[Tensor,
     return list(by_block), (features(blank, bank.pixels)[-1], features(blank, queries.pixels)[-1])
 
 
+def one_of_each(known: Pictures) -> np.ndarray:
+    """(4, S, S, 3) uint8."""
+    first = [int((known.things == thing).nonzero()[0]) for thing in range(len(THINGS))]
+    return (known.pixels[first].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def asked(settings: BorrowSettings) -> Pictures:
+    """The never-seen pictures, as the model gets them.
+
+    Raises:
+        ModelUnavailable: when the model's files cannot be had.
+    """
+    return pictures(QUERIES, load(settings.model).size, settings.noise, settings.seed)
+
+
 def look(settings: BorrowSettings) -> Borrowed:
     """Nearest means of borrowed features, beside pixels and random features. Slow once for each model and noise.
 
@@ -214,8 +229,6 @@ def look(settings: BorrowSettings) -> Borrowed:
         found = draws(*of, settings, examples, data)
         return Shares(mean=float(found.mean()), spread=float(found.std()))
 
-    first = [int((queries.things == thing).nonzero()[0]) for thing in range(len(THINGS))]
-    shown = (queries.pixels[first].permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     return Borrowed(
         examples=settings.examples,
         queries=len(queries.things),
@@ -225,7 +238,7 @@ def look(settings: BorrowSettings) -> Borrowed:
         curve={examples: shares(by_block[settings.block], examples) for examples in COUNTS},
         blocks={block: shares(found, settings.examples) for block, found in enumerate(by_block)},
         called=called(settings.model, queries),
-        pictures=shown,
+        pictures=one_of_each(queries),
         seconds=time.perf_counter() - start,
     )
 

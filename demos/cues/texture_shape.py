@@ -1,0 +1,307 @@
+"""Texture or shape: two perfect cues, and which of them a network takes; and a thing in the skin of a photograph.
+Wraps pipelines/cues/texture_shape and photographs."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+
+from demos.cues.drawings import Pair, Share, figures, pairs, shares
+from demos.ui import address, charts, controls, drawing, film, lab, studies
+from demos.ui.device import on_device
+from demos.ui.events import lazily
+from demos.ui.lesson import Lesson
+from demos.ui.pictures import PHOTOGRAPHS, photograph, read_picture
+from demos.ui.tab import Tab
+from demos.ui.text import say, t
+from pipelines.cues.settings import NETWORKS, TEXTURES, TextureSettings
+from pipelines.cues.verdicts import TEXTURE, TEXTURE_ANSWERS, of_texture
+from pipelines.world import storybook
+
+if TYPE_CHECKING:
+    from pipelines.cues.photographs import Dressed
+    from pipelines.cues.texture_shape import Look, Pictures, Step
+
+PATTERNS = tuple(TEXTURES.values())
+STUDY = "texture_shape"
+SHARES = (0.0, 0.1, 0.5, 1.0)  # of random textures, in the study
+
+pipeline = lazily("pipelines.cues.texture_shape")
+photographs = lazily("pipelines.cues.photographs")
+
+
+def seconds(settings: TextureSettings) -> float:
+    """What a run is expected to take on two cores."""
+    return 4 + settings.steps * (0.02 + 0.08 * settings.batch / 64)
+
+
+@on_device(seconds=lab.LONGEST)
+def run(settings: TextureSettings) -> Iterator:
+    yield from pipeline.run(settings)
+
+
+@on_device
+def dress(picture: Image.Image, shape: str) -> "Dressed":
+    return photographs.look(picture, shape)
+
+
+# ------------------------------------------------------------------------------------------------------------- layout
+
+
+def layout(tab: Tab) -> None:
+    with gr.Row():
+        with gr.Column(scale=4, min_width=300):
+            lab.ask(tab, TEXTURE, TEXTURE_ANSWERS, button="Train")
+            tab.control("share")
+            tab.control("network", menu=True)
+            with gr.Accordion(t("More settings"), open=False):
+                for name in ("period", "steps", "batch", "rate", "seed"):
+                    tab.control(name)
+        with gr.Column(scale=8, min_width=320):
+            tab.html("bias")
+            tab.html("examples")
+            lab.answered(tab)
+            tab.html("answers")
+            tab.add("film", film.FilmPlayer(elem_id=tab.id("film")))
+            tab.html("chart")
+            with tab.accordion(
+                "skin_box", "A network that has seen photographs: a silhouette in the skin of another thing"
+            ):
+                _lay_out_skin(tab)
+            with gr.Accordion(t("Numbers as JSON"), open=False):
+                tab.numbers()
+
+
+def _lay_out_skin(tab: Tab) -> None:
+    with gr.Row():
+        first = next(iter(PHOTOGRAPHS))
+        tab.picture("image", "Whose skin", value=photograph(first), height=180, min_width=200)
+        with gr.Column(min_width=200):
+            names = [(t(name), name) for name in PHOTOGRAPHS]
+            photo = controls.Dropdown(names, value=first, label=t("or a photograph"), elem_id=tab.id("photo"))
+            tab.add("photo", photo)
+            shapes = [(t(name), name) for name in storybook.ANIMALS]
+            tab.add("shape", controls.Radio(shapes, value="elephant", label=t("Whose shape"), elem_id=tab.id("shape")))
+    tab.html("skin")
+    tab.add("skin_numbers", gr.JSON(visible=False))
+
+
+def wire(tab: Tab) -> None:
+    lab.wire(tab, seconds, listen=("steps", "batch"))
+    restored = address.keep(tab)
+    shows = ["bias", "examples"]
+    tab.quick([tab[name].change for name in ("period", "seed")], preview, shows, trigger_mode="always_last")
+    tab.quick(restored.then, preview, shows)
+    tab.quick(tab["numbers"].change, preview, shows)  # after Reset
+    tab.quick(tab["photo"].input, take_photograph, ["image"])
+    public: dict[str, Any] = {"api_name": f"{tab.slug}_skin", "api_visibility": "public"}
+    moved = (tab["image"].change, tab["shape"].change)
+    tab.when_open("skin_box", texture_shape_skin, ["skin", "skin_numbers"], *moved, **public)
+
+
+# ----------------------------------------------------------------------------------------------------------- handlers
+
+
+def texture_shape(settings: TextureSettings, guess: str | None = None) -> Iterator[dict]:
+    """Train a network on shapes that wear their own texture, and ask about shapes that wear another one."""
+    guess = lab.guessed(TEXTURE_ANSWERS, guess)
+    lab.affordable(seconds(settings))
+    yield {"status": say("Drawing the pictures …"), "film": None, "verdict": "", "answers": "", "chart": ""}
+    played, seen = new_film(settings), None
+    for now, due in lab.paced(run(settings)):
+        add(played, now)
+        seen = now.look or seen
+        if due and seen is not None:
+            shown = {"status": lab.progress(now.step, now.steps), "film": played.value()}
+            yield {**shown, "bias": headline(seen), "examples": examples(now.examples, seen)}
+    assert seen is not None
+    yield {
+        "status": "",
+        "film": played.value(),
+        "bias": headline(seen),
+        "examples": examples(now.examples, seen),
+        "answers": answers(seen),
+        "chart": chart(settings, seen.bias),
+        "verdict": lab.verdict(of_texture(now, guess), TEXTURE_ANSWERS),
+        "numbers": pipeline.numbers(settings, now, guess),
+    }
+
+
+def preview(settings: TextureSettings, numbers: dict | None) -> dict | None:
+    """Before the first run: what will be asked."""
+    if numbers:
+        return None
+    told = say("shape bias, from 0 (by its texture) to 1 (by its shape): predict first")
+    asked = pipeline.conflicts(settings).first(pipeline.SHOWN)
+    return {"bias": charts.headline(("?", told)), "examples": examples(asked, None)}
+
+
+def take_photograph(photo: str) -> dict:
+    return {"image": photograph(photo)}
+
+
+def texture_shape_skin(image: str | None = None, shape: str = "elephant") -> dict:
+    """Dress a silhouette in the skin of a photograph, and ask a network that has seen photographs what it is."""
+    shape = controls.choice(say("The shape"), shape, storybook.ANIMALS)
+    found = dress(read_picture(image).picture, shape)
+    return {"skin": skin(found, shape), "skin_numbers": photographs.numbers(found)}
+
+
+# ------------------------------------------------------------------------------------------------------ what is shown
+
+
+def new_film(settings: TextureSettings) -> film.Film:
+    """The course of the three numbers."""
+    chance = [(1 / len(storybook.ANIMALS), say("chance"))]
+    curves = {
+        "bias": film.curve(say("shape bias"), [(0.5, say("neither"))], ends=(0, 1)),
+        "cue": film.curve(say("right where both cues agree"), chance, ends=(0, 1)),
+        "flat": film.curve(say("right about shapes without a texture"), chance, ends=(0, 1)),
+        "loss": film.curve(say("loss")),
+    }
+    share = f"{settings.share:.0%}"
+    name = say("{network}, {share} random textures", network=say(NETWORKS[settings.network]), share=share)
+    return film.Film([name], settings.steps, {}, curves)
+
+
+def add(played: film.Film, now: "Step") -> None:
+    """The next step, and what was seen in it."""
+    if now.loss is not None:
+        played.measure(now.step, loss=[now.loss])
+    if now.look is None:
+        return
+    look = now.look
+    played.measure(now.step, bias=[look.bias], cue=[look.cue], flat=[look.flat])
+    told = say("by shape {shape}, by texture {texture}, neither {neither}", **counts(look))
+    played.frame(now.step, [told], [""])
+
+
+def counts(look: "Look") -> dict[str, int]:
+    return {"shape": look.shape, "texture": look.texture, "neither": look.neither}
+
+
+def headline(look: "Look") -> str:
+    if look.bias is None:
+        return charts.headline(("–", say("shape bias: it follows neither cue yet")))
+    low, high = look.interval
+    told = say(
+        "shape bias (95 %: {low} to {high}): 0 is by its texture, 1 by its shape", low=f"{low:.2f}", high=f"{high:.2f}"
+    )
+    return charts.headline((f"{look.bias:.2f}", told))
+
+
+def examples(asked: "Pictures", look: "Look | None") -> str:
+    """Pictures whose cues disagree, sorted by what was said of them."""
+    found = []
+    for place in range(len(asked.pictures)):
+        shape, pattern = int(asked.shapes[place]), int(asked.textures[place])
+        told = say(
+            "{shape} in {pattern}, which {owner} wore",
+            shape=say(storybook.article(storybook.ANIMALS[shape])),
+            pattern=say(PATTERNS[pattern]),
+            owner=say(storybook.article(storybook.ANIMALS[pattern])),
+        )
+        order, good = 2, None
+        if look is not None:
+            said = int(look.said[place])
+            order = {shape: 0, pattern: 1}.get(said, 2)
+            good = {0: True, 1: False}.get(order)
+            told = f"{told}: “{say(storybook.ANIMALS[said])}”"
+        found.append((order, Pair(pictures=[asked.pictures[place]], told=told, good=good)))
+    found.sort(key=lambda each: each[0])
+    legend = say("Green frame: called by its shape; red: by its texture; none: by neither.")
+    return f'<div class="small pixels">{pairs([pair for _, pair in found])}</div>' + (
+        f"<p>{legend}</p>" if look else ""
+    )
+
+
+def answers(look: "Look") -> str:
+    """All pictures whose cues disagree, and what it knows of each cue."""
+    of = sum(counts(look).values())
+    names = {"shape": say("by the shape"), "texture": say("by the texture"), "neither": say("by neither")}
+    rows = [
+        Share(name=names[kind], share=count / of, told=f"{count} / {of}", stands_out=kind == "shape")
+        for kind, count in counts(look).items()
+    ]
+    chance = say("chance: {chance}", chance=f"{1 / len(storybook.ANIMALS):.0%}")
+    known = charts.facts(
+        [
+            (say("Right where both cues agree"), f"{look.cue:.0%}", chance),
+            (say("Right about flat shapes, without any texture"), f"{look.flat:.0%}", chance),
+        ]
+    )
+    return f"<h4>{say('Pictures whose cues disagree are called')}</h4>{shares(rows)}{known}"
+
+
+def chart(settings: TextureSettings, bias: float | None) -> str:
+    """Shape bias against the share of random textures: recorded, and this run as a point."""
+    found = studies.recorded(STUDY)
+    if found is None:
+        return ""
+    lines = []
+    for title in NETWORKS.values():
+        rows = [found["summary"].get(f"{title}, {share:.0%} random", {}).get("shape bias") for share in SHARES]
+        known = [(share, row) for share, row in zip(SHARES, rows, strict=True) if row is not None]
+        lines.append(
+            charts.Line(
+                name=say(title),
+                x=[share for share, _ in known],
+                y=[row["mean"] for _, row in known],
+                low=[row["least"] for _, row in known],
+                high=[row["most"] for _, row in known],
+            )
+        )
+    return charts.curves(
+        lines,
+        say("share of training pictures with a random texture"),
+        say("shape bias"),
+        y_range=(0, 1),
+        x_range=(0, 1),
+        title=say("Recorded, over several seeds; the point is this run"),
+        point=None if bias is None else (settings.share, bias),
+    )
+
+
+def skin(found: "Dressed", shape: str) -> str:
+    """The four pictures above what speaks for the first name of each, and the first names."""
+    captions = {
+        "photograph": say("the photograph"),
+        "skin": say("its skin alone"),
+        "dressed": say("{shape} in this skin", shape=say(storybook.article(shape))),
+        "flat": say("{shape} without a skin", shape=say(storybook.article(shape))),
+    }
+    told = []
+    for picture, names, caption in zip(found.pictures, found.names, captions.values(), strict=True):
+        said = ", ".join(f"{name} {share:.0%}" for name, share in names)
+        told.append((Image.fromarray(picture), f"{caption}: {said}"))
+    for picture, names, heat in zip(found.pictures, found.names, found.maps, strict=True):
+        over = drawing.heat_over(np.asarray(picture) / 255, drawing.normalised(heat))
+        told.append((over, say("what speaks for “{name}”", name=names[0][0])))
+    return figures(told)
+
+
+def measured() -> str:
+    """Every network and share of random textures, over many seeds."""
+    head = {
+        "shape bias": (say("shape bias"), ".2f"),
+        "both cues": (say("both cues"), ".0%"),
+        "flat shapes": (say("flat shapes"), ".0%"),
+    }
+    return studies.table(STUDY, head)
+
+
+LESSON = Lesson(
+    slug="texture_shape",
+    title="Texture or shape",
+    chapter="cues",
+    claim="Where two cues are right, a network takes the easier one; the data can forbid it.",
+    settings=TextureSettings,
+    layout=layout,
+    main=texture_shape,
+    shows=("bias", "examples", "answers", "film", "chart", "status", "verdict", "numbers"),
+    wire=wire,
+    seconds=lab.LONGEST + 60,
+    tables={"Good and bad numbers": measured},
+)
