@@ -35,7 +35,7 @@ LESSONS = [
     self_distillation.LESSON,
     token_removal.LESSON,
     reconstruction.LESSON,
-    detection.LESSON,
+    *detection.LESSONS,
     diffusion.LESSON,
     clip_synthesis.LESSON,
     *contrast.LESSONS,

@@ -5,8 +5,9 @@ from playwright.sync_api import Page, expect
 
 import app
 from demos.ui.page import address_of
+from tests.browser.test_tabs import PICTURED
 
-LESSONS = {lesson.slug: lesson for lesson in app.LESSONS if lesson.chapter in ("see", "find", "make")}
+LESSONS = {lesson.slug: lesson for lesson in PICTURED}
 MAIN = {"self_distillation": "keep_ratio", "diffusion": "draw", "clip_synthesis": "start"}  # not the measured slider
 
 

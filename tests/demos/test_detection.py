@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from demos import detection
-from demos.detection import answers
+from demos.detection import answers, boxes
 from demos.ui import drawing, pictures
 from demos.ui.pictures import Given
 from pipelines.detection import pipeline
@@ -50,8 +49,8 @@ PICTURE = Image.new("RGB", (100, 80), (40, 90, 60))
 @pytest.fixture
 def known(monkeypatch) -> Served:
     """The tab over known scores."""
-    monkeypatch.setattr(detection, "encode", lambda picture, phrases, model, backend: ENCODED)
-    return Served(detection.LESSON)
+    monkeypatch.setattr(boxes, "encode", lambda picture, phrases, model, backend: ENCODED)
+    return Served(boxes.LESSON)
 
 
 @pytest.fixture
@@ -62,8 +61,8 @@ def handler(known):
 @pytest.fixture
 def endpoint():
     """Over the model itself."""
-    detection.encode.cache_clear()
-    return Served(detection.LESSON)["detection"]
+    boxes.encode.cache_clear()
+    return Served(boxes.LESSON)["detection"]
 
 
 @pytest.fixture(scope="module")
@@ -224,11 +223,11 @@ def test_thresholds_overlap_and_hiding_never_run_the_model(scene_file, endpoint)
 
 def test_both_backends_side_by_side_agree(scene_file, endpoint, monkeypatch):
     fake, calls = counting(pipeline, "encode")
-    monkeypatch.setattr(detection, "pipeline", fake)
+    monkeypatch.setattr(boxes, "pipeline", fake)
     words = answers.asked_of(storybook.scene(storybook.TEST[3]))
     shown = last(endpoint(scene_file, words, compare="storybook-grounding-dino/groundingdino"))
     assert calls["encode"] == 2 and shown["other"]["visible"]
-    one, two = (last(endpoint(scene_file, words, backend=b))["numbers"]["detections"] for b in detection.BACKENDS)
+    one, two = (last(endpoint(scene_file, words, backend=b))["numbers"]["detections"] for b in boxes.BACKENDS)
     assert len(one) == len(two) > 0
     for a, b in zip(one, two, strict=True):
         assert a["phrase"] == b["phrase"] and np.allclose(a["box"], b["box"], atol=0.2)
@@ -237,7 +236,7 @@ def test_both_backends_side_by_side_agree(scene_file, endpoint, monkeypatch):
 def test_both_backends_give_the_bundled_weights_the_same_boxes_and_logits():
     scene = storybook.compose_text("a cat left of a red car", size=(192, 128))
     picture, words = Image.fromarray(scene.picture), "cat . red car . blue car . dog"
-    one, two = (pipeline.encode(picture, words, "storybook-grounding-dino", b) for b in detection.BACKENDS)
+    one, two = (pipeline.encode(picture, words, "storybook-grounding-dino", b) for b in boxes.BACKENDS)
     logits = [np.log(e.word_scores.astype(float) / (1 - e.word_scores.astype(float))) for e in (one, two)]
     np.testing.assert_allclose(one.boxes / 192, two.boxes / 192, atol=1e-3)
     np.testing.assert_allclose(*logits, atol=1e-3)

@@ -7,7 +7,8 @@ import gradio as gr
 import numpy as np
 import pytest
 
-from demos import detection, reconstruction, self_distillation, token_removal
+from demos import reconstruction, self_distillation, token_removal
+from demos.detection import boxes
 from demos.ui import pictures
 from demos.ui.page import build
 from pipelines.reconstruction import pipeline as reconstruction_pipeline
@@ -21,7 +22,7 @@ from tests.demos.served import Served, counting, last
 @pytest.fixture(autouse=True)
 def empty_caches():
     """What is counted here was not computed before."""
-    for tab in (self_distillation, token_removal, reconstruction, detection):
+    for tab in (self_distillation, token_removal, reconstruction, boxes):
         tab.encode.cache_clear()
 
 
@@ -84,7 +85,7 @@ def test_finished_figure_follows_the_slider(scene_file):
 
 @pytest.mark.parametrize(
     ("tab", "slider", "others"),
-    [(self_distillation, "keep_ratio", {}), (detection, "box_threshold", {"prompt": "cat. dog."})],
+    [(self_distillation, "keep_ratio", {}), (boxes, "box_threshold", {"prompt": "cat. dog."})],
 )
 def test_a_slow_answer_does_not_outlive_the_slider(tab, slider, others, scene_file):
     """Every run is followed by a look at the sliders, which draws again exactly where they have moved since."""
