@@ -19,6 +19,7 @@ from demos import (
     cues,
     detection,
     diffusion,
+    games,
     reconstruction,
     self_distillation,
     token_removal,
@@ -41,6 +42,7 @@ LESSONS = [
     *contrast.LESSONS,
     *collapse.LESSONS,
     *cues.LESSONS,
+    *games.LESSONS,
 ]
 
 

@@ -42,6 +42,8 @@ def test_tabs_stand_in_teaching_order():
         "equivariance",
         "universal",
         "transfer",
+        "gan",
+        "architecture_search",
     ]
 
 

@@ -130,6 +130,8 @@ ASKED: dict[str, dict] = {
     "/universal": {"steps": 1, "pictures": 4},
     "/transfer": {},
     "/transfer_freezing": {"freeze_steps": 1, "freeze_frozen": 6},
+    "/gan": {"steps": 100},
+    "/architecture_search": {"children": 8, "seeds": 1},
 }
 
 

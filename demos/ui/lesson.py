@@ -16,6 +16,7 @@ CHAPTERS = {  # address -> title, in teaching order; the first is the page that 
     "contrast": "Contrast",
     "collapse": "Collapse",
     "cues": "Cues",
+    "games": "Games",
 }
 
 
