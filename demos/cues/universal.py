@@ -194,11 +194,11 @@ def controls(now: "Step") -> str:
 def flow(now: "Step") -> str:
     """What the pictures are called before and after: the names that are said most often under the noise."""
     assert now.names is not None
-    counts = now.names.flow
-    most = np.argsort(-counts.sum(0), kind="stable")[:NAMES]
+    part = now.names.flow / now.names.flow.sum()
+    most = np.argsort(-part.sum(0), kind="stable")[:NAMES]
     names = [say(now.labels[i]) for i in most]
-    title = say("Pictures by name; the commonest names under the noise")
-    bars = charts.pair_bars(names, counts.sum(1)[most], counts.sum(0)[most], (say("before"), say("with the noise")))
+    title = say("Share of pictures by name; the commonest names under the noise")
+    bars = charts.pair_bars(names, part.sum(1)[most], part.sum(0)[most], (say("before"), say("with the noise")))
     return f"<h4>{title}</h4>{bars}"
 
 
