@@ -84,8 +84,9 @@ def collapse(settings: Lab, guess: str = "") -> Iterator[dict]:
 
 def take_preset(broken: str) -> dict:
     """What to break first."""
-    wanted = preset(choice(say("The preset"), broken, BREAKS))
-    return {name: getattr(wanted, name) for name in ("method", "steps", *PARTS)}
+    name = choice(say("The preset"), broken, BREAKS)
+    shown = ("method", *PARTS, *(["steps"] if "steps" in BREAKS[name] else []))
+    return {part: getattr(preset(name), part) for part in shown}
 
 
 def follow_switches(settings: Lab) -> dict:
