@@ -1,6 +1,6 @@
 """How long each lab's default run takes: until a class sees the first picture of it, until the verdict, and how often
-the page moves in between. Each lab runs in a process of its own, so that its pictures are drawn and its network is
-loaded within the time, as for the first class of a day. Handlers are called as the server calls them.
+the page moves in between. Each lab runs in a process of its own that has warmed up as the server does, so that its
+pictures are drawn within the time, as for the first class of a day. Handlers are called as the server calls them.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import app
+from demos.ui.models import warm
 from tests.demos.served import stepped
 
 ROOT = Path(__file__).parents[2]
@@ -31,6 +32,7 @@ def measure() -> Iterator[tuple[str, ...]]:
 def default_run(slug: str) -> tuple[float, float, int]:
     """Seconds to the first thing to see and to the end, and how many answers showed something."""
     page = app.build()
+    warm()  # as `app.py` does once it listens
     handler = next(fn for fn in page.fns.values() if fn.api_name == slug)
     assert handler.fn is not None
     shows = [part for part in handler.outputs if not (part.elem_id or "").endswith("-status")]
