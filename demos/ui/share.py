@@ -53,4 +53,4 @@ def share(address: str, copied: str, shown: str | None) -> str:
         told.append(say("The picture was uploaded, so it is not part of the link."))
     words_told = "".join(f"<p>{html.escape(each)}</p>" for each in told)
     field = f'<input readonly value="{html.escape(address)}" aria-label="{html.escape(say("Link"))}">'
-    return f'<div class="share">{code}<div>{words_told}{field}</div></div>'
+    return f'<div class="link-card">{code}<div>{words_told}{field}</div></div>'

@@ -39,8 +39,8 @@ def test_share_shows_what_is_in_the_address_and_closes_again(watched: Watched): 
     page.goto(f"{watched.url}?tab=reconstruction&mask_ratio=0.7")
     expect(page.locator("#reconstruction-facts")).to_contain_text("PSNR")
     page.get_by_role("button", name="Share").click()
-    expect(page.locator(".share svg")).to_be_visible()
-    expect(page.locator(".share input")).to_have_value(re.compile(r"\?tab=reconstruction&mask_ratio=0\.7$"))
+    expect(page.locator(".link-card svg")).to_be_visible()
+    expect(page.locator(".link-card input")).to_have_value(re.compile(r"\?tab=reconstruction&mask_ratio=0\.7$"))
     page.get_by_role("button", name="Share").click()
-    expect(page.locator(".share")).to_have_count(0)
+    expect(page.locator(".link-card")).to_have_count(0)
     assert watched.outside == [] and watched.errors == []
