@@ -5,7 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from playwright.sync_api import Error, sync_playwright
+from playwright.sync_api import Error, Page, expect, sync_playwright
+
+import app
+from demos.ui.page import address_of
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -31,3 +34,28 @@ def browser():
             chromium = playwright.chromium.launch(args=ARGUMENTS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def opened(browser, app_url):
+    """Opens a lab by its slug, with settings as they stand in an address."""
+    contexts, lessons = [], {lesson.slug: lesson for lesson in app.LESSONS}
+
+    def open_page(slug: str, settings: str = "", width: int = 1280, scheme: str = "light") -> Page:
+        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"{app_url}{address_of(lessons[slug], app.LESSONS)}{settings}")
+        expect(page.locator(f"#{slug}-run")).to_be_visible()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def predict(page: Page, name: str, place: int) -> None:
+    """Choose an answer; only then the button wakes."""
+    expect(page.locator(f"#{name}-run")).to_be_disabled()
+    page.locator(f"#{name}-guess input[type=radio]").nth(place).check()
+    expect(page.locator(f"#{name}-run")).to_be_enabled()

@@ -3,40 +3,15 @@
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import expect
 
 import app
-from demos.ui.page import address_of
+from tests.browser.conftest import predict
 
 expect.set_options(timeout=60_000)  # a busy computer takes its time
 
-LESSONS = {lesson.slug: lesson for lesson in app.LESSONS}
 LONG = 240_000  # milliseconds: models are loaded first, and pictures drawn, once
 CHAPTER = [lesson.slug for lesson in app.LESSONS if lesson.chapter == "cues"]
-
-
-@pytest.fixture
-def opened(browser, app_url):
-    contexts = []
-
-    def open_page(slug: str, settings: str = "", width: int = 1280, scheme: str = "light") -> Page:
-        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(60_000)
-        page.goto(f"{app_url}{address_of(LESSONS[slug], app.LESSONS)}{settings}")
-        expect(page.locator(f"#{slug}-run")).to_be_visible()
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-
-
-def predict(page: Page, name: str, place: int) -> None:
-    """Choose an answer; only then the button wakes."""
-    expect(page.locator(f"#{name}-run")).to_be_disabled()
-    page.locator(f"#{name}-guess input[type=radio]").nth(place).check()
-    expect(page.locator(f"#{name}-run")).to_be_enabled()
 
 
 def test_order_is_foreseen_run_deepened_and_kept_in_the_address(opened):
