@@ -129,7 +129,7 @@ def scores(z: Tensor, predict: nn.Module, ahead: int, others: Tensor) -> Tensor:
     from_above, below = z[:, :-ahead].flatten(0, 2), z[:, ahead:].flatten(0, 2)
     prediction = predict(from_above)
     right = (prediction * below).sum(1, keepdim=True)
-    wrong = torch.einsum("nd,nkd->nk", prediction, z.flatten(0, 2)[others])
+    wrong = (prediction @ z.flatten(0, 2).T).gather(1, others)  # with all, then picked: faster than the other way round
     return torch.cat([right, wrong], 1)
 
 
