@@ -114,7 +114,7 @@ class NegativesSettings:
     )
     beta: float = setting(1.0, "Hardness, β", "Of the hard loss: weights grow as e^(β s).", low=0, high=4, step=0.1)
     batch: int = setting(128, "Pictures in a batch", "Each is seen twice.", low=2, high=256, step=2)
-    steps: int = setting(160, "Steps", "Of training; a fifth of a second each.", low=2, high=400, step=2)
+    steps: int = setting(120, "Steps", "Of training.", low=2, high=400, step=2)
     seed: int = setting(42, "Seed", "Of the first weights, the batches and the views.", low=0, high=SEED_LIMIT)
 
 
