@@ -315,26 +315,17 @@ def _facts(step: Any, real: Reference | None, planned: int) -> str:
         mean, low, high = values
         return say("real pictures {mean} ({low} – {high})", mean=f"{mean:.2f}", low=f"{low:.2f}", high=f"{high:.2f}")
 
+    of_other = beside(real and real.similarity_held_out)
+    best = say("by the other CLIP; best: {caption}", caption=look.captions[0])
+    detail = say("of the energy; real pictures {share}", share=f"{real.high_frequency:.1%}") if real else ""
     return charts.facts(
         [
             (say("the CLIP that is followed"), f"{look.similarity:.3f}", beside(real and real.similarity)),
-            (
-                say("another CLIP, never followed"),
-                f"{look.similarity_held_out:.3f}",
-                beside(real and real.similarity_held_out),
-            ),
+            (say("another CLIP, never followed"), f"{look.similarity_held_out:.3f}", of_other),
             (say("gap"), f"{look.gap:+.3f}", say("what only the followed one believes")),
-            (
-                say("rank among 100 captions"),
-                f"{look.rank_held_out}",
-                say("by the other CLIP; best: {caption}", caption=look.captions[0]),
-            ),
+            (say("rank among 100 captions"), f"{look.rank_held_out}", best),
             (say("after a slight blur"), _left(look), say("of the similarity is left")),
-            (
-                say("fine detail"),
-                f"{look.high_frequency:.1%}",
-                say("of the energy; real pictures {share}", share=f"{real.high_frequency:.1%}") if real else "",
-            ),
+            (say("fine detail"), f"{look.high_frequency:.1%}", detail),
             (say("measured after step"), f"{step.iteration} / {planned}", ""),
             (say("speed"), f"{step.per_second:.1f}", say("steps a second")),
         ]

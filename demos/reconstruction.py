@@ -278,19 +278,14 @@ def _facts(n: dict) -> str:
     other = n["psnr_neighbours"] is not None  # something is hidden, so there is something to interpolate
     hidden = say("judged on these alone") if other else say("nothing hidden: the whole picture is judged")
     rows = [(say("Hidden patches"), f"{n['tokens_total'] - n['tokens_visible']} / {n['tokens_total']}", hidden)]
+    of_model = f"{n['psnr_masked']:.1f} dB"
     if other:
-        gain = f"{n['psnr_masked'] - n['psnr_neighbours']:+.1f}"
-        rows.append(
-            (
-                say("PSNR of the model"),
-                f"{n['psnr_masked']:.1f} dB",
-                say("higher is nearer; {gain} dB against interpolation", gain=gain),
-            )
-        )
+        told = say("higher is nearer; {gain} dB against interpolation", gain=f"{_gain(n):+.1f}")
+        rows.append((say("PSNR of the model"), of_model, told))
         told = say("a baseline that knows nothing about pictures")
         rows.append((say("PSNR, interpolated from neighbours"), f"{n['psnr_neighbours']:.1f} dB", told))
     else:
-        rows.append((say("PSNR of the model"), f"{n['psnr_masked']:.1f} dB", say("higher is nearer")))
+        rows.append((say("PSNR of the model"), of_model, say("higher is nearer")))
     told = say("a baseline that does not even look")
     rows.append((say("PSNR, one mean colour"), f"{n['psnr_mean_colour']:.1f} dB", told))
     told = say("1 = same structure")
@@ -302,28 +297,24 @@ def _facts(n: dict) -> str:
         told = say("weighted by the gradient; interpolated: {other}", other=f"{n['edge_error_neighbours']:.4f}")
     rows.append((say("Error on edges (fur, leaves, outlines)"), f"{n['edge_error']:.4f}", told))
     if n["psnr_bicubic"] is not None:
-        rows.append(
-            (
-                say("Detail brought back, whole picture"),
-                f"{n['psnr_sharpened']:.1f} dB, SSIM {n['ssim_sharpened']:.3f}",
-                say(
-                    "bicubic: {psnr} dB, SSIM {ssim}", psnr=f"{n['psnr_bicubic']:.1f}", ssim=f"{n['ssim_bicubic']:.3f}"
-                ),
-            )
-        )
+        brought = f"{n['psnr_sharpened']:.1f} dB, SSIM {n['ssim_sharpened']:.3f}"
+        psnr, ssim = f"{n['psnr_bicubic']:.1f}", f"{n['ssim_bicubic']:.3f}"
+        told = say("bicubic: {psnr} dB, SSIM {ssim}", psnr=psnr, ssim=ssim)
+        rows.append((say("Detail brought back, whole picture"), brought, told))
     return _headline(n) + charts.facts(rows)
 
 
 def _headline(n: dict) -> str:
     if n["psnr_neighbours"] is None:
         return charts.headline((f"{n['psnr_masked']:.1f} dB", say("nothing is hidden: the whole picture, repainted")))
-    gain = f"{n['psnr_masked'] - n['psnr_neighbours']:+.1f} dB"
-    told = say(
-        "over interpolation: {model} dB against {other} dB on the hidden patches",
-        model=f"{n['psnr_masked']:.1f}",
-        other=f"{n['psnr_neighbours']:.1f}",
-    )
-    return charts.headline((gain, told))
+    model, other = f"{n['psnr_masked']:.1f}", f"{n['psnr_neighbours']:.1f}"
+    told = say("over interpolation: {model} dB against {other} dB on the hidden patches", model=model, other=other)
+    return charts.headline((f"{_gain(n):+.1f} dB", told))
+
+
+def _gain(n: dict) -> float:
+    """dB of the model over interpolation from the neighbours."""
+    return n["psnr_masked"] - n["psnr_neighbours"]
 
 
 LESSON = Lesson(
@@ -335,19 +326,7 @@ LESSON = Lesson(
     settings=Settings,
     layout=layout,
     main=reconstruction,
-    shows=(
-        "original",
-        "left",
-        "predicted",
-        "pasted",
-        "error",
-        "baseline",
-        "slider",
-        "facts",
-        "formula",
-        "note",
-        "numbers",
-    ),
+    shows=tuple("original left predicted pasted error baseline slider facts formula note numbers".split()),
     wire=wire,
     tables={"What breaks if it is removed": ablation_table},
     measure=Measure(slider="mask_ratio", through=(0.3, 0.7, 0.4, 0.5), follows="left"),

@@ -305,19 +305,14 @@ def _verdict(n: dict) -> str:
             (say("entropy of the mean"), n["teacher_entropy_of_mean"]),
         )
     )
-    scale = say(
-        "full bar: ln K = ln {k} = {limit} nats, the loss of a collapsed run", k=n["prototypes"], limit=f"{limit:.3f}"
+    k, ceiling = n["prototypes"], f"{limit:.3f}"
+    scale = say("full bar: ln K = ln {k} = {limit} nats, the loss of a collapsed run", k=k, limit=ceiling)
+    distance = say(
+        "from the student's guess to the teacher's answer, over hidden patches; 0 is perfect, a guess that knows "
+        "nothing {uniform}",
+        uniform=f"{limit - n['teacher_entropy']:.2f}",
     )
-    headline = charts.headline(
-        (
-            f"{n['patch_kl_mean']:.2f} nats",
-            say(
-                "from the student's guess to the teacher's answer, over hidden patches; 0 is perfect, a guess that "
-                "knows nothing {uniform}",
-                uniform=f"{limit - n['teacher_entropy']:.2f}",
-            ),
-        )
-    )
+    headline = charts.headline((f"{n['patch_kl_mean']:.2f} nats", distance))
     told_so = f"<p>{told[n['collapse']]}</p>{gauge}<small>{scale}</small>"
     return f'{headline}<div class="verdict {state}">{told_so}</div>'
 
@@ -328,27 +323,19 @@ def _gauge(name: str, value: float, limit: float) -> str:
 
 
 def _facts(n: dict) -> str:
+    unseen, limit = n["removed"] or n["patches"], f"{n['teacher_entropy_max']:.3f}"
+    nearest = say("0 = perfect guess; over the {n} patches it did not see", n=unseen)
+    chance = say("chance: {share}", share=f"{1 / n['prototypes']:.1%}")
+    used = f"{n['prototypes_used']} / {n['prototypes']}"
     return charts.facts(
         [
-            (
-                say("Mean KL, student from teacher"),
-                f"{n['patch_kl_mean']:.3f} nats",
-                say("0 = perfect guess; over the {n} patches it did not see", n=n["removed"] or n["patches"]),
-            ),
-            (
-                say("Same first choice"),
-                f"{n['agreement']:.0%}",
-                say("chance: {share}", share=f"{1 / n['prototypes']:.1%}"),
-            ),
-            (
-                say("Prototypes used in this picture"),
-                f"{n['prototypes_used']} / {n['prototypes']}",
-                say("1 = collapsed"),
-            ),
+            (say("Mean KL, student from teacher"), f"{n['patch_kl_mean']:.3f} nats", nearest),
+            (say("Same first choice"), f"{n['agreement']:.0%}", chance),
+            (say("Prototypes used in this picture"), used, say("1 = collapsed")),
             (
                 say("Class-token loss across views"),
                 f"{n['loss_cls']:.3f} nats",
-                say("ln K = {limit} = collapsed", limit=f"{n['teacher_entropy_max']:.3f}"),
+                say("ln K = {limit} = collapsed", limit=limit),
             ),
         ]
     )
@@ -406,22 +393,9 @@ LESSON = Lesson(
     settings=Settings,
     layout=layout,
     main=self_distillation,
-    shows=(
-        "seen",
-        "kl",
-        "ids_teacher",
-        "ids_student",
-        "pca_teacher",
-        "pca_student",
-        "other_teacher",
-        "other",
-        "verdict",
-        "bars",
-        "cls_bars",
-        "facts",
-        "formula",
-        "note",
-        "numbers",
+    shows=tuple(
+        "seen kl ids_teacher ids_student pca_teacher pca_student other_teacher other verdict bars cls_bars facts "
+        "formula note numbers".split()
     ),
     wire=wire,
     tables={"What breaks if it is removed": ablation_table},

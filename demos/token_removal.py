@@ -248,22 +248,11 @@ def _facts(n: dict) -> str:
         (say("Cosine to the whole picture"), f"{n['cosine_to_full']:.3f}", say("1 = nothing lost; above 0.95 is good")),
     ]
     if n["object_patches_kept"] is not None:
-        rows.insert(
-            2,
-            (
-                say("Object patches kept"),
-                f"{n['object_patches_kept']:.0%}",
-                say("chance: {share}; the white outline is the ground truth", share=f"{share:.0%}"),
-            ),
-        )
+        told = say("chance: {share}; the white outline is the ground truth", share=f"{share:.0%}")
+        rows.insert(2, (say("Object patches kept"), f"{n['object_patches_kept']:.0%}", told))
     if n["similarity_full"] is not None:
-        rows.append(
-            (
-                say("Similarity to the description"),
-                f"{n['similarity_full']:.3f} → {n['similarity_kept']:.3f}",
-                say("whole → kept"),
-            )
-        )
+        both = f"{n['similarity_full']:.3f} → {n['similarity_kept']:.3f}"
+        rows.append((say("Similarity to the description"), both, say("whole → kept")))
     elif not _reads(n["model"]):
         rows.append((say("Similarity to the description"), "–", say("this model reads no text")))
     if n["guesses_full"]:
@@ -271,31 +260,18 @@ def _facts(n: dict) -> str:
         rows.append((say("Best guess among 24 names"), f"{whole} {sure:.0%} → {part} {still:.0%}", say("whole → kept")))
     over = quality_of(n["model"])
     if "naming_lowest_half" in over:
-        rows.append(
-            (
-                say("Right name, over {count} scenes of one thing", count=f"{over['scenes']:,}"),
-                f"{over['naming_kept_half']:.0%}",
-                say(
-                    "from the half with the highest attention; from the other half {lowest}, from the whole {whole}",
-                    lowest=f"{over['naming_lowest_half']:.0%}",
-                    whole=f"{over['naming']:.0%}",
-                ),
-            )
+        name = say("Right name, over {count} scenes of one thing", count=f"{over['scenes']:,}")
+        told = say(
+            "from the half with the highest attention; from the other half {lowest}, from the whole {whole}",
+            lowest=f"{over['naming_lowest_half']:.0%}",
+            whole=f"{over['naming']:.0%}",
         )
-    rows.append(
-        (
-            say("Time of the image tower"),
-            f"{n['milliseconds_full']:.1f} → {n['milliseconds']:.1f} ms",
-            say("arithmetic: {share} of the whole", share=f"{n['flops_ratio']:.0%}"),
-        )
-    )
-    headline = charts.headline(
-        (
-            f"{n['cosine_to_full']:.2f}",
-            say("of 1: how near what is left, {share} of the patches, is to the whole", share=f"{share:.0%}"),
-        )
-    )
-    return headline + charts.facts(rows)
+        rows.append((name, f"{over['naming_kept_half']:.0%}", told))
+    took = f"{n['milliseconds_full']:.1f} → {n['milliseconds']:.1f} ms"
+    told = say("arithmetic: {share} of the whole", share=f"{n['flops_ratio']:.0%}")
+    rows.append((say("Time of the image tower"), took, told))
+    told = say("of 1: how near what is left, {share} of the patches, is to the whole", share=f"{share:.0%}")
+    return charts.headline((f"{n['cosine_to_full']:.2f}", told)) + charts.facts(rows)
 
 
 def _chart(points: Sequence, mark: float) -> str:
@@ -309,37 +285,28 @@ def _chart(points: Sequence, mark: float) -> str:
 
     if not points:
         return ""
-    axis = say("keep ratio")
-    drawn = charts.curves(
-        [line(rule, lambda p: p.cosine) for rule in RULES],
-        axis,
-        say("cosine to the whole"),
-        mark,
-        title=say("How much of the meaning is left"),
-    )
+
+    def drawn(title: str, name: str, value: Callable) -> str:
+        lines = [line(rule, value) for rule in RULES]
+        return charts.curves(lines, say("keep ratio"), name, mark, title=title)
+
+    shown = drawn(say("How much of the meaning is left"), say("cosine to the whole"), lambda p: p.cosine)
     if points[0].similarity is not None:
-        drawn += charts.curves(
-            [line(rule, lambda p: p.similarity) for rule in RULES],
-            axis,
-            say("similarity to the description"),
-            mark,
-            title=say("How well the description still fits"),
-        )
-    return f'<div class="charts">{drawn}</div>'
+        told = say("similarity to the description")
+        shown += drawn(say("How well the description still fits"), told, lambda p: p.similarity)
+    return f'<div class="charts">{shown}</div>'
 
 
 def head_pictures(encoded: "Encoded") -> list[tuple]:
     """One small heat map per layer and head, with its caption."""
-    shown = []
-    for i, layer in enumerate(encoded.attention):
-        for j, head in enumerate(layer):
-            shown.append(
-                (
-                    drawing.heat_over(encoded.picture, drawing.normalised(head), 0.8).resize((192, 192)),
-                    say("layer {layer}, head {head}", layer=i + 1, head=j + 1),
-                )
-            )
-    return shown
+    return [
+        (
+            drawing.heat_over(encoded.picture, drawing.normalised(head), 0.8).resize((192, 192)),
+            say("layer {layer}, head {head}", layer=i, head=j),
+        )
+        for i, layer in enumerate(encoded.attention, 1)
+        for j, head in enumerate(layer, 1)
+    ]
 
 
 LESSON = Lesson(

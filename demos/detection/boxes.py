@@ -311,19 +311,14 @@ def _word_row(answer: Answer, place: int, phrase: str) -> list[str]:
 
 def _facts(answer: Answer) -> str:
     encoded, matching = answer.encoded, answer.matching
+    counted = f"{len(answer.kept)} / {len(encoded.scores)}"
+    dropped = say("guesses; {dropped} more reach the threshold and overlap a better one", dropped=answer.suppressed)
+    once = say("once for each picture and line of words; the sliders never run it")
+    if encoded.backbone_skipped:
+        once = say("the backbone was skipped: only words are new")
     rows = [
-        (
-            say("Boxes kept"),
-            f"{len(answer.kept)} / {len(encoded.scores)}",
-            say("guesses; {dropped} more reach the threshold and overlap a better one", dropped=answer.suppressed),
-        ),
-        (
-            say("Time of the model"),
-            f"{encoded.milliseconds:.0f} ms",
-            say("the backbone was skipped: only words are new")
-            if encoded.backbone_skipped
-            else say("once for each picture and line of words; the sliders never run it"),
-        ),
+        (say("Boxes kept"), counted, dropped),
+        (say("Time of the model"), f"{encoded.milliseconds:.0f} ms", once),
     ]
     if answer.unnamed:
         told = say("the text threshold, the higher one: a box without a name is not kept")
@@ -334,17 +329,11 @@ def _facts(answer: Answer) -> str:
         rows.insert(1, (say("Found, false alarms, missed"), counts, told))
     if answer.true:
         precision, recall = answer.curve.at(answer.threshold)
+        both = f"{'–' if precision is None else f'{precision:.0%}'}, {recall:.0%}"
+        told = say("of this picture; 1 is perfect. Average precision needs no threshold")
         rows[2:2] = [
-            (
-                say("Precision, recall"),
-                f"{'–' if precision is None else f'{precision:.0%}'}, {recall:.0%}",
-                say("right among the found, found among the true"),
-            ),
-            (
-                say("F1, average precision"),
-                f"{matching.f1:.2f}, {answer.curve.average_precision:.2f}",
-                say("of this picture; 1 is perfect. Average precision needs no threshold"),
-            ),
+            (say("Precision, recall"), both, say("right among the found, found among the true")),
+            (say("F1, average precision"), f"{matching.f1:.2f}, {answer.curve.average_precision:.2f}", told),
         ]
     return charts.facts(rows)
 
@@ -403,12 +392,9 @@ def _charts(answer: Answer) -> str:
     if answer.true:
         curve = answer.curve
         precision, recall = curve.at(answer.threshold)
+        name = say("every threshold, from strict to lax")
         drawn += charts.curves(
-            [
-                charts.Line(
-                    name=say("every threshold, from strict to lax"), x=[0.0, *curve.recall], y=[1.0, *curve.precision]
-                )
-            ],
+            [charts.Line(name=name, x=[0.0, *curve.recall], y=[1.0, *curve.precision])],
             say("recall"),
             say("precision"),
             y_range=(0, 1.02),
