@@ -30,10 +30,11 @@ def served():
 
 @pytest.fixture
 def hasty(monkeypatch, request):
-    """Patience for half a second, except for those who are about to listen on a busy computer."""
+    """Patience for a fifth of a second, except for those who are about to listen on a busy computer."""
     way = request.node.callspec.params["way"] if hasattr(request.node, "callspec") else None
     if way in (None, "never listens"):
-        monkeypatch.setattr(waiting, "PATIENCE", 0.5)
+        monkeypatch.setattr(waiting, "PATIENCE", 0.2)
+        monkeypatch.setattr(waiting, "TICK", 0.05)
 
 
 def slot(page) -> list:
@@ -112,30 +113,43 @@ def endless(served, monkeypatch):
     return work
 
 
-LEAVING = ("never listens", "breaks the stream", "cancels")
+def compute_events(page) -> list:
+    return [fn for fn in page.fns.values() if fn.concurrency_id == "compute"]
 
 
-@pytest.mark.parametrize("way", LEAVING)
+@pytest.mark.parametrize("way", ["breaks the stream", "cancels"])
 def test_whatever_runs_ends_within_one_step_of_the_leaving(served, endless, hasty, way):
     """Every event that may compute, one after another."""
     page, url = served
-    for fn in [fn for fn in page.fns.values() if fn.concurrency_id == "compute"]:
+    for fn in compute_events(page):
         session, before = uuid.uuid4().hex, endless.closed
         event = post(url, page, fn, session)
-        if way != "never listens":
-            with listening(url, session) as stream:
-                lines = stream.iter_lines()  # the stream is closed with it
-                next(line for line in lines if "process_generating" in line)
-                until(lambda: endless.at_once)
-                if way == "cancels":
-                    body = {"session_hash": session, "fn_index": fn._id, "event_id": event}
-                    httpx.post(url + "cancel", json=body, timeout=30)
-                    assert endless.closed > before, "the cancel answers when the slot is free"
-            left = endless.steps
-            until(lambda before=before: endless.closed > before)
-            assert endless.steps <= left + 2, "the step it was in, and one that had begun"
+        with listening(url, session) as stream:
+            lines = stream.iter_lines()  # the stream is closed with it
+            next(line for line in lines if "process_generating" in line)
+            until(lambda: endless.at_once)
+            if way == "cancels":
+                body = {"session_hash": session, "fn_index": fn._id, "event_id": event}
+                httpx.post(url + "cancel", json=body, timeout=30)
+                assert endless.closed > before, "the cancel answers when the slot is free"
+        left = endless.steps
+        until(lambda before=before: endless.closed > before)
+        assert endless.steps <= left + 2, "the step it was in, and one that had begun"
         until(lambda: not slot(page))
     assert endless.most == 1
+
+
+def test_whatever_runs_ends_when_nobody_ever_listens(served, endless, hasty):
+    """Every event that may compute, as many at once as the queue takes without making room."""
+    page, url = served
+    fns, at_once = compute_events(page), page._queue.max_size - 1
+    for first in range(0, len(fns), at_once):
+        before, group = endless.closed, fns[first : first + at_once]
+        for fn in group:
+            post(url, page, fn, uuid.uuid4().hex)
+        until(lambda: not slot(page))
+        assert before < endless.closed <= before + len(group), "some began, and each of them was closed"
+    assert endless.most == 1 and not endless.at_once
 
 
 @pytest.mark.parametrize("way", ["never listens", "breaks the stream"])
