@@ -49,10 +49,10 @@ def look(settings: PiecesSettings, picture: Image.Image, mask: np.ndarray | None
 
 
 @on_device
-def curve(model: str) -> list[tuple[int, float]]:
+def curve(model: str) -> Iterator[tuple[int, float]]:
     """Pieces along a side and the share of names that are kept, of pictures that this model can name."""
     scenes = [Image.fromarray(storybook.scene(seed, count=1).picture) for seed in storybook.TEST[:SCENES]]
-    return list(pipeline.curve(model, scenes if model.startswith("storybook") else [*map(photograph, PHOTOGRAPHS)]))
+    yield from pipeline.curve(model, scenes if model.startswith("storybook") else [*map(photograph, PHOTOGRAPHS)])
 
 
 # ------------------------------------------------------------------------------------------------------------- layout
@@ -157,25 +157,28 @@ def scramble_pieces(
 
 def show_curve() -> Iterator[dict]:
     """The share of names that are kept, against pieces, of one network after another."""
+    told = say(
+        "The storybook networks are asked about {scenes} scenes with one thing, the other one about {photographs} "
+        "photographs.",
+        scenes=SCENES,
+        photographs=len(PHOTOGRAPHS),
+    )
     lines: list[charts.Line] = []
     for model, title in NAMERS.items():
-        found = curve(model)
-        name = f"{model}: {say(title)}"
-        lines.append(charts.Line(name=name, x=[math.log2(grid) for grid, _ in found], y=[y for _, y in found]))
-        told = say(
-            "The storybook networks are asked about {scenes} scenes with one thing, the other one about {photographs} "
-            "photographs.",
-            scenes=SCENES,
-            photographs=len(PHOTOGRAPHS),
-        )
-        drawn = charts.curves(
-            lines,
-            say("pieces along a side, 2^x"),
-            say("names that are kept"),
-            y_range=(0, 1),
-            x_range=(0, math.log2(GRIDS[-1])),
-        )
-        yield {"curve": f"{drawn}<p>{told}</p>"}
+        x: list[float] = []
+        y: list[float] = []
+        lines.append(charts.Line(name=f"{model}: {say(title)}", x=x, y=y))
+        for grid, kept in curve(model):
+            x.append(math.log2(grid))
+            y.append(kept)
+            drawn = charts.curves(
+                lines,
+                say("pieces along a side, 2^x"),
+                say("names that are kept"),
+                y_range=(0, 1),
+                x_range=(0, math.log2(GRIDS[-1])),
+            )
+            yield {"curve": f"{drawn}<p>{told}</p>"}
 
 
 # ----------------------------------------------------------------------------------------------------------- training

@@ -48,9 +48,16 @@ def models() -> list[str]:
     return sorted(model_names("openclip"), key=lambda name: name != ThresholdSettings().model)
 
 
-@lru_cached
 @on_device
+def score_part(model: str, first: int) -> None:
+    pipeline.scored_part(model, first)
+
+
+@lru_cached
 def scored(model: str) -> "Scored":
+    """All pictures; between two parts of them others have the device."""
+    for first in pipeline.PARTS:
+        score_part(model, first)
     return pipeline.scored(model)
 
 

@@ -236,10 +236,10 @@ def test_one_picture_is_named_whole_and_in_pieces(scene):
         scramble.scramble_pieces(scene, pieces_grid=3)
 
 
-def test_the_curve_grows_by_a_network_at_a_time(monkeypatch):
+def test_the_curve_grows_by_a_point_at_a_time(monkeypatch):
     monkeypatch.setattr(scramble, "curve", lambda model: [(1, 1.0), (2, 0.5)])
     steps = list(scramble.show_curve())
-    assert [step["curve"].count("<polyline") for step in steps] == [1, 2, 3]
+    assert [step["curve"].count("<polyline") for step in steps] == [1, 1, 2, 2, 3, 3]
 
 
 # -------------------------------------------------------------------------------------------------- one noise for all

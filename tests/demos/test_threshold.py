@@ -22,7 +22,7 @@ def few_pictures():
     """A hundred of them, once for all tests."""
     caches = (pipeline.scored, threshold.scored, threshold.thumbnails)
     patch = pytest.MonkeyPatch()
-    patch.setattr(pipeline, "SCENES", storybook.TEST[:100])
+    patch.setattr(pipeline, "PARTS", pipeline.PARTS[:2])
     for cache in caches:
         cache.cache_clear()
     yield

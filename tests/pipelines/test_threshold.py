@@ -19,7 +19,7 @@ from pipelines.world import storybook
 def few_pictures():
     """A hundred of them, once for all tests."""
     patch = pytest.MonkeyPatch()
-    patch.setattr(threshold, "SCENES", storybook.TEST[:100])
+    patch.setattr(threshold, "PARTS", threshold.PARTS[:2])
     threshold.scored.cache_clear()
     yield
     patch.undo()
