@@ -10,6 +10,7 @@ from playwright.sync_api import Error, Page, expect, sync_playwright
 import app
 from demos.ui.page import address_of
 
+expect.set_options(timeout=60_000)  # a busy computer takes its time over a model, and over a canvas without a GPU
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

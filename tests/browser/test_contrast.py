@@ -3,14 +3,10 @@
 import re
 
 import numpy as np
-import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect
 
-import app
 from tests.browser.test_tabs import ADDRESS, Watched, watched  # noqa: F401  (a fixture)
-
-SLUGS = [lesson.slug for lesson in app.LESSONS if lesson.chapter == "contrast"]
 
 
 def answer(page: Page, slug: str, text: str) -> None:
@@ -145,15 +141,3 @@ def test_two_trainings_are_stopped_run_and_read(watched):  # noqa: F811
     watched.set_slider("#negatives-read-beta", 4)
     expect(reading).not_to_contain_text(re.compile(r"Their mean weight\s*1.00"))
     assert watched.outside == [] and watched.errors == []
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1920, "light"), (1280, "dark"), (390, "light"), (390, "dark")])
-def test_pages_show_everything_without_scrolling_sideways(browser, app_url, width, scheme):  # noqa: F811
-    context = browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    page = Watched(context.new_page(), app_url)
-    for slug in SLUGS:
-        page.open(slug)
-        expect(page.page.locator(f"#{slug}-run")).to_be_visible()
-        page.page.wait_for_timeout(1000)
-        assert page.page.evaluate("document.documentElement.scrollWidth") <= width, slug
-    context.close()

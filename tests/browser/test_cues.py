@@ -2,16 +2,11 @@
 
 import re
 
-import pytest
 from playwright.sync_api import expect
 
-import app
 from tests.browser.conftest import predict
 
-expect.set_options(timeout=60_000)  # a busy computer takes its time
-
 LONG = 240_000  # milliseconds: models are loaded first, and pictures drawn, once
-CHAPTER = [lesson.slug for lesson in app.LESSONS if lesson.chapter == "cues"]
 
 
 def test_order_is_foreseen_run_deepened_and_kept_in_the_address(opened):
@@ -135,11 +130,3 @@ def test_eyes_are_borrowed_and_blocks_frozen(opened):
     page.locator("#transfer-freeze-run").click()
     expect(page.locator("#transfer-freeze-verdict .verdict")).to_be_visible(timeout=LONG)
     expect(page.locator("#transfer-freeze-facts")).to_contain_text("frozen to the bit")
-
-
-@pytest.mark.parametrize(("width", "scheme"), [(1920, "light"), (390, "light"), (390, "dark")])
-def test_the_chapter_fits_every_screen(opened, width, scheme):
-    for slug in CHAPTER:
-        page = opened(slug, width=width, scheme=scheme)
-        page.wait_for_timeout(1000)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width, slug

@@ -5,14 +5,11 @@ Games are short, set in the address.
 
 import re
 
-import pytest
 from playwright.sync_api import Page, expect
 
-import app
 from tests.browser.test_contrast import answer
 from tests.browser.test_tabs import ADDRESS, Watched, watched  # noqa: F401  (a fixture)
 
-SLUGS = [lesson.slug for lesson in app.LESSONS if lesson.chapter == "games"]
 LONG = 240_000  # milliseconds
 
 
@@ -72,15 +69,3 @@ def test_three_ways_search_a_table_that_is_known(watched):  # noqa: F811
     expect(verdict.locator(".verdict")).to_have_count(0)
     expect(page).to_have_url(re.compile(r"\?tab=architecture_search$"))
     assert watched.outside == [] and watched.errors == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_chapter_fits_a_telephone(browser, app_url, scheme):
-    context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
-    page = Watched(context.new_page(), app_url)  # noqa: F811
-    for slug in SLUGS:
-        page.open(slug)
-        expect(page.page.locator(f"#{slug}-run")).to_be_visible()
-        page.page.wait_for_timeout(1000)
-        assert page.page.evaluate("document.documentElement.scrollWidth") <= 390, slug
-    context.close()

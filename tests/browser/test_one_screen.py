@@ -11,8 +11,6 @@ from playwright.sync_api import Page, expect
 import app
 from demos.ui.page import address_of
 
-expect.set_options(timeout=60_000)  # a busy computer takes its time over a model, and over a canvas without a GPU
-
 LESSONS = {lesson.slug: lesson for lesson in app.LESSONS}
 OF_A_PICTURE = ("self_distillation", "token_removal", "reconstruction", "detection")
 
