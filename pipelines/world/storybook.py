@@ -56,12 +56,7 @@ COLOURS = {  # sRGB of the mid-tone; highlights and shadows of the sprite are ke
     "white": (240, 240, 240),
 }
 PLACES = {"grass": "on grass", "sand": "on sand", "snow": "in snow", "night": "at night", "sky": "in the sky"}
-RELATIONS = {
-    "left of": (-1, 0),
-    "right of": (1, 0),
-    "above": (0, -1),
-    "below": (0, 1),
-}  # (columns, rows) from the second
+RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}  # (columns, rows) from the second
 
 # (colour, thing) pairs the detector is never trained on, two for each colour: what it finds of them it was not taught.
 HELD_OUT = frozenset(
@@ -294,6 +289,7 @@ def scene(
     count: int | None = None,
     held_out: frozenset[tuple[str, str]] = frozenset(),
     hand: str | None = None,
+    nouns: Sequence[str] = NOUNS,
 ) -> Scene:
     """Draw one random scene, the same for the same arguments.
 
@@ -302,6 +298,7 @@ def scene(
         count: how many objects, 1 to 3; random when None.
         held_out: (colour, noun) pairs that must not appear.
         hand: whose drawings, a key of `drawings.HANDS`; None for the classic ones.
+        nouns: the only ones that may appear, as many as objects or more. UNSEEN nouns are allowed here.
     """
     rng = np.random.default_rng(seed)
     if count is None:
@@ -310,8 +307,8 @@ def scene(
         raise UserError(f"A scene has 1 to 3 objects, not {count}.")
     background = tuple(PLACES)[rng.integers(len(PLACES))]
     chosen = []
-    nouns = [noun for noun in NOUNS if hand is None or drawings.drawings(noun, hand)]
-    for noun in rng.permutation(nouns)[:count].tolist():
+    known = [noun for noun in nouns if hand is None or drawings.drawings(noun, hand)]
+    for noun in rng.permutation(known)[:count].tolist():
         allowed = [c for c in COLOURS if (c, noun) not in held_out]
         colour = allowed[rng.integers(len(allowed))] if noun in THINGS else None
         chosen.append((noun, colour))
