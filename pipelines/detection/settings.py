@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pipelines.models.registry import MODELS
-from pipelines.settings import Checked, setting
+from pipelines.settings import SEED_LIMIT, Checked, setting
 from pipelines.world import storybook
 
 MOST_CHARACTERS = 4000  # of words, and of true boxes
@@ -75,3 +75,36 @@ class ThresholdSettings(Checked):
         1.0, "Cost of a false accusation", "In misses: one false alarm is as bad as so many misses", low=0.01, high=1000
     )
     model: str = setting("storybook-clip-b", "Model", noun="The model", choices=CLIPS)
+
+
+# --------------------------------------------------------------------------------------------------- zero-shot masks
+
+SPLITS = {  # the six nouns that never get a mask, by the one the question is about; every noun is in one of them
+    storybook.ANIMALS[4 + place]: storybook.ANIMALS[place::4] + storybook.THINGS[place::4] for place in range(4)
+}
+NAMERS = {
+    "learned": "a learned projection to CLIP's word vectors",
+    "random": "a learned projection to random word vectors",
+    "cutout": "CLIP itself, on what is under the mask",
+}
+CANDIDATES = {
+    "generalised": "generalised: all 24 words compete",
+    "conventional": "conventional: only the words of its own kind",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSettings(Checked):
+    """Masks learned of 18 nouns and tried on 24, and who names them."""
+
+    unseen: str = setting(
+        "lion",
+        "Without a mask",
+        "Six things that are in no training picture",
+        choices={k: ", ".join(v) for k, v in SPLITS.items()},
+    )
+    namer: str = setting("learned", "Who names the masks", choices=NAMERS)
+    candidates: str = setting("generalised", "Candidates", "Which words may be said", choices=CANDIDATES)
+    decoder: bool = setting(True, "Decoder", "The word's place must still tell what the features were")
+    steps: int = setting(200, "Steps", "Of the optimiser", low=1, high=600, step=1)
+    seed: int = setting(42, "Seed", "Of the weights, the batches and the random words", low=0, high=SEED_LIMIT, step=1)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from pipelines.predictions import Verdict, judge
 
 if TYPE_CHECKING:
-    from pipelines.detection import threshold
+    from pipelines.detection import masks, threshold
+    from pipelines.detection.settings import MaskSettings
 
 ALWAYS_NO = "Somebody looks at no picture and always says no. How often is that right?"
 ALWAYS_NO_ANSWERS = {
@@ -56,4 +57,49 @@ def of_curves(found: threshold.Counted, guess: str | None = None) -> Verdict:
         roc_rarer=after.roc_area,
         precision=before.average_precision,
         precision_rarer=after.average_precision,
+    )
+
+
+MASKS = "It has never had a mask of a {thing}. What of it comes out right?"
+MASKS_ANSWERS = {
+    "mask": "Not even the mask",
+    "name": "The mask, not the name",
+    "words": "Mask and name; with random word vectors the mask alone",
+    "both": "Mask and name, with random word vectors too",
+}
+
+
+def masks_asked(settings: MaskSettings) -> dict[str, object]:
+    """The values of MASKS."""
+    return {"thing": settings.unseen}
+
+
+def of_masks(settings: MaskSettings, found: masks.Result, guess: str | None = None) -> Verdict:
+    """Of the six unseen things together, by majority: of one there are few."""
+    masked, named, random = (
+        found.masked["unseen"],
+        found.named[settings.namer]["unseen"],
+        found.named["random"]["unseen"],
+    )
+    if masked <= 0.5:
+        answer = "mask"
+    elif named <= 0.5:
+        answer = "name"
+    else:
+        answer = "words" if random <= 0.5 else "both"
+    own = found.unseen[settings.unseen]
+    return judge(
+        MASKS_ANSWERS,
+        guess,
+        answer,
+        "Of the six things without a mask {masked:.0%} get a right one, and {named:.0%} of these the right name; with "
+        "random word vectors {random:.0%}. Of {things} pictures with a {thing}: {own} right masks, {right} right "
+        "names.",
+        masked=masked,
+        named=named,
+        random=random,
+        thing=settings.unseen,
+        things=own.things,
+        own=own.found,
+        right=own.called.get(settings.unseen, 0),
     )
