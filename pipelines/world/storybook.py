@@ -56,7 +56,7 @@ COLOURS = {  # sRGB of the mid-tone; highlights and shadows of the sprite are ke
     "white": (240, 240, 240),
 }
 PLACES = {"grass": "on grass", "sand": "on sand", "snow": "in snow", "night": "at night", "sky": "in the sky"}
-RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}  # (columns, rows) from the second
+RELATIONS = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}  # columns, rows from the second
 
 # (colour, thing) pairs the detector is never trained on, two for each colour: what it finds of them it was not taught.
 HELD_OUT = frozenset(
