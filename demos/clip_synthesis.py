@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import charts, controls, drawing
+from demos.ui import address, charts, controls, drawing
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -104,6 +104,7 @@ def wire(tab: Tab) -> None:
     def compute(listen, handler):
         return tab.compute(listen, handler, LESSON.shows, seconds=LONGEST)
 
+    address.keep(tab)
     tab.main([tab["start"].click, tab["prompt"].submit])
     tab.quick(tab.chosen, first_picture, LESSON.shows)
     compute(tab["continue"].click, go_on)

@@ -8,7 +8,7 @@ import inspect
 import logging
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -26,6 +26,7 @@ log = logging.getLogger("patchlight")
 COMPUTE: dict[str, Any] = {"concurrency_id": "compute", "concurrency_limit": None}  # whose turn it is, turns.py says
 WAIT_SECONDS = 120  # for one turn
 TOLD_AFTER, TOLD_AGAIN = 2.0, 15.0  # seconds of waiting
+OFTEN = 0.25  # seconds between two answers of one run: a page that is told more than it can draw hears no click
 _END = object()
 LINES: "weakref.WeakValueDictionary[tuple[str, str], asyncio.Lock]" = weakref.WeakValueDictionary()
 
@@ -140,15 +141,52 @@ def _queued() -> Any:
     return blocks._queue.event_ids_to_events.get(event_id) if blocks and event_id else None
 
 
+async def unbroken(step: Coroutine) -> Any:
+    """What is begun in a thread goes on to its end, so whoever is cancelled waits for it."""
+    task = asyncio.ensure_future(step)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
 async def in_thread(function: Callable, *arguments: Any) -> Any:
     blocks = LocalContext.blocks.get(None)
     return await to_thread.run_sync(function, *arguments, limiter=blocks.limiter if blocks else None)
 
 
+class Pace:
+    """Answers of one run, those joined that come within OFTEN: what the last one says of a part holds."""
+
+    def __init__(self) -> None:
+        self.untold: Any = None
+        self.at = -float("inf")  # when the page was told last
+
+    def is_due(self, answer: Any, last: bool) -> bool:
+        """Take an answer; whether the page is to be told now."""
+        nothing = answer is None or (isinstance(answer, dict) and "__type__" in answer)  # gr.skip()
+        if isinstance(self.untold, dict) and isinstance(answer, dict) and not nothing:
+            answer = {**self.untold, **answer}
+        self.untold = self.untold if nothing else answer
+        return self.untold is not None and (last or time.monotonic() - self.at >= OFTEN)
+
+    async def passes_before(self, coming: asyncio.Future) -> bool:
+        """Whether something is to be told before the next answer comes."""
+        if self.untold is None:
+            return False
+        return not (await asyncio.wait({coming}, timeout=max(self.at + OFTEN - time.monotonic(), 0)))[0]
+
+    def told(self) -> Any:
+        untold, self.untold, self.at = self.untold, None, time.monotonic()
+        return untold
+
+
 def event(function: Callable, seconds: float = 120, computes: bool = True) -> Callable:
     """Wrap a handler that takes its time: friendly messages, a turn at the device for each step, a deadline.
 
-    A plain handler is one step. The deadline is in seconds of the device, looked at after every step.
+    A plain handler is one step. The deadline is in seconds of the device, looked at after every step. Steps that come
+    faster than OFTEN reach the page together.
 
     Args:
         computes: False for one that needs no device.
@@ -158,26 +196,33 @@ def event(function: Callable, seconds: float = 120, computes: bool = True) -> Ca
     def steps(arguments: tuple, keywords: dict) -> Iterator:
         yield from function(*arguments, **keywords) if stepwise else [function(*arguments, **keywords)]
 
+    async def next_of(made: Iterator, turns: Turns) -> Any:
+        if not computes:
+            return await in_thread(next, made, _END)
+        async with turns.next() as device:
+            return await unbroken(in_thread(_on, device, next, made, _END))
+
     @functools.wraps(function)
     async def run(*arguments, **keywords):
         turns = Turns(function.__name__, getattr(function, "tab", None) if computes else None)
-        made, done = steps(arguments, keywords), False
+        made, done, coming = steps(arguments, keywords), False, None
         queued, start = _queued(), time.monotonic()
+        pace = Pace()
         try:
             if queued is not None:
                 queued.ended = asyncio.Event()
             yield gr.skip()  # the page shows that it has begun
-            while True:
-                if computes:
-                    async with turns.next() as device:
-                        step = await in_thread(_on, device, next, made, _END)
-                else:
-                    step = await in_thread(next, made, _END)
-                if step is _END:
-                    done = True
-                    return
-                yield step
-                if (turns.work.used if computes else time.monotonic() - start) > seconds:
+            while not done:
+                coming = asyncio.ensure_future(next_of(made, turns))
+                if await pace.passes_before(coming):
+                    yield pace.told()
+                step = await coming
+                done = step is _END
+                if not done and not is_awaited():
+                    raise Left
+                if pace.is_due(None if done else step, last=done):
+                    yield pace.told()
+                if not done and (turns.work.used if computes else time.monotonic() - start) > seconds:
                     raise UserError(
                         say("Stopped after {seconds} seconds, the limit for one request.", seconds=round(seconds))
                     )
@@ -186,6 +231,9 @@ def event(function: Callable, seconds: float = 120, computes: bool = True) -> Ca
         except Exception as error:
             raise _friendly(error) from None
         finally:
+            if coming is not None:  # closed while it waits or computes: the step is its last
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
             turns.end(done)
             await in_thread(_close, made)
             if queued is not None:

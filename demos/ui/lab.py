@@ -14,6 +14,7 @@ import gradio as gr
 from gradio.events import Dependency
 
 from demos.ui import address, controls, drawing
+from demos.ui.events import OFTEN
 from demos.ui.film import Film, FilmPlayer
 from demos.ui.tab import Tab
 from demos.ui.text import say, t
@@ -22,7 +23,6 @@ from pipelines.predictions import Verdict
 
 SECRET = "patchlight"  # the same after a restart: a tally is no secret
 LONGEST = 300  # seconds that a run may be expected to take
-OFTEN = 0.25  # seconds between two pictures of a run
 
 
 # ------------------------------------------------------------------------------------------------------------- layout

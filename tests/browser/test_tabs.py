@@ -6,6 +6,8 @@ skip.
 
 import io
 import re
+import time
+from dataclasses import replace
 from inspect import signature
 
 import numpy as np
@@ -14,8 +16,10 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 import app
+from demos import clip_synthesis
 from demos.ui import pictures
 from demos.ui.page import address_of
+from pipelines.clip_synthesis.steps import Comparison
 
 MAIN = {lesson.slug: lesson for lesson in app.LESSONS if lesson.measure}
 FAR = {"detection": 0.02}  # where the main slider is moved to; 0.8 elsewhere
@@ -411,3 +415,25 @@ def test_a_stop_never_ends_in_an_error(watched):
         assert page.get_by_test_id("toast-body").count() == 0
         assert page.locator("#tab-clip_synthesis .error, [role=tabpanel] .error").locator("visible=true").count() == 0
     assert watched.outside == [] and watched.errors == []
+
+
+def test_a_slow_page_hears_a_click_however_fast_the_steps_come(watched, monkeypatch):
+    recorded = Comparison.load(clip_synthesis.OPENING).ways[0][1]
+    look = replace(recorded.look, views=np.zeros((8, 64, 64, 3), np.uint8))
+
+    def flood(settings):
+        for n in range(1, settings.steps + 1):
+            time.sleep(0.005)
+            yield replace(recorded, iteration=n, steps=settings.steps, look=look if n % 5 == 0 else None)
+
+    monkeypatch.setattr(clip_synthesis, "run", flood)
+    watched.page.goto(f"{watched.url}{ADDRESS['clip_synthesis']}&steps=500")
+    slow = watched.page.context.new_cdp_session(watched.page)
+    slow.send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    status = watched.page.locator("#clip_synthesis-status")
+    expect(status).to_contain_text("Recorded")
+    for _ in range(3):
+        watched.page.locator("#clip_synthesis-start").click()
+        expect(status).to_contain_text(re.compile(r"Step \d+ of 500"))
+        watched.page.locator("#clip_synthesis-stop").click()
+        expect(status).to_have_text("Stopped.", timeout=10_000)

@@ -201,6 +201,32 @@ def test_what_needs_no_device_does_not_ask_for_one():
         first.end(holder, done=False)
 
 
+def test_steps_that_come_faster_than_a_page_can_draw_reach_it_together():
+    """Each answer costs the page some 30 ms: one that gets them faster never comes to the click on Stop."""
+
+    def quick():
+        for n in range(200):
+            time.sleep(0.005)
+            yield {"step": n, "picture": n - n % 3} if n % 3 == 0 else {"step": n}
+
+    begun = time.monotonic()
+    told = [answer for answer in stepped(events.event(quick)()) if "step" in answer]
+    assert len(told) <= 2 + (time.monotonic() - begun) / events.OFTEN
+    assert told[0] == {"step": 0, "picture": 0} and told[-1] == {"step": 199, "picture": 198}
+    assert all(answer["picture"] == answer["step"] - answer["step"] % 3 for answer in told)
+
+
+def test_what_is_said_before_a_long_step_is_not_kept_back():
+    def slow():
+        yield {"status": "begun"}
+        yield {"status": "the long step"}
+        time.sleep(4 * events.OFTEN)
+        yield {"status": "done"}
+
+    at = {answer.get("status"): time.monotonic() for answer in stepped(events.event(slow)())}
+    assert at["done"] - at["the long step"] > 2 * events.OFTEN
+
+
 @pytest.mark.parametrize("tabs", [("a", "a"), ("a", "b")])
 def test_what_a_visitor_asks_of_one_tab_is_done_in_the_order_of_asking(tabs):
     """So that the later answer stays; what goes on in another tab goes on beside it."""
