@@ -198,7 +198,7 @@ function build(value, root) {
   };
 }
 
-function update() {
+function draw() {
   const root = element.querySelector(".film"), value = props.value;
   if (!root) return;
   if (!value || !value.steps || !value.steps.length) {
@@ -213,6 +213,19 @@ function update() {
     film = { begun: value.begun, root, refresh: build(value, root) };
   }
   film.refresh(value);
+}
+
+let waiting = false, spent = 0;  // milliseconds of the last drawing, with its layout and paint
+
+function update() {  // a page that draws rests twice as long, so that it hears a click on a slow computer as well
+  if (waiting) return;
+  waiting = true;
+  setTimeout(() => {
+    waiting = false;
+    const begun = performance.now();
+    draw();
+    requestAnimationFrame(() => setTimeout(() => { spent = performance.now() - begun; }));
+  }, Math.min(2 * spent, 1000));
 }
 
 update();

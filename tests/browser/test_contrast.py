@@ -117,6 +117,31 @@ def test_words_find_their_places_in_a_film_that_can_be_scrubbed(watched):  # noq
     assert watched.outside == [] and watched.errors == []
 
 
+SLOW_DRAWING = """
+    const before = Element.prototype.replaceChildren;
+    Element.prototype.replaceChildren = function (...nodes) {
+        const begun = performance.now();
+        while (this.tagName === "g" && performance.now() - begun < 200);
+        return before.apply(this, nodes);
+    };
+"""
+
+
+def test_a_browser_that_draws_slowly_still_hears_stop(watched):  # noqa: F811
+    """Three curves at 0.2 seconds each are more than fits between two pictures of a run."""
+    page: Page = watched.page
+    page.add_init_script(SLOW_DRAWING)
+    page.goto(f"{watched.url}{ADDRESS['negatives']}&steps=400&batch=4")
+    answer(page, "negatives", "It helps")
+    page.locator("#negatives-run").click()
+    status = page.locator("#negatives-status")
+    expect(status).to_contain_text(re.compile("Step [1-9][0-9]* of 400"))
+    page.wait_for_timeout(2000)
+    page.locator("#negatives-stop").click()
+    expect(status).to_contain_text("Stopped")
+    expect(page.locator("#negatives-verdict .verdict")).to_have_count(0)  # it was heard before the end
+
+
 def test_two_trainings_are_stopped_run_and_read(watched):  # noqa: F811
     page: Page = watched.page
     page.goto(f"{watched.url}{ADDRESS['negatives']}&steps=400&batch=4")
