@@ -24,6 +24,7 @@ def test_tabs_stand_in_teaching_order():
         "token_removal",
         "reconstruction",
         "detection",
+        "zero_shot_masks",
         "threshold",
         "diffusion",
         "clip_synthesis",

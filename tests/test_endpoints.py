@@ -111,6 +111,7 @@ SHORT = {"steps": 2, "batch": 4}
 ASKED: dict[str, dict] = {
     "/diffusion": {"prompt": "a cat", "steps": 2},
     "/clip_synthesis": {"prompt": "a cat", "steps": 2},
+    "/zero_shot_masks": {"steps": 1},
     "/threshold": {},
     "/contrast": {},
     "/information_bound": {},

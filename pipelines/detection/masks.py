@@ -30,6 +30,7 @@ from pipelines.detection.mask_scenes import (
     kinds,
     looking,
     places_of,
+    scene_of,
     split_by_kind,
     under,
 )
@@ -107,14 +108,19 @@ def maps_of(masker: Masker, scenes: Scenes) -> np.ndarray:
 # -------------------------------------------------------------------------------------------------------------- a run
 
 
+def watched(unseen: str) -> list[storybook.Scene]:
+    """The scenes that are shown, before anybody has learned anything."""
+    return [scene_of("test", unseen, place) for place in WATCHED]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Mask:
     """One mask as it is drawn, and what it was called."""
 
     mask: np.ndarray  # (S, S) bool
     name: str
-    kind: str  # of the thing it is of: "seen" or "unseen"; "" where it is of none
-    right: bool  # its name is that of the thing
+    thing: str  # the noun of what it covers most; "" where it is of none
+    kind: str  # of that thing: "seen" or "unseen"; ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,8 +272,8 @@ def drawn(truth: Scenes, found: Found, names: np.ndarray, split: dict[str, np.nd
         thing = int(overlap[:, place].argmax())
         of_none = overlap[thing, place] == 0
         kind = "" if of_none else next(kind for kind, of in split.items() if of[thing])
-        right = not of_none and bool(names[place] == truth.noun[thing])
-        one = Mask(mask=found.masks[place], name=NAMES[names[place]], kind=kind, right=right)
+        noun = "" if of_none else NAMES[truth.noun[thing]]
+        one = Mask(mask=found.masks[place], name=NAMES[names[place]], thing=noun, kind=kind)
         shown[int(found.scene[place])].append(one)
     return [*shown.values()]
 
@@ -353,6 +359,13 @@ def run(settings: MaskSettings) -> Iterator[Preparing | Step]:
             raise NotFinite("The losses are no numbers any more. Choose another seed.")
         yield now(step, look=step % EVERY == 0 or step == settings.steps)
     yield now(settings.steps, look=False, result=tried(learner, parts))
+
+
+def tested(settings: MaskSettings) -> Result:
+    """The end of a run. Raises what `run` raises."""
+    *_, end = run(settings)
+    assert isinstance(end, Step) and end.result is not None
+    return end.result
 
 
 def numbers(settings: MaskSettings, found: Step, guess: str | None = None) -> dict:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.training import collapse_studies, contrast_studies, cues_studies, games_studies
+from pipelines.training import collapse_studies, contrast_studies, cues_studies, detection_studies, games_studies
 from pipelines.training.loop import write_json
 
 STUDIES_FOLDER = Path(__file__).parents[2] / "assets" / "studies"
@@ -37,6 +37,7 @@ STUDIES: dict[str, Callable[[int], Rows]] = {
     "universal": cues_studies.universal_study,
     "texture_shape": cues_studies.texture_study,
     "transfer": cues_studies.transfer_study,
+    "zero_shot_masks": detection_studies.masks_study,
     "children": games_studies.children_study,
     "players": games_studies.players_study,
 }
