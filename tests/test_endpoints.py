@@ -11,6 +11,7 @@ from PIL import Image
 
 from demos.ui import pictures, text
 from pipelines.models.registry import MODELS
+from tests.small_world import few_scenes
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = {  # endpoint: (optional arguments with their defaults, keys of the JSON)
@@ -71,6 +72,12 @@ CONTRACT = {  # endpoint: (optional arguments with their defaults, keys of the J
         {"detections", "queries", "milliseconds"},
     ),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    with few_scenes():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,16 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import predict
+from tests.small_world import few_scenes
 
 LONG = 240_000  # milliseconds: a frozen tower looks at the scenes once
 SLUG = "zero_shot_masks"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    with few_scenes():
+        yield
 
 
 def test_masks_are_foreseen_learned_and_kept_in_the_address(opened):

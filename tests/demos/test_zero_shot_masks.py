@@ -10,24 +10,18 @@ import numpy as np
 import pytest
 
 from demos.detection import masks
-from pipelines.detection import mask_scenes
 from pipelines.detection import masks as pipeline
 from pipelines.detection.settings import SPLITS, MaskSettings
 from tests.demos.served import Served, last
+from tests.small_world import few_scenes
 
 GIVEN = MaskSettings(steps=20)
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_scenes():
-    patch = pytest.MonkeyPatch()
-    for name, count in (("training", 48), ("test", 24), ("strangers", 4)):
-        patch.setitem(mask_scenes.PARTS, name, mask_scenes.PARTS[name][:count])
-    patch.setattr(pipeline, "WATCHED", range(0, 24, 3))
-    mask_scenes._looked_at.cache_clear()
-    yield
-    patch.undo()
-    mask_scenes._looked_at.cache_clear()
+def few():
+    with few_scenes():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +50,7 @@ def result() -> pipeline.Result:
 def test_it_says_what_it_waits_for(answers):
     told = [answer["status"] for answer in answers]
     assert told[0] == "Getting ready …" and told[-1] == ""
-    assert any(text.startswith("A frozen CLIP looks at the scenes: ") and text.endswith(" of 76") for text in told)
+    assert any(text.startswith("A frozen CLIP looks at the scenes: ") and text.endswith(" of 124") for text in told)
     assert any(text.startswith("Step ") and text.endswith(" of 20") for text in told)
 
 

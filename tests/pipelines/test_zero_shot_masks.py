@@ -1,7 +1,6 @@
 """Zero-shot masks: nothing unseen in training, perfect masks score 1, dice name nothing unseen, the seed decides."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -27,22 +26,16 @@ from pipelines.detection.settings import SPLITS, MaskSettings
 from pipelines.errors import UserError
 from pipelines.models.loading import load
 from pipelines.world import storybook
+from tests.small_world import few_scenes
 
 EVERYTHING = range(len(NAMES))
 SEEN, UNSEEN = (places_of(words) for words in kinds("lion").values())
-FEW = {"training": TRAINING[:96], "test": TEST[:24], "strangers": STRANGERS[:4]}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_scenes() -> Iterator[None]:
-    """Of the test scenes those with the first four seen things, each beside all six unseen ones."""
-    patch = pytest.MonkeyPatch()
-    for name, seeds in FEW.items():
-        patch.setitem(mask_scenes.PARTS, name, seeds)
-    patch.setattr(masks, "WATCHED", range(0, 24, 3))
-    yield
-    patch.undo()
-    mask_scenes._looked_at.cache_clear()
+def few():
+    with few_scenes():
+        yield
 
 
 @pytest.fixture(scope="module")
