@@ -20,13 +20,13 @@ from pipelines.settings import MOST_TEXT, Setting, shown
 
 PLAIN = (bool, int, float, str)  # what can be written into an address
 
-# Keeps what Gradio itself reads from an address, such as __theme.
+# Keeps what Gradio itself reads from an address, such as __theme, and the room of a class.
 WRITE = """(...values) => {
   const [tab, known] = %s;
   if (!window.addressWasRead?.[tab]) return;  // a page opens its first tab before it is told which one is wanted
   if (document.getElementById(`tab-${tab}-button`)?.getAttribute('aria-selected') === 'false') return;
   const old = new URLSearchParams(location.search), query = new URLSearchParams();
-  for (const [name, value] of old) if (name.startsWith('__')) query.set(name, value);
+  for (const [name, value] of old) if (name.startsWith('__') || name === 'room') query.set(name, value);
   query.set('tab', tab);
   known.forEach(([name, usual], i) => {
     const value = values[i];

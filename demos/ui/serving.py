@@ -23,8 +23,8 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from demos.ui import limits
-from demos.ui.health import LEAST_DISK, disk_left, routes
+from demos.ui import health, limits, tally
+from demos.ui.health import LEAST_DISK, disk_left
 from demos.ui.present import KEYS
 from demos.ui.text import ASSETS, TEXT, say
 from demos.ui.waiting import listener_of
@@ -130,6 +130,7 @@ HEADERS = {
         "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
     ),
 }
+TALLY = (ASSETS / "tally.js").read_text(encoding="utf-8")
 # Gradio sets the page's language but not its direction.
 DIRECTION = """() => { const set = () => { const code = (document.documentElement.lang || 'en').split('-')[0];
   document.documentElement.dir = ['ar', 'fa', 'he', 'ur'].includes(code) ? 'rtl' : 'ltr'; }; set();
@@ -242,7 +243,7 @@ def launch_settings(app: gr.Blocks, *, api: bool = True, mcp: bool = False, metr
         theme=THEME,
         css_paths=[ASSETS / "style.css"],
         i18n=TEXT,
-        js=f"() => {{ ({DIRECTION})(); ({KEYS})(); }}",
+        js=f"() => {{ {' '.join(f'({each})();' for each in (DIRECTION, KEYS, TALLY))} }}",
         show_error=False,
         max_file_size=limits.FILE_BYTES,
         max_threads=limits.THREADS,
@@ -260,6 +261,6 @@ def launch_settings(app: gr.Blocks, *, api: bool = True, mcp: bool = False, metr
             "docs_url": None,
             "redoc_url": None,
             "middleware": [Middleware(Guard, page=app, closed=closed)],
-            "routes": routes(app, metrics),
+            "routes": [*health.routes(app, metrics), *tally.routes(app)],
         },
     )

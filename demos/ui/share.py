@@ -1,7 +1,7 @@
 """The address of what is on the screen: copied, and as a QR code that a class can point a telephone at."""
 
 import html
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
 import segno
@@ -20,6 +20,15 @@ ADDRESS = """async (address, copied, shown) => {
   return [location.href, copied, shown];
 }"""
 
+# Six characters that nobody mixes up; a room is no secret.
+ROOM = """async (...values) => {
+  const letters = 'abcdefghjkmnpqrstuvwxyz23456789', drawn = crypto.getRandomValues(new Uint32Array(6));
+  const there = new URL(location.href);
+  there.searchParams.set('room', [...drawn].map(each => letters[each % letters.length]).join(''));
+  history.replaceState(history.state, '', there);
+  return (ADDRESS)(values[0], values[1], '');
+}""".replace("ADDRESS", ADDRESS)
+
 
 def button(chapter: str) -> gr.Button:
     """Lay out the button in the masthead of a chapter; connect it with `connect`."""
@@ -31,6 +40,9 @@ def connect(pressed: gr.Button, chapter: str) -> None:
     address, copied = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
     shown = gr.HTML(elem_id=f"shared-{chapter}", padding=False)
     inputs = [address, copied, shown]
+    with gr.Row(elem_classes="make-room"):
+        made = gr.Button(t("Count a class's guesses together"), size="sm", elem_id=f"room-{chapter}")
+    made.click(light(share), inputs, shown, js=ROOM, api_visibility="private", show_progress="hidden")
     pressed.click(light(share), inputs, shown, js=ADDRESS, api_visibility="private", show_progress="hidden")
 
 
@@ -49,6 +61,9 @@ def share(address: str, copied: str, shown: str | None) -> str:
     told = [say("Copied. It opens on this tab, with this picture and these settings.") if copied else say("Copy it:")]
     if parts.hostname in HERE:
         told.append(say("This address is of this computer alone. For a class, start the app with --public."))
+    room = parse_qs(parts.query).get("room", [""])[0]
+    if room:
+        told.append(say("Room {room}: whoever opens this link is counted in it. Nothing else is kept.", room=room))
     if "picture=uploaded" in parts.query:
         told.append(say("The picture was uploaded, so it is not part of the link."))
     words_told = "".join(f"<p>{html.escape(each)}</p>" for each in told)
