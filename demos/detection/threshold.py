@@ -197,7 +197,7 @@ def boxes(found: "Counted", settings: ThresholdSettings, counted: bool = True) -
     heads = [say("holds {thing}", thing=storybook.article(settings.word)), say("holds none")]
     head = "".join(f"<h4>{html.escape(text)}</h4>" for text in heads)
     note = say("Bold: of the {drawn} pictures here. Beside it: at this base rate.", drawn=len(found.scores))
-    return f'<div class="four">{head}{"".join(cells)}</div><p class="cell-told">{html.escape(note)}</p>'
+    return f'<div class="confusion">{head}{"".join(cells)}</div><p class="cell-told">{html.escape(note)}</p>'
 
 
 def _pictures(places: np.ndarray, scores: np.ndarray, sources: list[str], counted: bool) -> str:
