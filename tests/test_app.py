@@ -199,3 +199,11 @@ print(sorted(spaces.lent))
     assert done.returncode == 0, done.stderr
     for name in ("encode", "query", "sweep", "reconstruct", "run", "detect", "clip_score", "reference"):
         assert f"'{name}'" in done.stdout, done.stdout
+
+
+def test_no_light_event_is_dropped_while_its_handler_is_at_work():
+    """Of two clicks in a row the second one was lost on a busy computer, and what followed the first stayed."""
+    light = [fn for fn in app.build().fns.values() if fn.show_progress == "hidden" and fn.concurrency_id != "compute"]
+    assert len(light) > 100
+    dropped = {fn.name for fn in light if fn.fn is not None and fn.inputs and fn.trigger_mode == "once"}
+    assert dropped <= {"share", "back"}, "twice is as good as once for these alone"

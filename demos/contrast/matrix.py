@@ -122,7 +122,7 @@ def wire(tab: Tab) -> None:
     run = lab.wire(tab, seconds=lambda settings: 2, empties=("beside",))
     moved = [tab[name].change for name in tab.settings if name != "model"]  # a chosen model is fetched first
     restored = address.keep(tab)
-    tab.quick([*moved, tab["use"].click], redraw, LESSON.shows, trigger_mode="always_last")
+    tab.quick([*moved, tab["use"].click], redraw, LESSON.shows)
     for after in (restored.then, tab.fetched.success):
         tab.quick(after, redraw, LESSON.shows)
     tab.quick(tab["numbers"].change, preview, ["matrix"])  # after Reset

@@ -64,7 +64,7 @@ def layout(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     lab.wire(tab, seconds, listen=("steps", "method"))
-    tab.quick([tab[name].change for name in ("corpus", "text")], ask_again, ["guess"], trigger_mode="always_last")
+    tab.quick([tab[name].change for name in ("corpus", "text")], ask_again, ["guess"])
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

@@ -87,10 +87,10 @@ def wire(tab: Tab) -> None:
     run = lab.wire(tab, seconds=lambda settings: 1)
     restored = address.keep(tab)
     for name in OPENS:
-        tab.quick(tab[name].change, preview, LESSON.shows, trigger_mode="always_last")
+        tab.quick(tab[name].change, preview, LESSON.shows)
     moved = [tab[name].change for name in ("depth", "nodes", "seed")]
     written = [listen for name in WRITTEN for listen in (tab[name].submit, tab[name].blur)]
-    tab.quick([*moved, *written], redraw, LESSON.shows, trigger_mode="always_last")
+    tab.quick([*moved, *written], redraw, LESSON.shows)
     tab.quick(restored.then, preview, LESSON.shows)
     tab.quick(tab["numbers"].change, after_reset, ["difference", "graphs"])
     for name, handler in (("again", shuffle_again), ("swap", swap_two)):

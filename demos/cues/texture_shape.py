@@ -92,7 +92,7 @@ def wire(tab: Tab) -> None:
     lab.wire(tab, seconds, listen=("steps", "batch"))
     restored = address.keep(tab)
     shows = ["bias", "examples"]
-    tab.quick([tab[name].change for name in ("period", "seed")], preview, shows, trigger_mode="always_last")
+    tab.quick([tab[name].change for name in ("period", "seed")], preview, shows)
     tab.quick(restored.then, preview, shows)
     tab.quick(tab["numbers"].change, preview, shows)  # after Reset
     tab.quick(tab["photo"].input, take_photograph, ["image"])

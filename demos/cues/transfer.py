@@ -110,11 +110,11 @@ def _lay_out_freezing(tab: Tab) -> None:
 def wire(tab: Tab) -> None:
     lab.wire(tab, seconds)
     restored = address.keep(tab)
-    tab.quick([tab[name].change for name in AT_ONCE], redraw, LESSON.shows, trigger_mode="always_last")
+    tab.quick([tab[name].change for name in AT_ONCE], redraw, LESSON.shows)
     tab.quick([tab[name].change for name in ("noise", "model", "seed")], preview, LESSON.shows)
     tab.quick(restored.then, preview, LESSON.shows)
     tab.quick(tab["numbers"].change, after_reset, ["share", "things"])
-    tab.quick(tab["examples"].change, ask_again, ["guess"], trigger_mode="always_last")
+    tab.quick(tab["examples"].change, ask_again, ["guess"])
     tab.quick(tab["freeze_guess"].change, wake_freeze, ["freeze_run"])
     public: dict[str, Any] = {"api_name": f"{tab.slug}_freezing", "api_visibility": "public"}
     shows = [f"freeze_{name}" for name in ("film", "facts", "status", "verdict", "numbers")]

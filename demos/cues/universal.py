@@ -75,7 +75,7 @@ def layout(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     lab.wire(tab, seconds, listen=("steps", "victim"))
-    tab.quick(tab["epsilon"].change, ask_again, ["guess"], trigger_mode="always_last")
+    tab.quick(tab["epsilon"].change, ask_again, ["guess"])
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

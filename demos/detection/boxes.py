@@ -117,7 +117,7 @@ def wire(tab: Tab) -> None:
     for run in runs:
         tab.catch_up(run)
     sliders = [tab[name].input for name in ("box_threshold", "text_threshold", "nms_iou", "hide", "faint")]
-    tab.quick([*sliders, tab["truth"].submit], detection, LESSON.shows, trigger_mode="always_last")
+    tab.quick([*sliders, tab["truth"].submit], detection, LESSON.shows)
     clicked = tab.quick(tab["boxes"].select, click, ["picked", "corner", "truth"])
     tab.quick(clicked.success, detection, LESSON.shows)
     tab.quick([tab["prompt"].submit, tab["model"].input, tab["backend"].input], forget_click, ["picked", "corner"])

@@ -69,7 +69,7 @@ def layout(tab: Tab) -> None:
 
 def wire(tab: Tab) -> None:
     lab.wire(tab, seconds, listen=("steps",))
-    tab.quick(tab["unseen"].change, ask_again, ["guess"], trigger_mode="always_last")
+    tab.quick(tab["unseen"].change, ask_again, ["guess"])
     tab.quick([*tab.chosen, tab["unseen"].change, tab["numbers"].change], preview, ["precision", "masks"])
 
 

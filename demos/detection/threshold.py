@@ -99,7 +99,7 @@ def wire(tab: Tab) -> None:
     run = lab.wire(tab, seconds=lambda settings: 3, empties=("moves", "moved"))
     moved = [tab[name].change for name in tab.settings if name != "model"]  # a chosen model is fetched first
     shows = [*LESSON.shows, "moved"]
-    tab.quick([*moved, *tab.chosen], redraw, shows, trigger_mode="always_last")
+    tab.quick([*moved, *tab.chosen], redraw, shows)
     tab.quick(tab.fetched.success, redraw, shows)
     tab.quick(tab["numbers"].change, preview, ["boxes"])  # after Reset
     for listen in (tab["moves"].input, run.success):

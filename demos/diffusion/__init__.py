@@ -155,7 +155,7 @@ def wire(tab: Tab) -> None:
     tab.main(tab.quick(tab["example"].input, take_example, ["prompt", "chips", "subjects"]).success)
     tab.main(settled.success)
     tab.stopped = tell_stopped
-    tab.quick([prompt.input, prompt.change], find_subjects, ["chips", "subjects"], trigger_mode="always_last")
+    tab.quick([prompt.input, prompt.change], find_subjects, ["chips", "subjects"])
     tab.quick(tab["chips"].input, take_subjects, ["subjects"])
     tab.quick(tab["scene"].click, take_scene, ["image"])
     tab.quick(tab["save"].click, save, ["files"])

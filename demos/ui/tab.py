@@ -26,7 +26,8 @@ from pipelines.settings import checked, settings_of
 
 SETTINGS = "settings"  # the parameter of a handler that takes all settings at once
 SPECIAL = (gr.SelectData, gr.Request)  # parameters that Gradio fills in by itself
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+# What comes while the same handler is at work is done after it, not dropped: a click is never lost.
+QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from demos import clip_synthesis as tab
-from demos.ui import events, pictures
+from demos.ui import pictures
 from pipelines.clip_synthesis import parametrizations as canvas
 from tests import tiny_diffusion
 from tests.demos.served import Served
@@ -73,8 +73,7 @@ def numbers_of(steps: list) -> dict:
     return last_of(steps, NUMBERS)
 
 
-def test_every_step_is_told_and_pictures_arrive_on_the_way(page, monkeypatch):
-    monkeypatch.setattr(events, "OFTEN", 0)
+def test_every_step_is_told_and_pictures_arrive_on_the_way(page):
     steps = list(page.clip_synthesis(*settings(steps=11)))
     told = [step[STATUS] for step in steps]
     assert [text.split(",")[0] for text in told] == [f"Step {n} of 11" for n in range(1, 12)] + [""]

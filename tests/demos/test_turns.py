@@ -201,8 +201,9 @@ def test_what_needs_no_device_does_not_ask_for_one():
         first.end(holder, done=False)
 
 
-def test_steps_that_come_faster_than_a_page_can_draw_reach_it_together():
+def test_steps_that_come_faster_than_a_page_can_draw_reach_it_together(monkeypatch):
     """Each answer costs the page some 30 ms: one that gets them faster never comes to the click on Stop."""
+    monkeypatch.setattr(events, "OFTEN", 0.25)
 
     def quick():
         for n in range(200):
@@ -216,7 +217,9 @@ def test_steps_that_come_faster_than_a_page_can_draw_reach_it_together():
     assert all(answer["picture"] == answer["step"] - answer["step"] % 3 for answer in told)
 
 
-def test_what_is_said_before_a_long_step_is_not_kept_back():
+def test_what_is_said_before_a_long_step_is_not_kept_back(monkeypatch):
+    monkeypatch.setattr(events, "OFTEN", 0.25)
+
     def slow():
         yield {"status": "begun"}
         yield {"status": "the long step"}
