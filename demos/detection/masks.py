@@ -115,7 +115,7 @@ def preview(settings: MaskSettings, numbers: dict | None) -> dict | None:
     for scene in scenes:
         kinds = ["unseen" if thing.noun in SPLITS[settings.unseen] else "seen" for thing in scene.objects]
         lines.append([(kind, say(thing.noun)) for kind, thing in zip(kinds, scene.objects, strict=True)])
-    shown = figures([np.asarray(Image.fromarray(scene.picture)) for scene in scenes], lines)
+    shown = figures([scene.picture for scene in scenes], lines)
     return {"precision": charts.headline(("?", told)), "masks": shown}
 
 

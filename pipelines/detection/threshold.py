@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from pipelines.detection.settings import ThresholdSettings
 from pipelines.detection.verdicts import of_always_no, of_curves
@@ -154,6 +155,12 @@ class Counted:
         return float(self.curves.accuracy[0])
 
 
+@functools.lru_cache(maxsize=4)
+def _words(model: str) -> Tensor:
+    """(24, D) features of storybook.NOUNS."""
+    return load(model).text_features([storybook.article(noun) for noun in storybook.NOUNS])
+
+
 @functools.lru_cache(maxsize=4 * len(PARTS))
 def scored_part(model: str, first: int) -> Scored:
     """Some of the pictures, the first of them by its place, one of PARTS: short work, so that others take turns."""
@@ -162,12 +169,11 @@ def scored_part(model: str, first: int) -> Scored:
     world = [storybook.scene(seed) for seed in SCENES[first : first + BATCH]]
     pixels = torch.cat([loaded.pixels(Image.fromarray(scene.picture)) for scene in world])
     images = loaded.image_features(loaded.encoder.encode(pixels).cls)
-    texts = loaded.text_features([storybook.article(noun) for noun in storybook.NOUNS])
     held = [{each.noun for each in scene.objects} for scene in world]
     return Scored(
         pictures=np.stack([scene.picture for scene in world]),
         holds=np.array([[noun in nouns for noun in storybook.NOUNS] for nouns in held]),
-        scores=(images @ texts.T).double().cpu().numpy(),
+        scores=(images @ _words(model).T).double().cpu().numpy(),
         seconds=time.perf_counter() - start,
     )
 

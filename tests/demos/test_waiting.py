@@ -66,10 +66,13 @@ def listening(url: str, session: str):
     return httpx.stream("GET", url + "queue/data", params={"session_hash": session}, timeout=60)
 
 
+def compute_events(page) -> list:
+    return [fn for fn in page.fns.values() if fn.concurrency_id == "compute"]
+
+
 def computing(page) -> list:
     """Every event of the compute slot that yields steps; the others are one step."""
-    fns = [fn for fn in page.fns.values() if fn.concurrency_id == "compute"]
-    return [fn for fn in fns if inspect.isgeneratorfunction(inspect.unwrap(fn.fn))]
+    return [fn for fn in compute_events(page) if inspect.isgeneratorfunction(inspect.unwrap(fn.fn))]
 
 
 class Endless:
@@ -111,10 +114,6 @@ def endless(served, monkeypatch):
 
             monkeypatch.setattr(fn, "fn", events.event(steps))
     return work
-
-
-def compute_events(page) -> list:
-    return [fn for fn in page.fns.values() if fn.concurrency_id == "compute"]
 
 
 @pytest.mark.parametrize("way", ["breaks the stream", "cancels"])
