@@ -12,6 +12,7 @@ from PIL import Image
 from demos.ui import pictures, text
 from pipelines.models.registry import MODELS
 from tests.small_world import few_scenes
+from tests.visitor import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = {  # endpoint: (optional arguments with their defaults, keys of the JSON)
@@ -82,7 +83,12 @@ def few():
 
 @pytest.fixture(scope="module")
 def client(app_url, tmp_path_factory) -> Client:
-    return Client(app_url, verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+    return Client(
+        app_url,
+        verbose=False,
+        httpx_kwargs={"timeout": PATIENCE},
+        download_files=str(tmp_path_factory.mktemp("downloads")),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -356,11 +362,14 @@ def test_numbers_that_json_does_not_have(client, app_url, scene_file, value):
     import httpx
 
     with open(scene_file, "rb") as file:
-        path = httpx.post(app_url + "gradio_api/upload", files={"files": file}).json()[0]
+        path = httpx.post(app_url + "gradio_api/upload", files={"files": file}, timeout=PATIENCE).json()[0]
     image = json.dumps({"path": path, "meta": {"_type": "gradio.FileData"}})
     body = f'{{"data": [{image}, "", {value}, "attention", "mean", "mean", 42, "storybook-detailclip"]}}'
     posted = httpx.post(
-        app_url + "gradio_api/call/token_removal", content=body, headers={"Content-Type": "application/json"}
+        app_url + "gradio_api/call/token_removal",
+        content=body,
+        headers={"Content-Type": "application/json"},
+        timeout=PATIENCE,
     )
     if posted.status_code == 200:
         answer = httpx.get(f"{app_url}gradio_api/call/token_removal/{posted.json()['event_id']}", timeout=60).text
@@ -399,6 +408,8 @@ def test_files_of_the_server_are_not_read(client):
 
 def test_messages_come_in_the_visitors_language(app_url, monkeypatch):
     monkeypatch.setitem(text.LANGUAGES, "fa", {"Choose or upload a picture first.": "نخست تصویری برگزینید."})
-    persian = Client(app_url, verbose=False, headers={"Accept-Language": "fa-IR,fa;q=0.9"})
+    persian = Client(
+        app_url, verbose=False, httpx_kwargs={"timeout": PATIENCE}, headers={"Accept-Language": "fa-IR,fa;q=0.9"}
+    )
     with pytest.raises(AppError, match="نخست تصویری"):
         persian.predict(None, api_name="/token_removal")

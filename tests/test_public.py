@@ -7,7 +7,7 @@ import pytest
 
 import app
 from demos.ui.serving import launch_settings
-from tests.visitor import Visitor, function_of
+from tests.visitor import PATIENCE, Visitor, function_of
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,7 @@ def test_what_the_command_line_opens(monkeypatch):
 
 def test_nobody_elses_answers_are_heard(public):
     """A session's name cannot be guessed, and one that nobody has is no way in."""
-    with httpx.stream("GET", public[1] + "gradio_api/queue/data", params={"session_hash": uuid.uuid4().hex}) as stream:
+    nobody = {"session_hash": uuid.uuid4().hex}
+    with httpx.stream("GET", public[1] + "gradio_api/queue/data", params=nobody, timeout=PATIENCE) as stream:
         said = next(line for line in stream.iter_lines() if line)
     assert "not found" in said.lower() or "unexpected" in said.lower(), said

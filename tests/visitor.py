@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import httpx
 
+PATIENCE = 120  # seconds that a busy computer may take to answer; httpx would wait for five
+
 
 class Visitor:
     """One session."""

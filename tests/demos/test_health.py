@@ -17,7 +17,7 @@ from demos.ui import events, health, records, serving
 from demos.ui.models import WARM
 from demos.ui.text import LANGUAGES
 from pipelines.errors import UserError
-from tests.visitor import Visitor, function_of
+from tests.visitor import PATIENCE, Visitor, function_of
 
 ROOT = Path(__file__).parents[2]
 SECRET = "a very private prompt"
@@ -53,21 +53,21 @@ def ask(served, words: str) -> dict:
 
 def test_it_says_why_nobody_should_be_sent_here(served, monkeypatch):
     page, url = served
-    assert httpx.get(url + "healthz").json()["ok"]
+    assert httpx.get(url + "healthz", timeout=PATIENCE).json()["ok"]
     monkeypatch.setattr(health, "WARM", type(WARM)())
-    cold = httpx.get(url + "readyz")
+    cold = httpx.get(url + "readyz", timeout=PATIENCE)
     assert cold.status_code == 503 and cold.json()["reasons"] == ["warming up"]
     health.WARM.set()
-    assert httpx.get(url + "readyz").json() == {"ready": True, "reasons": []}
+    assert httpx.get(url + "readyz", timeout=PATIENCE).json() == {"ready": True, "reasons": []}
     monkeypatch.setattr(health, "LEAST_DISK", 10**18)
-    assert httpx.get(url + "readyz").json()["reasons"] == ["disk full"]
+    assert httpx.get(url + "readyz", timeout=PATIENCE).json()["reasons"] == ["disk full"]
     monkeypatch.setattr(page._queue, "closing", True)
-    assert httpx.get(url + "readyz").json()["reasons"] == ["shutting down", "disk full"]
-    assert httpx.get(url + "healthz").status_code == 200, "it lives until it ends"
+    assert httpx.get(url + "readyz", timeout=PATIENCE).json()["reasons"] == ["shutting down", "disk full"]
+    assert httpx.get(url + "healthz", timeout=PATIENCE).status_code == 200, "it lives until it ends"
 
 
 def test_figures_count_requests_by_how_they_ended(served, app_url, monkeypatch):
-    assert httpx.get(app_url + "metrics").status_code == 404, "only where they were asked for"
+    assert httpx.get(app_url + "metrics", timeout=PATIENCE).status_code == 404, "only where they were asked for"
     monkeypatch.setattr(records, "RECORDS", records.Records())
     monkeypatch.setattr("demos.ui.waiting.RECORDS", records.RECORDS)
     monkeypatch.setattr(health, "RECORDS", records.RECORDS)
@@ -75,7 +75,7 @@ def test_figures_count_requests_by_how_they_ended(served, app_url, monkeypatch):
     deadline = time.monotonic() + 20  # counted after the answer is on its way
     while sum(records.RECORDS.done.values()) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
-    text = httpx.get(served[1] + "metrics").text
+    text = httpx.get(served[1] + "metrics", timeout=PATIENCE).text
     for outcome in ("answered", "refused", "failed"):
         assert f'patchlight_requests_total{{endpoint="answer",outcome="{outcome}"}} 1' in text, text
     assert 'patchlight_request_seconds_count{endpoint="answer"} 3' in text

@@ -6,6 +6,7 @@ import pytest
 from demos.ui import tally
 from demos.ui.tally import Rooms
 from pipelines.errors import UserError
+from tests.visitor import PATIENCE
 
 QUESTIONS = {"collapse-guess": ["a", "b"], "gan-guess": ["a", "c"]}
 PAGES = [f"{n:032x}" for n in range(tally.GUESSES + 1)]
@@ -91,11 +92,11 @@ def test_what_cannot_be_is_refused_and_not_kept(rooms, room, question, page, ans
 def test_the_served_app_counts_and_refuses(app_url):
     url = f"{app_url}tally"
     guess = {"room": "xyz234", "question": "collapse-guess", "page": PAGES[5], "answer": "nothing"}
-    refused = httpx.post(url, json=guess)
+    refused = httpx.post(url, json=guess, timeout=PATIENCE)
     assert refused.status_code == 400 and "The answer must be one of" in refused.json()["detail"]
-    known = httpx.get(url, params={"room": "xyz234", "question": "collapse-guess"}).json()["counts"]
-    told = httpx.post(url, json={**guess, "answer": next(iter(known))}).json()
+    known = httpx.get(url, params={"room": "xyz234", "question": "collapse-guess"}, timeout=PATIENCE).json()["counts"]
+    told = httpx.post(url, json={**guess, "answer": next(iter(known))}, timeout=PATIENCE).json()
     assert "room xyz234: 1" in told["told"] and sum(told["counts"].values()) == 1
     for body in (b"[]", b"nonsense", b"null"):
-        assert httpx.post(url, content=body).status_code == 400
-    assert httpx.post(url, json=guess, headers={"Origin": "https://else.example"}).status_code == 403
+        assert httpx.post(url, content=body, timeout=PATIENCE).status_code == 400
+    assert httpx.post(url, json=guess, headers={"Origin": "https://else.example"}, timeout=PATIENCE).status_code == 403

@@ -14,6 +14,7 @@ from gradio.utils import get_upload_folder
 from gradio_client import Client
 
 from demos.ui import device, events, turns, waiting
+from tests.visitor import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_who_comes_late_is_told_why_there_is_no_answer(served, endless, hasty):
 def test_an_answer_that_was_made_in_time_is_kept(served, scene_file):
     _, url = served
     with open(scene_file, "rb") as file:
-        path = httpx.post(url + "upload", files={"files": file}).json()[0]
+        path = httpx.post(url + "upload", files={"files": file}, timeout=PATIENCE).json()[0]
     assert path.startswith(get_upload_folder())
     data = [{"path": path}, "", 0.5, "attention", "mean", "mean", 42, "storybook-detailclip"]
     event = httpx.post(url + "call/token_removal", json={"data": data}, timeout=30).json()["event_id"]
@@ -286,7 +287,7 @@ def test_stop_is_the_last_word_and_no_error(served, endless):
 
 def test_a_cancelled_job_of_a_program_ends(served, endless):
     page, url = served
-    client = Client(url.removesuffix("gradio_api/"), verbose=False)
+    client = Client(url.removesuffix("gradio_api/"), verbose=False, httpx_kwargs={"timeout": PATIENCE})
     job = client.submit("a cat", image=None, api_name="/diffusion")
     until(lambda: endless.at_once)
     job.cancel()
