@@ -8,6 +8,10 @@ from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # before gradio is imported: it reports home otherwise
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# Before torch is imported: how often its threads look again, each keeping a core busy, before they sleep until the last
+# one is done. By OpenMP's own rule they look so long that beside busy neighbours a step takes several times as long.
+SPIN, SPINS = "GOMP_SPINCOUNT", "10000"
+os.environ.setdefault(SPIN, SPINS)
 
 
 def _import_gradio() -> None:

@@ -2,7 +2,8 @@
 `python -m tests.benchmarks tabs`, `python -m tests.benchmarks detection`,
 `python -m tests.benchmarks diffusion`,
 `python -m tests.benchmarks clip_synthesis`,
-`python -m tests.benchmarks lanes`, `python -m tests.benchmarks labs`.
+`python -m tests.benchmarks lanes`, `python -m tests.benchmarks neighbours`,
+`python -m tests.benchmarks labs`.
 
 `start`: from `python app.py` to the first answer, with nothing but the bundled models.
 
@@ -19,6 +20,9 @@ clip_synthesis.py.
 
 `lanes`: how long a newcomer's short work waits beside three long runs, and what those cost each other, see lanes.py.
 
+`neighbours`: seconds of token removal beside busy processes, with our waiting for threads and OpenMP's, see
+neighbours.py.
+
 `labs`: seconds of each lab's default run, to its first picture and to its verdict, see labs.py.
 """
 
@@ -34,7 +38,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import app
-from tests.benchmarks import clip_synthesis, detection, diffusion, labs, lanes
+from tests.benchmarks import clip_synthesis, detection, diffusion, labs, lanes, neighbours
 from tests.benchmarks.pictures import scene_files
 from tests.demos.served import stepped
 
@@ -96,7 +100,10 @@ def start() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    peers = {module.__name__.split(".")[-1]: module.measure for module in (detection, diffusion, clip_synthesis, lanes)}
+    peers = {
+        module.__name__.split(".")[-1]: module.measure
+        for module in (detection, diffusion, clip_synthesis, lanes, neighbours)
+    }
     parser.add_argument("what", choices=["start", "tabs", "labs", *peers])
     what = parser.parse_args().what
     if what in peers:
