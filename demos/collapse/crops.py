@@ -42,7 +42,7 @@ def layout(tab: Tab) -> None:
 
 
 def wire(tab: Tab) -> None:
-    lab.wire(tab, expected_seconds, listen=("steps", "batch"))
+    lab.wire(tab, expected_seconds, listen=("steps", "batch"), samples=lambda: pipeline.samples())
 
 
 def crops(settings: MultiCrop, guess: str = "") -> Iterator[dict]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MODULES = (0, 1, 2)
 
+data = lazily("pipelines.collapse.data")
 pipeline = lazily("pipelines.collapse.greedy")
 
 
@@ -40,7 +41,12 @@ def layout(tab: Tab) -> None:
 
 
 def wire(tab: Tab) -> None:
-    lab.wire(tab, expected_seconds, listen=("steps", "batch"))
+    lab.wire(
+        tab,
+        expected_seconds,
+        listen=("steps", "batch"),
+        samples=lambda: data.samples(pipeline.TRAINING, pipeline.LARGER),
+    )
 
 
 def greedy(settings: Greedy, guess: str = "") -> Iterator[dict]:

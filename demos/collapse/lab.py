@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 PARTS = ("negatives", "predictor", "stop_gradient", "ema", "centring", "sharpening")
 COLOURS = len(storybook.NOUNS)
 
+data = lazily("pipelines.collapse.data")
 pipeline = lazily("pipelines.collapse.lab")
 data = lazily("pipelines.collapse.data")
 
@@ -68,7 +69,7 @@ def layout(tab: Tab) -> None:
 
 
 def wire(tab: Tab) -> None:
-    lab.wire(tab, expected_seconds, listen=("steps", "batch"))
+    lab.wire(tab, expected_seconds, listen=("steps", "batch"), samples=lambda: data.samples())
     tab.quick(tab["broken"].input, take_preset, ["method", "steps", *PARTS])
     tab.quick([tab[name].change for name in ("method", *PARTS)], follow_switches, ["broken", *PARTS])
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ANGLES = ("0°", "90°", "180°", "270°")
 
+data = lazily("pipelines.collapse.data")
 pipeline = lazily("pipelines.collapse.pretext")
 
 
@@ -41,7 +42,7 @@ def layout(tab: Tab) -> None:
 
 
 def wire(tab: Tab) -> None:
-    lab.wire(tab, expected_seconds, listen=("steps", "batch"))
+    lab.wire(tab, expected_seconds, listen=("steps", "batch"), samples=lambda: data.samples())
 
 
 def pretext(settings: Pretext, guess: str = "") -> Iterator[dict]:

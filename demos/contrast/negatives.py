@@ -45,6 +45,7 @@ def layout(tab: Tab) -> None:
                     tab.control(name)
         with gr.Column(scale=8, min_width=320):
             lab.answered(tab)
+            tab.html("samples")
             tab.add("film", film.FilmPlayer(elem_id=tab.id("film")))
             tab.html("facts")
             tab.panel("pictures", "Six things to tell apart: one negative in six is the same thing")
@@ -64,7 +65,7 @@ def _lay_out_reading(tab: Tab) -> None:
 
 
 def wire(tab: Tab) -> None:
-    lab.wire(tab, seconds, listen=("steps", "batch"))
+    lab.wire(tab, seconds, listen=("steps", "batch"), samples=lambda: pipeline.samples())
     moved = [tab[f"read_{name}"].change for name in READING]
     shown = ["reading", "reading_numbers"]
     public: dict[str, Any] = {"api_name": f"{tab.slug}_reading", "api_visibility": "public"}

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
+import numpy as np
 from gradio.events import Dependency
 
 from demos.ui import address, controls, drawing
 from demos.ui.events import OFTEN
-from demos.ui.film import Film, FilmPlayer
+from demos.ui.film import Film, FilmPlayer, source_of
 from demos.ui.tab import Tab
 from demos.ui.text import say, t
 from pipelines.errors import UserError
@@ -77,8 +78,9 @@ def lay_out(
 
 
 def results(tab: Tab, pictures: str) -> None:
-    """Lay out what `follow` fills."""
+    """Lay out what `follow` fills, and the part `samples`."""
     answered(tab)
+    tab.html("samples")
     tab.add("film", FilmPlayer(elem_id=tab.id("film")))
     tab.html("facts")
     tab.panel("pictures", pictures)
@@ -87,7 +89,11 @@ def results(tab: Tab, pictures: str) -> None:
 
 
 def wire(
-    tab: Tab, seconds: Callable[[Any], float], listen: Sequence[str] = (), empties: Sequence[str] = ()
+    tab: Tab,
+    seconds: Callable[[Any], float],
+    listen: Sequence[str] = (),
+    empties: Sequence[str] = (),
+    samples: Callable[[], np.ndarray] | None = None,
 ) -> Dependency:
     """Connect the parts of `ask` and `answered`, and the settings with the address. The returned event is the run.
 
@@ -95,6 +101,7 @@ def wire(
         seconds: how long a run with these settings is expected to take.
         listen: the sliders it depends on.
         empties: parts besides the lesson's that Reset empties.
+        samples: draws some of the pictures that are learned from, (n, S, S, 3) uint8; the part `samples` shows them.
     """
     settings = [name for name in tab.settings if name in tab.parts]
 
@@ -117,6 +124,14 @@ def wire(
     run = tab.main(tab["run"].click)
     tab.quick(run.success, count, ["tally", "score", "guess", "run"])
     tab.quick(tab.chosen, score, ["score"])
+    if samples is not None:
+        draw = samples
+
+        def show_samples() -> dict:
+            """So that nobody waits before an empty page."""
+            return {"samples": strip(draw())}
+
+        tab.quick(tab.chosen, show_samples, ["samples"])
     emptied = dict.fromkeys([*settings, *tab.lesson.shows, *empties, "guess", "run", "status"])
     undone = tab.quick(tab["reset"].click, reset, list(emptied))
     address.clear(tab, undone.then)
@@ -216,6 +231,13 @@ def guessed(answers: Mapping[str, str], guess: object) -> str | None:
         UserError: for a guess that could not be chosen.
     """
     return None if guess in (None, "") else controls.choice(say("The answer"), guess, answers)
+
+
+def strip(pictures: np.ndarray) -> str:
+    """Some pictures in a row."""
+    images = "".join(f'<img alt="" src="{source_of(picture)}">' for picture in pictures)
+    told = html.escape(say("Some of the pictures they learn from"))
+    return f'<figure class="samples"><div>{images}</div><figcaption>{told}</figcaption></figure>'
 
 
 def affordable(expected: float) -> None:

@@ -18,6 +18,7 @@ BANK = storybook.VALIDATION[:1000]  # neighbours are looked up among these
 QUERIES = storybook.TEST[:500]  # and these are looked up
 POINTS = 192  # of them are the points that are shown
 SHOWN = 24  # pictures shown while more are drawn
+SAMPLES = 10  # and before a run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +70,11 @@ def drawing(*wanted: tuple[range, int]) -> Iterator[Preparing]:
             done += len(part)
             yield Preparing(done=done, of=of, pictures=part.pictures[:SHOWN])
         _DRAWN.add((seeds, size))
+
+
+def samples(seeds: range = TRAINING, size: int = LARGER) -> np.ndarray:
+    """(SAMPLES, size, size, 3) uint8: the first that are learned from."""
+    return next(crops.parts(seeds[:SAMPLES], size)).pictures
 
 
 def preparing() -> Iterator[Preparing]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from pipelines import crops
 from pipelines.collapse import lab, losses
-from pipelines.collapse.data import SHOWN, Baselines, Preparing, accuracy, baselines_once, features
+from pipelines.collapse.data import SAMPLES, SHOWN, Baselines, Preparing, accuracy, baselines_once, features
 from pipelines.collapse.data import preparing as preparing_crops
 from pipelines.collapse.settings import Lab, MultiCrop
 from pipelines.crops import Views
@@ -106,6 +106,12 @@ def _part(seeds: range) -> Scenes:
         nouns.append([storybook.NOUNS.index(o.noun) for o in scene.objects])
     pixels = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float() / 255
     return Scenes(pixels=pixels, masks=torch.from_numpy(np.array(masks, np.float32)), nouns=torch.tensor(nouns))
+
+
+def samples() -> np.ndarray:
+    """(SAMPLES, SCENE_SIZE, SCENE_SIZE, 3) uint8: the first scenes that are learned from."""
+    pixels = _part(TRAINING[:SAMPLES]).pixels
+    return (pixels.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
 
 
 def _parts(seeds: range) -> Iterator[Scenes]:

@@ -276,6 +276,11 @@ def _features(encoder: nn.Module, pixels: Tensor) -> Tensor:
     return found
 
 
+def samples(count: int = 10) -> np.ndarray:
+    """(count, LARGER, LARGER, 3) uint8: the first that are learned from."""
+    return next(crops.parts(TRAINING[:count], LARGER, nouns=NOUNS)).pictures
+
+
 def _pools() -> tuple[crops.Pool, crops.Pool, crops.Pool]:
     training, bank, asked = (
         crops.pool(seeds, size, nouns=NOUNS) for seeds, size in ((TRAINING, LARGER), (BANK, SIZE), (TEST, SIZE))

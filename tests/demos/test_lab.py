@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
+import app
 from demos.ui import lab
 from demos.ui.lesson import Lesson
 from demos.ui.tab import Tab
@@ -147,3 +148,10 @@ def test_the_address_knows_every_setting_and_its_default(served):
     written = next(fn for fn in served.page.fns.values() if fn.inputs and "replaceState" in str(fn.js))
     assert [part.elem_id for part in written.inputs] == [f"tossing-{name}" for name in served.tab.settings]
     assert '["tossing", [["coin", "fair"], ["count", 3], ["weight", 0.5], ["shiny", true]]]' in str(written.js)
+
+
+@pytest.mark.parametrize("slug", ["negatives", "collapse", "crops", "pretext", "greedy"])
+def test_a_lab_that_is_opened_shows_what_it_learns_from(slug):
+    lesson = next(each for each in app.LESSONS if each.slug == slug)
+    shown = Served(lesson)["show_samples"]()["samples"]
+    assert shown.count('<img alt="" src="data:image/webp;base64,') == 10 and len(set(shown.split("<img"))) == 11
