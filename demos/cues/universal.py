@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pipelines.cues.photographs import Noisy
     from pipelines.cues.universal import Step
 
+SECONDS = {"storybook-clip-b": 0.33, "storybook-detailclip": 0.68, "efficientnet-lite0": 1.4}  # a step
 TIMES = 8  # the noise is shown so many times as strong
 NAMES = 8  # of the confusion flow
 
@@ -33,7 +34,7 @@ photographs = lazily("pipelines.cues.photographs")
 
 def seconds(settings: UniversalSettings) -> float:
     """What a run is expected to take on two cores."""
-    return 10 + settings.steps * (0.33 if settings.victim == "storybook-clip-b" else 0.68)
+    return 10 + settings.steps * SECONDS[settings.victim]
 
 
 @on_device(seconds=lab.LONGEST)
@@ -94,7 +95,7 @@ def universal(settings: UniversalSettings, guess: str | None = None) -> Iterator
         if not now.tried:
             add(played, now)
         if due or now.names is not None:
-            trying = say("Trying it: {done} of {of}", done=len(now.tried), of=len(pipeline.CONTROLS))
+            trying = say("Trying it: {done} of {of}", done=len(now.tried), of=len(now.controls))
             status = trying if now.tried else lab.progress(now.step, now.steps)
             yield {"status": status, "film": played.value(), **present(now)}
     yield {
@@ -183,12 +184,15 @@ def controls(now: "Step") -> str:
         Share(name=say(pipeline.CONTROLS[name]), share=fooled.rate, interval=fooled.interval, stands_out=not place)
         for place, (name, fooled) in enumerate(now.tried.items())
     ]
-    told = say(
-        "Fooled is a picture whose name changes. Right names: {before} before, {after} with the noise.",
-        before=f"{now.names.right_before:.1%}",
-        after=f"{now.names.right_after:.1%}",
-    )
-    return f"{shares(rows)}<p>{told}</p>"
+    before, after = now.names.right_before, now.names.right_after
+    told = say("Fooled is a picture whose name changes.")
+    if before is None:
+        more = say("It was learned from pieces of some photographs and tried on pieces of others.")
+    else:
+        more = say(
+            "Right names: {before} before, {after} with the noise.", before=f"{before:.1%}", after=f"{after:.1%}"
+        )
+    return f"{shares(rows)}<p>{told} {more}</p>"
 
 
 def flow(now: "Step") -> str:

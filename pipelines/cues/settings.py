@@ -41,7 +41,8 @@ class EquivarianceSettings(Checked):
 # ------------------------------------------------------------------------------------------ one noise for all pictures
 
 _NAMING = ("openclip", "classifier")  # families of models that name a picture
-VICTIMS = {name: MODELS[name].title for name in ("storybook-clip-b", "storybook-detailclip")}
+CLIP_VICTIMS = ("storybook-clip-b", "storybook-detailclip")  # each is asked about the noise of the other
+VICTIMS = {name: MODELS[name].title for name in (*CLIP_VICTIMS, "efficientnet-lite0")}
 DEFENCES = {
     "none": "none",
     "blur": "a 3×3 blur before the model looks",

@@ -9,6 +9,9 @@ are real pictures and the bound holds exactly.
 The *fooling rate* is the share of pictures whose name changes. It is not the error rate: the name may have been wrong
 before. Beside it stand random signs of the same strength, the same noise with its pixels shuffled, mirrored, and
 another network.
+
+CLIPs learn it from drawn scenes and are tried on drawn scenes; a classifier of photographs learns it from pieces of
+some photographs and is tried on pieces of others.
 """
 
 import time
@@ -20,12 +23,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.cues.namers import Namer, clip_namer
-from pipelines.cues.settings import VICTIMS, UniversalSettings
+from pipelines.cues.namers import Namer, clip_namer, namer
+from pipelines.cues.settings import CLIP_VICTIMS, UniversalSettings
 from pipelines.cues.verdicts import of_universal
+from pipelines.errors import UserError
 from pipelines.one_core import one_core
 from pipelines.shares import wilson
-from pipelines.world import storybook
+from pipelines.world import grounds, storybook
 
 LEVELS = 255
 BATCH = 16
@@ -65,8 +69,8 @@ class Fooled:
 class Names:
     """What never-seen pictures are called before and after the noise."""
 
-    right_before: float  # share of pictures that are called what was drawn
-    right_after: float
+    right_before: float | None  # share of pictures that are called what was drawn; None where that is not known
+    right_after: float | None
     flow: np.ndarray  # (K, K) integers: pictures called row before and column after
     before: tuple[str, ...]  # of the first SHOWN
     after: tuple[str, ...]
@@ -83,14 +87,15 @@ class Step:
     noise: np.ndarray  # (H, W, 3) int8, levels of 255
     loss: float | None  # of the step's pictures, nats; None before the first
     rate: float | None  # fooling rate on WATCHED never-seen pictures, where it was looked at
-    tried: dict[str, Fooled]  # what of CONTROLS is tried so far
+    tried: dict[str, Fooled]  # what is tried so far
+    controls: tuple[str, ...]  # what of CONTROLS will be: all, or those of one network
     names: Names | None  # from the first of them on
     labels: tuple[str, ...]  # the names the victim knows
     seconds: float
 
     @property
     def done(self) -> bool:
-        return len(self.tried) == len(CONTROLS)
+        return len(self.tried) == len(self.controls)
 
 
 def pictures(seeds: range) -> tuple[Tensor, Tensor]:
@@ -98,6 +103,44 @@ def pictures(seeds: range) -> tuple[Tensor, Tensor]:
     scenes = [storybook.scene(seed, count=1) for seed in seeds]
     pixels = torch.from_numpy(np.stack([scene.picture for scene in scenes])).permute(0, 3, 1, 2).float()
     return pixels, torch.tensor([storybook.NOUNS.index(scene.objects[0].noun) for scene in scenes])
+
+
+def pieces(count: int, size: int, seed: int, test: bool) -> Tensor:
+    """(count, 3, size, size) integer levels in float32: pieces of photographs; those of a test are others."""
+    rng = np.random.default_rng((seed, test))
+    found = np.stack([grounds.photograph((size, size), rng, test) for _ in range(count)])
+    return torch.from_numpy(found).permute(0, 3, 1, 2).clamp(0, LEVELS).round()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Who is to be fooled, and by which pictures that is learned and seen."""
+
+    namer: Namer
+    other: Namer | None
+    learned: Tensor  # (N, 3, H, W) levels
+    seen: Tensor  # (UNSEEN, 3, H, W) levels
+    nouns: Tensor | None  # (UNSEEN,) what is to be seen there, where that is known
+
+
+def trial_of(settings: UniversalSettings) -> Trial:
+    """Raises ModelUnavailable when a model's files cannot be had, and UserError for a target it has no name for."""
+    victim, other, nouns = namer(settings.victim), None, None
+    if settings.target and settings.target not in victim.names:
+        raise UserError(
+            "{model} has no name {name}. Leave the target open, or choose a storybook model.",
+            model=settings.victim,
+            name=repr(settings.target),
+        )
+    if settings.victim in CLIP_VICTIMS:
+        other = clip_namer(next(name for name in CLIP_VICTIMS if name != settings.victim))
+        first = storybook.TRAIN[settings.seed % 10**6 * 512]
+        learned, _ = pictures(range(first, first + settings.pictures))
+        seen, nouns = pictures(storybook.TEST[:UNSEEN])
+    else:
+        learned = pieces(settings.pictures, victim.size, settings.seed, test=False)
+        seen = pieces(UNSEEN, victim.size, 0, test=True)
+    return Trial(namer=victim, other=other, learned=learned, seen=seen, nouns=nouns)
 
 
 def disturbed(levels: Tensor, noise: Tensor) -> Tensor:
@@ -156,17 +199,16 @@ def controls(noise: Tensor, epsilon: int, rng: torch.Generator) -> dict[str, tup
     }
 
 
-def names_of(namer: Namer, before: Tensor, after: Tensor, known: tuple[Tensor, Tensor], noise: Tensor) -> Names:
-    levels, nouns = known
-    seen = levels[:SHOWN]
-    flow = torch.zeros(len(namer.names), len(namer.names), dtype=torch.long)
+def names_of(trial: Trial, before: Tensor, after: Tensor, noise: Tensor) -> Names:
+    names, seen = trial.namer.names, trial.seen[:SHOWN]
+    flow = torch.zeros(len(names), len(names), dtype=torch.long)
     flow.index_put_((before, after), torch.ones_like(before), accumulate=True)
     return Names(
-        right_before=float((before == nouns).double().mean()),
-        right_after=float((after == nouns).double().mean()),
+        right_before=None if trial.nouns is None else float((before == trial.nouns).double().mean()),
+        right_after=None if trial.nouns is None else float((after == trial.nouns).double().mean()),
         flow=flow.numpy(),
-        before=tuple(namer.names[i] for i in before[:SHOWN].tolist()),
-        after=tuple(namer.names[i] for i in after[:SHOWN].tolist()),
+        before=tuple(names[i] for i in before[:SHOWN].tolist()),
+        after=tuple(names[i] for i in after[:SHOWN].tolist()),
         pictures=as_pictures(seen),
         disturbed=as_pictures(disturbed(seen, noise)),
     )
@@ -183,21 +225,19 @@ def run(settings: UniversalSettings) -> Iterator[Step]:
 
     Raises:
         ModelUnavailable: when a model's files cannot be had.
+        UserError: for a target that the victim has no name for.
     """
-    start = time.perf_counter()
-    namer = clip_namer(settings.victim)
-    other = clip_namer(next(name for name in VICTIMS if name != settings.victim))
-    first = storybook.TRAIN[settings.seed % 10**6 * 512]
-    levels, _ = pictures(range(first, first + settings.pictures))
-    known = pictures(storybook.TEST[:UNSEEN])
+    start, trial = time.perf_counter(), trial_of(settings)
+    asked = {False: trial.namer} if trial.other is None else {False: trial.namer, True: trial.other}
+    wanted = tuple(name for name in CONTROLS if trial.other or not name.startswith("other"))
 
     def told(who: Namer, levels: Tensor, added: Tensor | None = None) -> Tensor:
         seen = levels if added is None else disturbed(levels, added)
         return who.told(defended(seen, settings.defence) / LEVELS)
 
     rng = torch.Generator().manual_seed(settings.seed)
-    watched, tried, names, rate = known[0][:WATCHED], dict[str, Fooled](), None, None
-    clean = told(namer, watched)
+    watched, tried, names, rate = trial.seen[:WATCHED], dict[str, Fooled](), None, None
+    clean = told(trial.namer, watched)
 
     def now(step: int, whole: Tensor, loss: float | None) -> Step:
         return Step(
@@ -207,20 +247,23 @@ def run(settings: UniversalSettings) -> Iterator[Step]:
             loss=loss,
             rate=rate,
             tried=dict(tried),
+            controls=wanted,
             names=names,
-            labels=namer.names,
+            labels=trial.namer.names,
             seconds=time.perf_counter() - start,
         )
 
-    for step, (noise, loss) in enumerate(ascend(namer, levels, settings, rng)):
+    for step, (noise, loss) in enumerate(ascend(trial.namer, trial.learned, settings, rng)):
         whole, looked = noise.detach().round(), step % EVERY == 0 or step == settings.steps
-        rate = float((told(namer, watched, whole) != clean).double().mean()) if looked else None
+        rate = float((told(trial.namer, watched, whole) != clean).double().mean()) if looked else None
         yield now(step, whole, loss)
-    before = {False: told(namer, known[0]), True: told(other, known[0])}
+    before = {elsewhere: told(who, trial.seen) for elsewhere, who in asked.items()}
     for name, (elsewhere, added) in controls(whole, settings.epsilon, rng).items():
-        after = told(other if elsewhere else namer, known[0], added)
+        if name not in wanted:
+            continue
+        after = told(asked[elsewhere], trial.seen, added)
         tried[name] = Fooled(changed=int((after != before[elsewhere]).sum()), pictures=len(after))
-        names = names or names_of(namer, before[False], after, known, whole)
+        names = names or names_of(trial, before[False], after, whole)
         yield now(step, whole, loss)
 
 
@@ -239,7 +282,7 @@ def numbers(settings: UniversalSettings, found: Step, guess: str | None = None) 
         "largest": int(np.abs(found.noise.astype(int)).max()),
         "pictures": found.tried["learned"].pictures,
         **told.pop("learned"),
-        "other_model": told.pop("other"),
+        "other_model": told.pop("other", None),
         "right_before": found.names.right_before,
         "right_after": found.names.right_after,
         "most_said": found.labels[int(found.names.flow.sum(0).argmax())],

@@ -74,19 +74,22 @@ def universal_asked(settings: UniversalSettings) -> dict[str, object]:
 def of_universal(found: universal.Step, guess: str | None = None) -> Verdict:
     """Of the last step: learned beside random, further apart than chance or not."""
     learned, random = found.tried["learned"], found.tried["random"]
+    other = found.tried.get("other")
+    told = (
+        "The learned noise changes the name of {learned:.1%} of {count} pictures, random signs of the same strength "
+        "{random:.1%}, the learned noise with its pixels shuffled {shuffled:.1%}"
+    )
     more = learned.rate > random.rate and differ(learned.rate, random.rate, learned.pictures)
     return judge(
         UNIVERSAL_ANSWERS,
         guess,
         "random" if not more else "most" if learned.rate > 0.5 else "some",
-        "The learned noise changes the name of {learned:.1%} of {count} pictures, random signs of the same strength "
-        "{random:.1%}, the learned noise with its pixels shuffled {shuffled:.1%}; another network is fooled in "
-        "{other:.1%}.",
+        f"{told}; another network is fooled in {{other:.1%}}." if other else f"{told}.",
         learned=learned.rate,
         random=random.rate,
         shuffled=found.tried["shuffled"].rate,
-        other=found.tried["other"].rate,
         count=learned.pictures,
+        **({"other": other.rate} if other else {}),
     )
 
 

@@ -2,10 +2,10 @@
 
 from pipelines.cues import scramble, texture_shape, transfer, universal
 from pipelines.cues.settings import (
+    CLIP_VICTIMS,
     NETWORKS,
     STARTS,
     TASKS,
-    VICTIMS,
     BorrowSettings,
     FreezeSettings,
     ScrambleSettings,
@@ -33,7 +33,7 @@ def scramble_study(seed: int) -> Rows:
 def universal_study(seed: int) -> Rows:
     """Fooling rates of the noise and of its controls, by victim and strength."""
     rows: Rows = {}
-    for victim in VICTIMS:
+    for victim in CLIP_VICTIMS:
         for epsilon in (4, 8, 16):
             *_, end = universal.run(UniversalSettings(victim=victim, epsilon=epsilon, seed=seed))
             row: dict[str, float | None] = {name: fooled.rate for name, fooled in end.tried.items()}

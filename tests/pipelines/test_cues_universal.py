@@ -11,7 +11,7 @@ from pipelines.cues.namers import Namer, clip_namer
 from pipelines.cues.settings import UniversalSettings
 from pipelines.cues.universal import CONTROLS, LEVELS, ascend, defended, disturbed, numbers, random_signs, run
 from pipelines.errors import UserError
-from pipelines.world import storybook
+from pipelines.world import grounds, storybook
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,3 +138,30 @@ def test_numbers_are_json_with_their_baselines(film):
     assert {"seed", "steps", "seconds", "baseline", "verdict"} <= set(said)
     assert said["verdict"]["right"] is False and said["largest"] <= said["epsilon"]
     assert set(said["baseline"]) == {"random", "shuffled", "mirrored", "other_random"}
+
+
+# -------------------------------------------------------------------------------------------------------- photographs
+
+
+def test_a_classifier_learns_it_from_some_photographs_and_is_tried_on_others():
+    settings = UniversalSettings(victim="efficientnet-lite0", epsilon=10, steps=3, pictures=8)
+    *_, end = run(settings)
+    assert end.done and list(end.tried) == ["learned", "random", "shuffled", "mirrored"] == list(end.controls)
+    assert end.noise.shape == (224, 224, 3) and 0 < np.abs(end.noise.astype(int)).max() <= 10
+    assert len(end.labels) == 1000 and end.names.right_before is None and end.tried["learned"].pictures == 12
+    said = json.loads(json.dumps(numbers(settings, end, "some"), allow_nan=False))
+    assert said["other_model"] is None and set(said["baseline"]) == {"random", "shuffled", "mirrored"}
+    assert "another network" not in verdicts.of_universal(end).text
+
+
+def test_pieces_to_try_are_of_photographs_that_were_not_learned_from():
+    assert not set(grounds.TRAINING_PHOTOGRAPHS) & set(grounds.TEST_PHOTOGRAPHS)
+    learned, seen = (universal.pieces(4, 32, 0, test) for test in (False, True))
+    assert learned.shape == seen.shape == (4, 3, 32, 32) and not torch.equal(learned, seen)
+    assert torch.equal(learned, learned.round()) and learned.min() >= 0 and learned.max() <= LEVELS
+    assert torch.equal(learned, universal.pieces(4, 32, 0, test=False))
+
+
+def test_a_target_that_has_no_name_is_refused():
+    with pytest.raises(UserError, match="efficientnet-lite0 has no name 'cat'"):
+        next(run(UniversalSettings(victim="efficientnet-lite0", target="cat")))
