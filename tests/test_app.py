@@ -31,6 +31,7 @@ def test_tabs_stand_in_teaching_order():
         "contrast",
         "information_bound",
         "negatives",
+        "readers",
         "word_vectors",
         "collapse",
         "batch_and_views",

@@ -19,11 +19,13 @@ from pipelines.evaluation.clip_synthesis import table as synthesis_table
 from pipelines.evaluation.detection import ROWS as DETECTION_ROWS
 from pipelines.evaluation.detection import class_table
 from pipelines.evaluation.diffusion import card as diffusion_card
+from pipelines.evaluation.readers import card as readers_card
 from pipelines.models.registry import BUNDLED, MODELS
 from pipelines.training import ablation
 from pipelines.training.autoencoder import ROWS as AUTOENCODER_ROWS
 from pipelines.training.detailclip import ABLATIONS
 from pipelines.training.loop import write_json
+from tests.benchmarks import labs
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -91,7 +93,21 @@ def lesson_table() -> str:
     return "\n".join(lines)
 
 
-TABLES = {"tabs": lesson_table, "models": model_table}  # mark in the README -> what stands there
+def study_table() -> str:
+    """Every recorded study: of how many seeds, how long it took, and the command that makes it."""
+    lines = ["| study | seeds | minutes on one core | command |", "|---|---|---|---|"]
+    for file in sorted((ROOT / "assets" / "studies").glob("*.json")):
+        told = json.loads(file.read_text(encoding="utf-8"))
+        minutes = max(1, round(told["seconds"] / 60))
+        lines.append(f"| {told['study']} | {len(told['seeds'])} | {minutes} | `{told['command']}` |")
+    return "\n".join(lines)
+
+
+TABLES = {
+    "tabs": lesson_table,
+    "models": model_table,
+    "studies": study_table,
+}  # by their marks
 
 
 def between(mark: str) -> re.Pattern:
@@ -102,6 +118,14 @@ def between(mark: str) -> re.Pattern:
 def test_tables_are_those_of_the_lessons_and_the_registry(mark):
     shown = between(mark).search(README)
     assert shown and shown[0] == TABLES[mark](), "refresh them: python -m tests.test_docs"
+
+
+def test_seconds_are_told_of_labs_that_are_there():
+    shown = between("labs").search(README)
+    assert shown is not None
+    told = [line.split(" | ")[0].removeprefix("| ") for line in shown[0].splitlines()[2:]]
+    titles = [lesson.title for lesson in labs.LABS]
+    assert told and told == [title for title in titles if title in told], "python -m tests.benchmarks labs --write"
 
 
 def test_every_tab_has_a_lesson_that_says_what_a_lesson_must():
@@ -131,7 +155,7 @@ def test_every_model_has_its_card_with_measured_figures():
             json.loads((folder / "quality.json").read_text(encoding="utf-8")),
         )
         family = MODELS[name].family
-        cards = {"stable_diffusion": diffusion_card, "classifier": classifier_card}
+        cards = {"stable_diffusion": diffusion_card, "classifier": classifier_card, "reader": readers_card}
         shown = cards[family](figures) if family in cards else table(figures, rows_of(name))
         assert shown in card, "python -m pipelines.evaluation.clip --write"
         for word in ("python -m pipelines.training", "seed", "Apache"):

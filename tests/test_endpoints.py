@@ -130,6 +130,7 @@ ASKED: dict[str, dict] = {
     "/information_bound": {},
     "/negatives": {"steps": 2, "batch": 4},
     "/negatives_reading": {},
+    "/readers": {"pictures": 10},
     "/word_vectors": {"steps": 10, "sentences": 50},
     "/collapse": {"start": "scratch", **SHORT},
     "/batch_and_views": {"equal": "steps", "steps": 2},

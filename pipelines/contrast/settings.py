@@ -145,3 +145,27 @@ class WordsSettings:
     )
     steps: int = setting(1000, "Steps", "Of training.", low=10, high=5000, step=10)
     seed: int = setting(42, "Seed", "Of the text, the first vectors and the negatives.", low=0, high=SEED_LIMIT)
+
+
+# ------------------------------------------------------------------------------------------------------ three readers
+
+READERS = {  # names in the registry -> what the class calls them
+    "storybook-reader-clip": "CLIP",
+    "storybook-reader-simvlm": "SimVLM",
+    "storybook-reader-coca": "CoCa",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadersSettings:
+    pictures: int = setting(
+        100, "Pictures", "Never-seen scenes, each with its caption: one of so many is right.", low=10, high=100, step=10
+    )
+    seed: int = setting(42, "Seed", "Which scenes.", low=0, high=SEED_LIMIT)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionSettings:
+    beginning: str = setting(
+        "", "The caption begins with", "Words they are given, true or not; they say the rest.", most=120
+    )

@@ -12,7 +12,7 @@ from pipelines.contrast.settings import InformationSettings, WordsSettings
 from pipelines.predictions import Verdict, judge
 
 if TYPE_CHECKING:
-    from pipelines.contrast import information, matrix, negatives, word_vectors
+    from pipelines.contrast import information, matrix, negatives, readers, word_vectors
 
 ASKED = 500  # pictures a 5-NN is measured on
 
@@ -147,3 +147,45 @@ def of_words(found: word_vectors.Step, guess: str | None = None) -> Verdict:
     message = "{word} lies beside {nearest} (cosine {cosine:.2f}); they stood near each other {together} times."
     values = {"word": word, "nearest": nearest, "cosine": cosine, "together": int(counts[here, there])}
     return judge(WORDS_ANSWERS, guess, answer, message, **values)
+
+
+# ------------------------------------------------------------------------------------------------------ three readers
+
+READERS_ASKED = (
+    "SimVLM learned to say captions and nothing else, CoCa to find them as well. Who says more of them right?"
+)
+READERS_ANSWERS = {
+    "simvlm": "SimVLM, which learned nothing else",
+    "coca": "CoCa, which learned to find as well",
+    "same": "No difference that these pictures could show",
+}
+
+
+def of_readers(found: readers.Frame, guess: str | None = None) -> Verdict:
+    """Whose captions are right more often, where the two differ on the same pictures by more than 1.96 standard
+    errors."""
+    clip, simvlm, coca = found.marks
+    differs = np.array(coca.exact, float) - np.array(simvlm.exact, float)
+    error = 1.96 * float(differs.std()) / math.sqrt(len(differs))
+    answer = "same" if abs(float(differs.mean())) <= error else "coca" if differs.mean() > 0 else "simvlm"
+    message = (
+        "Right in everything: SimVLM {simvlm_says:.0%}, CoCa {coca_says:.0%} (chance alone makes ±{error:.0%}); CLIP "
+        "says nothing. Found, 1 of {count}: CLIP {clip:.0%} in {clip_ms:.0f} ms each, SimVLM {simvlm:.0%} in "
+        "{simvlm_ms:.0f}, CoCa {coca:.0%} in {coca_ms:.0f}."
+    )
+    return judge(
+        READERS_ANSWERS,
+        guess,
+        answer,
+        message,
+        simvlm_says=simvlm.figures["captions_exact"],
+        coca_says=coca.figures["captions_exact"],
+        error=error,
+        count=clip.scores.shape[1],
+        clip=clip.captions_found,
+        simvlm=simvlm.captions_found,
+        coca=coca.captions_found,
+        clip_ms=clip.find_ms,
+        simvlm_ms=simvlm.find_ms,
+        coca_ms=coca.find_ms,
+    )

@@ -27,6 +27,7 @@ DESCRIBED = {  # files beside the weights without which a family's models do not
     "grounding_dino": ("config.json",),
     "stable_diffusion": ("model_index.json",),
     "autoencoder": ("config.json",),
+    "reader": ("tokenizer.json",),
 }
 MOST_HEADER = 100_000_000  # bytes of a safetensors header, as in the library
 ANSWER_SECONDS = 8  # how long the hub may take to say that it is there

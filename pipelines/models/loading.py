@@ -23,11 +23,12 @@ from pipelines.models.detectors import Detector, open_grounding_dino
 from pipelines.models.encoders import Model, open_openclip, open_transformers
 from pipelines.models.hub import ADVICE, ModelUnavailable, locate, repository
 from pipelines.models.parts import device
+from pipelines.models.readers import Reader, open_reader
 from pipelines.models.registry import MODELS, Family, ModelSpec
 from pipelines.models.text_to_image import LatentDecoder, TextToImage, open_autoencoder, open_stable_diffusion
 
-Loaded = Model | Detector | TextToImage | LatentDecoder | Classifier
-Kind = TypeVar("Kind", Model, Detector, TextToImage, LatentDecoder, Classifier)
+Loaded = Model | Detector | TextToImage | LatentDecoder | Classifier | Reader
+Kind = TypeVar("Kind", Model, Detector, TextToImage, LatentDecoder, Classifier, Reader)
 OPENERS: dict[Family, Callable[[ModelSpec, Path], Loaded]] = {
     "openclip": open_openclip,
     "vit": open_transformers,
@@ -36,6 +37,7 @@ OPENERS: dict[Family, Callable[[ModelSpec, Path], Loaded]] = {
     "stable_diffusion": open_stable_diffusion,
     "autoencoder": open_autoencoder,
     "classifier": open_timm,
+    "reader": open_reader,
 }
 
 
@@ -115,7 +117,8 @@ def load(name: str, kind: type = Model) -> Loaded:
 
     Args:
         kind: what it must be: `Model` for the families openclip, vit and mae, `Detector` for grounding_dino,
-            `TextToImage` for stable_diffusion, `LatentDecoder` for autoencoder, `Classifier` for classifier.
+            `TextToImage` for stable_diffusion, `LatentDecoder` for autoencoder, `Classifier` for classifier, `Reader`
+            for reader.
 
     Raises:
         UserError: for a name that is not in the registry, or of another kind of model.

@@ -6,7 +6,7 @@ from typing import Literal
 
 BUNDLED = Path(__file__).parents[2] / "assets" / "models"
 
-Family = Literal["openclip", "vit", "mae", "grounding_dino", "stable_diffusion", "autoencoder", "classifier"]
+Family = Literal["openclip", "vit", "mae", "grounding_dino", "stable_diffusion", "autoencoder", "classifier", "reader"]
 Sampler = Literal["ddpm", "ddim", "euler", "dpm++"]
 
 
@@ -123,6 +123,25 @@ _SPECS = (
         paper="https://arxiv.org/abs/2112.10752",
         seen=STORYBOOK,
         weights="diffusion_pytorch_model.safetensors",
+    ),
+    *(
+        ModelSpec(
+            name=f"storybook-reader-{kind}",
+            tier="bundled",
+            family="reader",
+            source=f"storybook-reader-{kind}",
+            title=f"Storybook reader {title}, ViT 96 wide, 5 layers, patch 8 at 64 px",
+            licence="Apache-2.0",
+            megabytes=megabytes,
+            paper=f"https://arxiv.org/abs/{paper}",
+            seen=STORYBOOK,
+            weights=weights,
+        )
+        for kind, title, megabytes, paper, weights in (
+            ("clip", "CLIP", 2, "2103.00020", "open_clip_model.safetensors"),
+            ("simvlm", "SimVLM", 2, "2108.10904", "model.safetensors"),
+            ("coca", "CoCa", 3, "2205.01917", "open_clip_model.safetensors"),
+        )
     ),
     ModelSpec(
         name="efficientnet-lite0",

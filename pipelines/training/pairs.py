@@ -80,9 +80,11 @@ class Storybook(IterableDataset):
             drawn = self.drawn(index)
             lesson = self.lessons and drawn // LESSON % 2 == 1
             scene = self.scene(storybook.TRAIN[self.seed * SEEDS_PER_RUN + drawn], 1 if lesson else None)
-            caption = storybook.article(scene.objects[0].noun) if lesson else scene.caption
-            yield self.item(Image.fromarray(scene.picture), caption, index)
+            yield self.item(Image.fromarray(scene.picture), self.caption(scene, lesson), index)
             index += stride * self.world
+
+    def caption(self, scene: storybook.Scene, lesson: bool) -> str:
+        return storybook.article(scene.objects[0].noun) if lesson else scene.caption
 
     def drawn(self, index: int) -> int:
         """Which scene item `index` is a view of."""

@@ -38,6 +38,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import app
+from pipelines.evaluation.clip import write_between
 from tests.benchmarks import clip_synthesis, detection, diffusion, labs, lanes, neighbours
 from tests.benchmarks.pictures import scene_files
 from tests.demos.served import stepped
@@ -105,7 +106,9 @@ def main() -> None:
         for module in (detection, diffusion, clip_synthesis, lanes, neighbours)
     }
     parser.add_argument("what", choices=["start", "tabs", "labs", *peers])
-    what = parser.parse_args().what
+    parser.add_argument("--write", action="store_true", help="write the table of `labs` into the README")
+    options = parser.parse_args()
+    what = options.what
     if what in peers:
         print("| what | seconds | share | |\n|---|---|---|---|")
         for row in peers[what]():
@@ -115,9 +118,13 @@ def main() -> None:
         print(f"{min(start() for _ in range(3)):.1f} seconds, best of three")
         return
     if what == "labs":
-        print("| lesson | first picture, s | whole run, s | pictures a second |\n|---|---|---|---|")
+        lines = ["| lesson | first picture, s | whole run, s | pictures a second |", "|---|---|---|---|"]
+        print("\n".join(lines))
         for row in labs.measure():
-            print(f"| {' | '.join(row)} |", flush=True)
+            lines.append(f"| {' | '.join(row)} |")
+            print(lines[-1], flush=True)
+        if options.write:
+            write_between(ROOT / "README.md", "labs", "\n".join(lines))
         return
     print("| tab | new scene, ms | slider, ms |\n|---|---|---|")
     for name, (new, moved) in tabs().items():

@@ -166,3 +166,23 @@ def test_two_trainings_are_stopped_run_and_read(watched):  # noqa: F811
     watched.set_slider("#negatives-read-beta", 4)
     expect(reading).not_to_contain_text(re.compile(r"Their mean weight\s*1.00"))
     assert watched.outside == [] and watched.errors == []
+
+
+def test_three_readers_read_a_picture_and_sit_an_exam(watched):  # noqa: F811
+    page: Page = watched.page
+    watched.open("readers")
+    readings = page.locator("#readers-readings")
+    expect(readings.locator("section")).to_have_count(3)
+    expect(readings.locator(".reach svg")).to_have_count(6)
+    before = readings.locator("section").last.inner_text()
+    page.locator("#readers-beginning").locator("input, textarea").fill("a red")
+    page.locator("#readers-beginning").locator("input, textarea").press("Enter")
+    expect(readings.locator("section").last).to_contain_text("given")
+    page.locator("#readers-next").click()
+    expect(readings.locator("section").last).not_to_have_text(before)
+    page.goto(f"{watched.url}{ADDRESS['readers']}&pictures=10")
+    answer(page, "readers", "CoCa, which learned to find as well")
+    page.locator("#readers-run").click()
+    expect(page.locator("#readers-verdict .verdict")).to_be_visible()
+    expect(page.locator("#readers-facts tr")).to_have_count(10)
+    assert watched.outside == [] and watched.errors == []

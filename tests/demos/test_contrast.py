@@ -1,5 +1,6 @@
 """Contrast: what each lesson shows, said in what a visitor sees. The mathematics is tested in tests/pipelines."""
 
+import html
 import json
 import math
 import re
@@ -9,10 +10,19 @@ import gradio as gr
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from demos.contrast import drawings, information_bound, matrix, negatives, word_vectors
-from pipelines.contrast.settings import InformationSettings, MatrixSettings, NegativesSettings, WordsSettings
+from demos.contrast import drawings, information_bound, matrix, negatives, readers, word_vectors
+from demos.ui.pictures import scene_picture
+from pipelines.contrast.settings import (
+    InformationSettings,
+    MatrixSettings,
+    NegativesSettings,
+    ReadersSettings,
+    WordsSettings,
+)
 from pipelines.errors import UserError
+from pipelines.world import storybook
 from tests.demos.served import Served, last
 
 # --------------------------------------------------------------------------------------------------------- the matrix
@@ -308,3 +318,54 @@ def test_training_has_limits(bad):
     lesson = Served(negatives.LESSON)
     with pytest.raises(gr.Error, match="must be"):
         last(lesson["negatives"](**bad))
+
+
+# ------------------------------------------------------------------------------------------------------- three readers
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory) -> str:
+    picture, _ = scene_picture({"seed": storybook.TEST[readers.SCENE]})
+    info = PngInfo()
+    for key, value in picture.info.items():
+        info.add_text(str(key), str(value))
+    file = tmp_path_factory.mktemp("readers") / "scene.png"
+    picture.save(file, pnginfo=info)
+    return str(file)
+
+
+def test_an_exam_shows_who_finds_who_describes_and_what_it_costs():
+    steps = list(readers.readers(ReadersSettings(pictures=10), "coca"))
+    rows = re.findall(r"<tr>(.*?)</tr>", steps[-1]["facts"])
+    told = [[html.unescape(cell) for cell in re.findall(r"<t[hd]>(.*?)</t[hd]>", row)] for row in rows]
+    assert told[0] == ["10 never-seen pictures and their captions; chance 10%", "CLIP", "SimVLM", "CoCa"]
+    assert told[1][0] == "finds the caption of a picture" and all("%" in cell for cell in told[1][1:])
+    assert told[3][1] == "–", "CLIP says no caption"
+    assert steps[-1]["verdict"] and set(steps[-1]["numbers"]["readers"]) == set(readers.READERS)
+    assert any("–" in step.get("facts", "") and step["status"].startswith("Step ") for step in steps[:-1])
+
+
+def test_a_picture_is_found_said_and_looked_at(scene):
+    shown = readers.readers_picture(scene)
+    assert shown["readings"].count("<section>") == 3 and shown["readings"].count('<figure class="reach">') == 6
+    assert shown["readings"].count('class="true"') >= 2, "the true caption is marked where it is among the best"
+    assert "It has no words of its own" in shown["readings"]
+    read = shown["readings_numbers"]["readers"]
+    assert read["storybook-reader-coca"]["place_of_true"] == 1 and not read["storybook-reader-clip"]["says"]
+
+
+def test_a_beginning_is_gone_on_from_and_an_unknown_word_is_named(scene):
+    read = readers.readers_picture(scene, "a red")["readings_numbers"]["readers"]
+    for model in ("storybook-reader-simvlm", "storybook-reader-coca"):
+        assert [word["word"] for word in read[model]["says"]][:2] == ["a", "red"]
+    with pytest.raises(UserError, match="does not know 'zebra'"):
+        readers.readers_picture(scene, "a zebra")
+    with pytest.raises(UserError, match="Choose or upload a picture first"):
+        readers.readers_picture(None)
+
+
+def test_a_picture_without_truth_is_read_as_well(tmp_path):
+    Image.fromarray(np.full((50, 90, 3), 128, np.uint8)).save(tmp_path / "gray.png")
+    shown = readers.readers_picture(str(tmp_path / "gray.png"))
+    assert 'class="true"' not in shown["readings"] and "true one" not in shown["readings"]
+    assert all(each["place_of_true"] is None for each in shown["readings_numbers"]["readers"].values())
