@@ -37,7 +37,6 @@ COLOURS = len(storybook.NOUNS)
 
 data = lazily("pipelines.collapse.data")
 pipeline = lazily("pipelines.collapse.lab")
-data = lazily("pipelines.collapse.data")
 
 
 @on_device(seconds=lab.LONGEST)

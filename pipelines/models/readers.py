@@ -29,7 +29,7 @@ from pipelines.models.parts import closed_vocabulary, device, megabytes_of, not_
 from pipelines.models.registry import ModelSpec
 from pipelines.models.vision import centre_square
 
-PAD, START = "[PAD]", "[START]"
+PAD = "[PAD]"
 
 
 def prefix_mask(prefix: int, length: int) -> Tensor:
@@ -143,16 +143,6 @@ class Reader:
         encoded = self.tokenizer(list(captions), padding="max_length", max_length=self.context, return_tensors="pt")
         return encoded["input_ids"].to(self.device)
 
-    def text(self, ids: Sequence[int]) -> str:
-        """The words of these tokens, up to the end."""
-        words = []
-        for token in self.tokenizer.convert_ids_to_tokens(list(ids)):
-            if token == "[END]":
-                break
-            if token not in (PAD, START):
-                words.append(token)
-        return " ".join(words).replace(" ,", ",")
-
     # ------------------------------------------------------------------------------------------------------- finding
 
     @torch.no_grad()
@@ -235,7 +225,7 @@ def open_reader(spec: ModelSpec, folder: Path) -> Reader:
     return Reader(
         spec=spec,
         module=module.eval().requires_grad_(False),
-        tokenizer=AutoTokenizer.from_pretrained(folder),
+        tokenizer=AutoTokenizer.from_pretrained(folder, local_files_only=True),
         context=config["model_cfg"]["text_cfg"]["context_length"],
         size=sight["size"],
         mean=tuple(sight["mean"]),
