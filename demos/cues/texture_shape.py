@@ -1,14 +1,15 @@
-"""Texture or shape: two perfect cues, and which of them a network takes; and a thing in the skin of a photograph.
-Wraps pipelines/cues/texture_shape and photographs."""
+"""Texture or shape: two perfect cues, and which of them either of two networks takes; and a thing in the skin of a
+photograph. Wraps pipelines/cues/texture_shape and photographs."""
 
-from collections.abc import Iterator
+import html
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.cues.drawings import Pair, Share, figures, pairs, shares
+from demos.cues.drawings import Pair, figures, pairs
 from demos.ui import address, charts, controls, drawing, film, lab, studies
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -22,7 +23,7 @@ from pipelines.world import storybook
 
 if TYPE_CHECKING:
     from pipelines.cues.photographs import Dressed
-    from pipelines.cues.texture_shape import Look, Pictures, Step
+    from pipelines.cues.texture_shape import Frame, Look, Pictures
 
 PATTERNS = tuple(TEXTURES.values())
 STUDY = "texture_shape"
@@ -33,8 +34,8 @@ photographs = lazily("pipelines.cues.photographs")
 
 
 def seconds(settings: TextureSettings) -> float:
-    """What a run is expected to take on two cores."""
-    return 4 + settings.steps * (0.02 + 0.08 * settings.batch / 64)
+    """What a run is expected to take on two cores, the drawing of the pictures included."""
+    return 8 + settings.steps * (0.02 + 0.08 * settings.batch / 64)
 
 
 @on_device(seconds=lab.LONGEST)
@@ -53,9 +54,11 @@ def dress(picture: Image.Image, shape: str) -> "Dressed":
 def layout(tab: Tab) -> None:
     with gr.Row():
         with gr.Column(scale=4, min_width=300):
-            lab.ask(tab, TEXTURE, TEXTURE_ANSWERS, button="Train")
+            lab.ask(tab, TEXTURE, TEXTURE_ANSWERS, button="Train A and B")
             tab.control("share")
+            tab.control("share_b")
             tab.control("network", menu=True)
+            tab.control("network_b", menu=True)
             with gr.Accordion(t("More settings"), open=False):
                 for name in ("period", "steps", "batch", "rate", "seed"):
                     tab.control(name)
@@ -105,25 +108,26 @@ def wire(tab: Tab) -> None:
 
 
 def texture_shape(settings: TextureSettings, guess: str | None = None) -> Iterator[dict]:
-    """Train a network on shapes that wear their own texture, and ask about shapes that wear another one."""
+    """Train two networks on shapes that wear their own texture but for a share, and ask both about shapes that wear
+    another one."""
     guess = lab.guessed(TEXTURE_ANSWERS, guess)
     lab.affordable(seconds(settings))
     yield {"status": say("Drawing the pictures …"), "film": None, "verdict": "", "answers": "", "chart": ""}
-    played, seen = new_film(settings), None
+    played, names = new_film(settings), names_of(settings)
+    looks: list[Look] = []
     for now, due in lab.paced(run(settings)):
         add(played, now)
-        seen = now.look or seen
-        if due and seen is not None:
-            shown = {"status": lab.progress(now.step, now.steps), "film": played.value()}
-            yield {**shown, "bias": headline(seen), "examples": examples(now.examples, seen)}
-    assert seen is not None
+        looks = [step.look for step in (now.a, now.b) if step.look is not None] or looks
+        if due:
+            shown = {"status": lab.progress(now.a.step, now.a.steps), "film": played.value()}
+            yield {**shown, "bias": headline(looks), "examples": examples(now.examples, names, looks)}
     yield {
         "status": "",
         "film": played.value(),
-        "bias": headline(seen),
-        "examples": examples(now.examples, seen),
-        "answers": answers(seen),
-        "chart": chart(settings, seen.bias),
+        "bias": headline(looks),
+        "examples": examples(now.examples, names, looks),
+        "answers": answers(names, looks),
+        "chart": chart(settings, looks),
         "verdict": lab.verdict(of_texture(now, guess), TEXTURE_ANSWERS),
         "numbers": pipeline.numbers(settings, now, guess),
     }
@@ -135,7 +139,7 @@ def preview(settings: TextureSettings, numbers: dict | None) -> dict | None:
         return None
     told = say("shape bias, from 0 (by its texture) to 1 (by its shape): predict first")
     asked = pipeline.conflicts(settings).first(pipeline.SHOWN)
-    return {"bias": charts.headline(("?", told)), "examples": examples(asked, None)}
+    return {"bias": charts.headline(("?", told)), "examples": sheet(asked, None)}
 
 
 def take_photograph(photo: str) -> dict:
@@ -152,6 +156,14 @@ def texture_shape_skin(image: str | None = None, shape: str = "elephant") -> dic
 # ------------------------------------------------------------------------------------------------------ what is shown
 
 
+def names_of(settings: TextureSettings) -> list[str]:
+    """Of both runs."""
+    return [
+        say("{run} · {network}, {share} random", run=run, network=say(NETWORKS[arm.network]), share=f"{arm.share:.0%}")
+        for run, arm in zip("AB", pipeline.arms(settings), strict=True)
+    ]
+
+
 def new_film(settings: TextureSettings) -> film.Film:
     """The course of the three numbers."""
     chance = [(1 / len(storybook.ANIMALS), say("chance"))]
@@ -161,38 +173,54 @@ def new_film(settings: TextureSettings) -> film.Film:
         "flat": film.curve(say("right about shapes without a texture"), chance, ends=(0, 1)),
         "loss": film.curve(say("loss")),
     }
-    share = f"{settings.share:.0%}"
-    name = say("{network}, {share} random textures", network=say(NETWORKS[settings.network]), share=share)
-    return film.Film([name], settings.steps, {}, curves)
+    return film.Film(names_of(settings), settings.steps, {}, curves)
 
 
-def add(played: film.Film, now: "Step") -> None:
+def add(played: film.Film, now: "Frame") -> None:
     """The next step, and what was seen in it."""
-    if now.loss is not None:
-        played.measure(now.step, loss=[now.loss])
-    if now.look is None:
+    both = (now.a, now.b)
+    if now.a.step:
+        played.measure(now.a.step, loss=[step.loss for step in both])
+    looks = [step.look for step in both if step.look is not None]
+    if not looks:
         return
-    look = now.look
-    played.measure(now.step, bias=[look.bias], cue=[look.cue], flat=[look.flat])
-    told = say("by shape {shape}, by texture {texture}, neither {neither}", **counts(look))
-    played.frame(now.step, [told], [""])
+    played.measure(
+        now.a.step,
+        bias=[look.bias for look in looks],
+        cue=[look.cue for look in looks],
+        flat=[look.flat for look in looks],
+    )
+    told = [say("by shape {shape}, by texture {texture}, neither {neither}", **counts(look)) for look in looks]
+    played.frame(now.a.step, told, ["", ""])
 
 
 def counts(look: "Look") -> dict[str, int]:
     return {"shape": look.shape, "texture": look.texture, "neither": look.neither}
 
 
-def headline(look: "Look") -> str:
-    if look.bias is None:
-        return charts.headline(("–", say("shape bias: it follows neither cue yet")))
-    low, high = look.interval
-    told = say(
-        "shape bias (95 %: {low} to {high}): 0 is by its texture, 1 by its shape", low=f"{low:.2f}", high=f"{high:.2f}"
+def headline(looks: "Sequence[Look]") -> str:
+    """The shape bias of A and of B."""
+    told = []
+    for run, look in zip("AB", looks, strict=True):
+        if look.bias is None:
+            told.append(("–", say("{run}: it follows neither cue yet", run=run)))
+            continue
+        low, high = (f"{end:.2f}" for end in look.interval)
+        text = say("{run}: shape bias, {low} to {high}; 0 is by texture, 1 by shape", run=run, low=low, high=high)
+        told.append((f"{look.bias:.2f}", text))
+    return charts.headline(*told)
+
+
+def examples(asked: "Pictures", names: Sequence[str], looks: "Sequence[Look]") -> str:
+    """What each network says of the same pictures."""
+    legend = say("Green frame: called by its shape; red: by its texture; none: by neither.")
+    shown = "".join(
+        f"<div><h4>{html.escape(name)}</h4>{sheet(asked, look)}</div>" for name, look in zip(names, looks, strict=True)
     )
-    return charts.headline((f"{look.bias:.2f}", told))
+    return f'<div class="charts">{shown}</div><p>{legend}</p>'
 
 
-def examples(asked: "Pictures", look: "Look | None") -> str:
+def sheet(asked: "Pictures", look: "Look | None") -> str:
     """Pictures whose cues disagree, sorted by what was said of them."""
     found = []
     for place in range(len(asked.pictures)):
@@ -211,32 +239,28 @@ def examples(asked: "Pictures", look: "Look | None") -> str:
             told = f"{told}: “{say(storybook.ANIMALS[said])}”"
         found.append((order, Pair(pictures=[asked.pictures[place]], told=told, good=good)))
     found.sort(key=lambda each: each[0])
-    legend = say("Green frame: called by its shape; red: by its texture; none: by neither.")
-    return f'<div class="small pixels">{pairs([pair for _, pair in found])}</div>' + (
-        f"<p>{legend}</p>" if look else ""
-    )
+    return f'<div class="small pixels">{pairs([pair for _, pair in found])}</div>'
 
 
-def answers(look: "Look") -> str:
-    """All pictures whose cues disagree, and what it knows of each cue."""
-    of = sum(counts(look).values())
-    names = {"shape": say("by the shape"), "texture": say("by the texture"), "neither": say("by neither")}
-    rows = [
-        Share(name=names[kind], share=count / of, told=f"{count} / {of}", stands_out=kind == "shape")
-        for kind, count in counts(look).items()
-    ]
+def answers(names: Sequence[str], looks: "Sequence[Look]") -> str:
+    """All pictures whose cues disagree, and what is known of each cue."""
     chance = say("chance: {chance}", chance=f"{1 / len(storybook.ANIMALS):.0%}")
-    known = charts.facts(
-        [
-            (say("Right where both cues agree"), f"{look.cue:.0%}", chance),
-            (say("Right about flat shapes, without any texture"), f"{look.flat:.0%}", chance),
-        ]
-    )
-    return f"<h4>{say('Pictures whose cues disagree are called')}</h4>{shares(rows)}{known}"
+    kinds = {
+        "shape": say("called by the shape"),
+        "texture": say("called by the texture"),
+        "neither": say("called by neither"),
+    }
+    rows = [
+        [told, *(f"{counts(look)[kind]} / {sum(counts(look).values())}" for look in looks), ""]
+        for kind, told in kinds.items()
+    ]
+    rows.append([say("right where both cues agree"), *(f"{look.cue:.0%}" for look in looks), chance])
+    rows.append([say("right about flat shapes, without any texture"), *(f"{look.flat:.0%}" for look in looks), chance])
+    return charts.grid_table([say("pictures whose cues disagree"), *names, say("beside")], rows)
 
 
-def chart(settings: TextureSettings, bias: float | None) -> str:
-    """Shape bias against the share of random textures: recorded, and this run as a point."""
+def chart(settings: TextureSettings, looks: "Sequence[Look]") -> str:
+    """Shape bias against the share of random textures: recorded, and these runs as points."""
     found = studies.recorded(STUDY)
     if found is None:
         return ""
@@ -253,14 +277,15 @@ def chart(settings: TextureSettings, bias: float | None) -> str:
                 high=[row["most"] for _, row in known],
             )
         )
+    both = zip("AB", pipeline.arms(settings), looks, strict=True)
     return charts.curves(
         lines,
         say("share of training pictures with a random texture"),
         say("shape bias"),
         y_range=(0, 1),
         x_range=(0, 1),
-        title=say("Recorded, over several seeds; the point is this run"),
-        point=None if bias is None else (settings.share, bias),
+        title=say("Recorded, over several seeds; the points are these runs"),
+        points={run: (arm.share, look.bias) for run, arm, look in both if look.bias is not None},
     )
 
 

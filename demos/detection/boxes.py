@@ -399,7 +399,7 @@ def _charts(answer: Answer) -> str:
             say("precision"),
             y_range=(0, 1.02),
             x_range=(0, 1.02),
-            point=None if precision is None or recall is None else (recall, precision),
+            points={} if precision is None or recall is None else {"": (recall, precision)},
             title=say("Precision and recall, and where you stand"),
         )
     return f'<div class="charts">{drawn}</div>'

@@ -221,7 +221,7 @@ def roc(found: "Counted", beside: "Curves | None" = None) -> str:
         x_range=(0, 1),
         y_range=(0, 1.02),
         title=say("ROC: area {area}, a coin 0.5", area=f"{found.curves.roc_area:.3f}"),
-        point=(found.false_alarm, found.recall),
+        points={"": (found.false_alarm, found.recall)},
     )
 
 
@@ -238,7 +238,7 @@ def precision_recall(found: "Counted", beside: "Curves | None" = None) -> str:
         x_range=(0, 1),
         y_range=(0, 1.02),
         title=say("Precision: average {area}", area=f"{found.curves.average_precision:.3f}"),
-        point=None if found.precision is None else (found.recall, found.precision),
+        points={} if found.precision is None else {"": (found.recall, found.precision)},
     )
 
 

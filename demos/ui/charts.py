@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,9 +102,12 @@ class _Axes:
         (across, down), (_, up) = self.at(x, self.y[0]), self.at(x, self.y[1])
         return f'<line x1="{across:.1f}" y1="{down:.1f}" x2="{across:.1f}" y2="{up:.1f}" class="mark"/>'
 
-    def point(self, x: float, y: float) -> str:
+    def point(self, x: float, y: float, name: str) -> str:
         across, up = self.at(x, y)
-        return f'<circle cx="{across:.1f}" cy="{up:.1f}" r="6" class="point"/>'
+        after = across < (LEFT + WIDTH - RIGHT) / 2  # the name stands where there is room
+        told = f'<text x="{across + (10 if after else -10):.1f}" y="{up + 4:.1f}"'
+        told += f' text-anchor="{"start" if after else "end"}">{html.escape(name)}</text>'
+        return f'<circle cx="{across:.1f}" cy="{up:.1f}" r="6" class="point"/>{told if name else ""}'
 
 
 def curves(
@@ -116,9 +119,10 @@ def curves(
     y_range: tuple[float, float] | None = None,
     title: str = "",
     x_range: tuple[float, float] | None = None,
-    point: tuple[float, float] | None = None,
+    points: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
-    """A line chart as SVG. `mark_x` and `point` draw the present setting, `levels` are horizontal lines with a name."""
+    """A line chart as SVG. `mark_x` and `points`, by name, draw the present settings; `levels` are horizontal lines
+    with a name."""
     lines = [line for line in lines if len(line.x)]
     if not lines:
         return ""
@@ -128,8 +132,7 @@ def curves(
         parts.append(axes.mark(mark_x))
     colours = [SERIES[place % len(SERIES)] for place in range(len(lines))]
     parts += [axes.line(line, colour) for line, colour in zip(lines, colours, strict=True)]
-    if point is not None:
-        parts.append(axes.point(*point))
+    parts += [axes.point(x, y, name) for name, (x, y) in (points or {}).items()]
     legend = _legend([line.name for line in lines], colours)
     return f'<figure class="chart">{_chart(parts, title, x_label, y_label, axes.top)}{legend}</figure>'
 

@@ -11,7 +11,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from pipelines.detection.pipeline import read
 from pipelines.models.classifiers import Classifier
+from pipelines.models.detectors import Detector
 from pipelines.models.loading import load
 from pipelines.models.registry import MODELS
 from pipelines.models.vision import centre_square, openclip_tokens
@@ -69,9 +71,31 @@ def classifier_namer(model: str) -> Namer:
     return Namer(model=model, names=loaded.names, size=loaded.size, logits=lambda pixels: loaded.logits(pixels).cpu())
 
 
+def detector_namer(model: str, nouns: tuple[str, ...] = storybook.NOUNS) -> Namer:
+    """A detector that is asked for all of the nouns at once: a picture is called what its surest box is called.
+
+    Raises:
+        ModelUnavailable: when the model's files cannot be had.
+    """
+    loaded = load(model, Detector)
+    prompt, processor = read(nouns, loaded), loaded.processor
+    mean, deviation = (
+        torch.tensor(each, device=loaded.device)[:, None, None] for each in (processor.image_mean, processor.image_std)
+    )
+
+    def logits(pixels: Tensor) -> Tensor:
+        ids = prompt.ids.to(loaded.device).expand(len(pixels), -1)
+        told = loaded.module(pixel_values=(pixels.to(loaded.device) - mean) / deviation, input_ids=ids).logits
+        surest = told[..., list(prompt.tokens)].amax(1)  # (B, W), over all boxes
+        return torch.stack([surest[:, first:last].amax(1) for first, last in prompt.spans], 1).cpu()
+
+    return Namer(model=model, names=nouns, size=storybook.SIZE, logits=logits)
+
+
 def namer(model: str) -> Namer:
     """Of any model that names pictures. Raises what `clip_namer` raises."""
-    return classifier_namer(model) if MODELS[model].family == "classifier" else clip_namer(model)
+    by_family = {"openclip": clip_namer, "grounding_dino": detector_namer, "classifier": classifier_namer}
+    return by_family[MODELS[model].family](model)
 
 
 def speaks_for(model: str, pictures: np.ndarray, names: Sequence[str]) -> np.ndarray | None:

@@ -41,8 +41,12 @@ class EquivarianceSettings(Checked):
 # ------------------------------------------------------------------------------------------ one noise for all pictures
 
 _NAMING = ("openclip", "classifier")  # families of models that name a picture
-CLIP_VICTIMS = ("storybook-clip-b", "storybook-detailclip")  # each is asked about the noise of the other
-VICTIMS = {name: MODELS[name].title for name in (*CLIP_VICTIMS, "efficientnet-lite0")}
+OTHERS = {  # victims that learn the noise from drawn scenes, and who is asked about it as well
+    "storybook-clip-b": "storybook-detailclip",
+    "storybook-detailclip": "storybook-clip-b",
+    "storybook-grounding-dino": "storybook-clip-b",
+}
+VICTIMS = {name: MODELS[name].title for name in (*OTHERS, "efficientnet-lite0")}
 DEFENCES = {
     "none": "none",
     "blur": "a 3×3 blur before the model looks",
@@ -155,16 +159,23 @@ TEXTURES = {  # the first belongs to the first shape, and so on
     "fine noise": "fine noise",
     "coarse noise": "coarse noise",
 }
+_RANDOM_TEXTURES = "Share of training pictures that wear another texture"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextureSettings(Checked):
-    network: str = setting("cnn", "Network", choices=NETWORKS)
+    """Two networks on one clock; they learn the same silhouettes in the same colours."""
+
+    network: str = setting("cnn", "Network A", choices=NETWORKS)
     share: float = setting(
-        0.0, "Random textures", "Share of training pictures that wear another texture", low=0, high=1, step=0.05
+        0.0, "Random textures, A", _RANDOM_TEXTURES, noun="Random textures of A", low=0, high=1, step=0.05
     )
     period: int = setting(6, "Period", "Of the textures, in pixels", low=4, high=10, step=2)
     steps: int = setting(150, "Steps", "Of the optimiser", low=1, high=600, step=1)
     batch: int = setting(64, "Batch", "Pictures a step", low=8, high=256, step=8)
     rate: float = setting(1e-3, "Learning rate", low=1e-5, high=0.1)
     seed: int = setting(42, "Seed", "Of the weights and the pictures", low=0, high=SEED_LIMIT, step=1)
+    network_b: str = setting("cnn", "Network B", choices=NETWORKS)
+    share_b: float = setting(
+        0.5, "Random textures, B", _RANDOM_TEXTURES, noun="Random textures of B", low=0, high=1, step=0.05
+    )

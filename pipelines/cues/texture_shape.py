@@ -10,7 +10,7 @@ import functools
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from pipelines.cues.namers import in_range
 from pipelines.cues.settings import TEXTURES, TextureSettings
 from pipelines.cues.small import SIZE, Batch, accuracy, naming, teach, told
 from pipelines.cues.verdicts import of_texture
-from pipelines.one_core import one_core
+from pipelines.one_core import one_core, side_by_side
 from pipelines.shares import wilson
 from pipelines.world import storybook
 
@@ -78,14 +78,15 @@ def compose(shape: str | None, pattern: str | None, period: int, rng: np.random.
     ground, one, two = rng.random((3, 3))
     while abs(one.mean() - two.mean()) < FAR:
         one, two = rng.random((2, 3))
-    share = texture(pattern, SIZE, period, rng)[..., None] if pattern else np.ones((SIZE, SIZE, 1))
-    filled = one * share + two * (1 - share)
     cover = np.ones((SIZE, SIZE, 1))
     if shape:
         cover = np.zeros((SIZE, SIZE, 1))
         mask = silhouette(shape, int(rng.integers(SIDES[0], SIDES[1] + 1)), bool(rng.integers(2)))
         top, left = (int(rng.integers(SIZE - side + 1)) for side in mask.shape)
         cover[top : top + mask.shape[0], left : left + mask.shape[1], 0] = mask
+    # Last, as patterns draw different numbers: whatever it wears, the thing stands where it stood.
+    share = texture(pattern, SIZE, period, rng)[..., None] if pattern else np.ones((SIZE, SIZE, 1))
+    filled = one * share + two * (1 - share)
     return np.rint(255 * (cover * filled + (1 - cover) * ground)).astype(np.uint8)
 
 
@@ -105,7 +106,7 @@ class Pictures:
 
 
 def drawn(kind: str, count: int, settings: TextureSettings, seed: int) -> Pictures:
-    """So many pictures.
+    """So many pictures. Whatever the share, they are of the same things in the same places and colours.
 
     Args:
         kind: "training", where shape k wears texture k but for a share; "conflict", where it wears another one; "flat",
@@ -113,16 +114,17 @@ def drawn(kind: str, count: int, settings: TextureSettings, seed: int) -> Pictur
     """
     rng, names = np.random.default_rng((0x7E87, seed)), tuple(TEXTURES)
     shapes = rng.integers(len(SHAPES), size=count)
-    textures = shapes.copy()
     if kind == "training":
-        odd = rng.random(count) < settings.share
-        textures[odd] = rng.integers(len(names), size=odd.sum())
+        textures = np.where(rng.random(count) < settings.share, rng.integers(len(names), size=count), shapes)
     elif kind == "conflict":
         textures = (shapes + rng.integers(1, len(names), size=count)) % len(names)
     else:
         textures = np.full(count, -1)
     patterns = [None if t < 0 else names[t] for t in textures]
-    pictures = [compose(SHAPES[s], p, settings.period, rng) for s, p in zip(shapes, patterns, strict=True)]
+    pictures = [
+        compose(SHAPES[shape], pattern, settings.period, own)
+        for shape, pattern, own in zip(shapes, patterns, rng.spawn(count), strict=True)
+    ]
     return Pictures(pictures=np.stack(pictures), shapes=shapes, textures=textures)
 
 
@@ -163,19 +165,25 @@ class Step:
     steps: int
     loss: float | None  # nats; None before the first
     look: Look | None  # where somebody looked
-    examples: Pictures  # SHOWN pictures whose cues disagree
     seconds: float
 
 
-@one_core
-def run(settings: TextureSettings) -> Iterator[Step]:
-    """A network from before its first step to its last. Closing it ends the training."""
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """Both networks at the same step."""
+
+    a: Step
+    b: Step
+    examples: Pictures  # SHOWN pictures whose cues disagree
+
+
+def train(settings: TextureSettings) -> Iterator[Step]:
+    """Network A from before its first step to its last. Closing it ends the training."""
     start = time.perf_counter()
     training = drawn("training", TRAINING, settings, settings.seed)
     known = training.batch(training.shapes)
     agree = drawn("training", ASKED, TextureSettings(share=0, period=settings.period), settings.seed + 1)
     conflict, flat = conflicts(settings), drawn("flat", ASKED, settings, settings.seed + 2)
-    examples = conflict.first(SHOWN)
     asked = {"agree": agree.batch(agree.shapes), "conflict": conflict.batch(conflict.shapes)}
     asked["flat"] = flat.batch(flat.shapes)
     net = naming(settings.network, len(SHAPES), settings.seed)
@@ -204,9 +212,25 @@ def run(settings: TextureSettings) -> Iterator[Step]:
             steps=settings.steps,
             loss=loss,
             look=look() if looked else None,
-            examples=examples,
             seconds=time.perf_counter() - start,
         )
+
+
+def arms(settings: TextureSettings) -> tuple[TextureSettings, TextureSettings]:
+    """The settings of both runs, each as those of network A."""
+    return settings, replace(settings, network=settings.network_b, share=settings.share_b)
+
+
+def run(settings: TextureSettings) -> Iterator[Frame]:
+    """Both networks, each on one core. Closing it ends the training."""
+    examples = conflicts(settings).first(SHOWN)
+    for a, b in side_by_side(*(functools.partial(train, arm) for arm in arms(settings))):
+        yield Frame(a=a, b=b, examples=examples)
+
+
+def alone(settings: TextureSettings) -> Iterator[Step]:
+    """Network A by itself."""
+    yield from one_core(train)(settings)
 
 
 def enlarged(picture: np.ndarray, times: int = 6) -> Image.Image:
@@ -214,23 +238,31 @@ def enlarged(picture: np.ndarray, times: int = 6) -> Image.Image:
     return Image.fromarray(picture).resize((times * picture.shape[1],) * 2, Image.Resampling.NEAREST)
 
 
-def numbers(settings: TextureSettings, found: Step, guess: str | None = None) -> dict:
-    """The JSON of the endpoint, of the last step."""
-    end = found.look
-    assert end is not None, "the last step is looked at"
+def numbers(settings: TextureSettings, found: Frame, guess: str | None = None) -> dict:
+    """The JSON of the endpoint, of the last frame."""
+
+    def told(arm: TextureSettings, step: Step) -> dict:
+        end = step.look
+        assert end is not None, "the last step is looked at"
+        return {
+            "network": arm.network,
+            "share_of_random_textures": arm.share,
+            "shape_bias": end.bias,
+            "shape_bias_interval": list(end.interval),
+            "follows_shape": end.shape,
+            "follows_texture": end.texture,
+            "follows_neither": end.neither,
+            "accuracy_where_both_agree": end.cue,
+            "accuracy_flat_shapes": end.flat,
+        }
+
+    a, b = (told(arm, step) for arm, step in zip(arms(settings), (found.a, found.b), strict=True))
     return {
         "seed": settings.seed,
-        "steps": found.step,
-        "seconds": round(found.seconds, 3),
-        "network": settings.network,
-        "share_of_random_textures": settings.share,
-        "shape_bias": end.bias,
-        "shape_bias_interval": list(end.interval),
-        "follows_shape": end.shape,
-        "follows_texture": end.texture,
-        "follows_neither": end.neither,
-        "accuracy_where_both_agree": end.cue,
-        "accuracy_flat_shapes": end.flat,
+        "steps": found.a.step,
+        "seconds": round(found.a.seconds, 3),
+        **a,
+        "b": b,
         "baseline": {"chance": 1 / len(SHAPES), "shape_bias_of_a_guess": 0.5},
         "verdict": of_texture(found, guess).record(),
     }

@@ -10,8 +10,8 @@ The *fooling rate* is the share of pictures whose name changes. It is not the er
 before. Beside it stand random signs of the same strength, the same noise with its pixels shuffled, mirrored, and
 another network.
 
-CLIPs learn it from drawn scenes and are tried on drawn scenes; a classifier of photographs learns it from pieces of
-some photographs and is tried on pieces of others.
+For CLIPs and for the detector, whose name of a picture is that of its surest box, it is learned from drawn scenes and
+tried on drawn scenes; for a classifier of photographs from pieces of some photographs, and tried on pieces of others.
 """
 
 import time
@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipelines.cues.namers import Namer, clip_namer, namer
-from pipelines.cues.settings import CLIP_VICTIMS, UniversalSettings
+from pipelines.cues.namers import Namer, namer
+from pipelines.cues.settings import OTHERS, UniversalSettings
 from pipelines.cues.verdicts import of_universal
 from pipelines.errors import UserError
 from pipelines.one_core import one_core
@@ -132,8 +132,8 @@ def trial_of(settings: UniversalSettings) -> Trial:
             model=settings.victim,
             name=repr(settings.target),
         )
-    if settings.victim in CLIP_VICTIMS:
-        other = clip_namer(next(name for name in CLIP_VICTIMS if name != settings.victim))
+    if settings.victim in OTHERS:
+        other = namer(OTHERS[settings.victim])
         first = storybook.TRAIN[settings.seed % 10**6 * 512]
         learned, _ = pictures(range(first, first + settings.pictures))
         seen, nouns = pictures(storybook.TEST[:UNSEEN])

@@ -204,31 +204,37 @@ def of_frozen(found: transfer.Step, guess: str | None = None) -> Verdict:
 
 # ----------------------------------------------------------------------------------------------------- texture or shape
 
-TEXTURE = "It could learn the shape or the texture. What will it call a cat in the stripes of another animal?"
+TEXTURE = "Both could learn the shape or the texture. Which one calls a cat in another animal's stripes by its shape?"
 TEXTURE_ANSWERS = {
-    "texture": "By its texture",
-    "shape": "By its shape",
-    "both": "Now by one, now by the other",
+    "both": "Both",
+    "a": "Network A alone",
+    "b": "Network B alone",
+    "neither": "Neither",
 }
 
 
-def of_texture(found: texture_shape.Step, guess: str | None = None) -> Verdict:
-    """Of the last step: on which side of one half the interval of the shape bias lies."""
-    look = found.look
-    assert look is not None
-    low, high = look.interval
+def of_texture(found: texture_shape.Frame, guess: str | None = None) -> Verdict:
+    """Of the last frame: who has the whole interval of its shape bias above one half."""
+    a, b = found.a.look, found.b.look
+    assert a is not None and b is not None
+    shapes = (a.interval[0] > 0.5, b.interval[0] > 0.5)
+    answer = {(True, True): "both", (True, False): "a", (False, True): "b", (False, False): "neither"}[shapes]
     return judge(
         TEXTURE_ANSWERS,
         guess,
-        "texture" if high < 0.5 else "shape" if low > 0.5 else "both",
-        "Of {count} pictures whose cues disagree it calls {shape} by their shape, {texture} by their texture and "
-        "{neither} by neither: its shape bias lies between {low:.2f} and {high:.2f}. Of flat shapes it names "
-        "{flat:.1%}.",
-        count=look.shape + look.texture + look.neither,
-        shape=look.shape,
-        texture=look.texture,
-        neither=look.neither,
-        low=low,
-        high=high,
-        flat=look.flat,
+        answer,
+        "Of {count} pictures whose cues disagree A calls {a_shape} by their shape and {a_texture} by their texture, B "
+        "{b_shape} and {b_texture}: their shape bias lies between {a_low:.2f} and {a_high:.2f}, and between "
+        "{b_low:.2f} and {b_high:.2f}. Of flat shapes they name {a_flat:.1%} and {b_flat:.1%}.",
+        count=a.shape + a.texture + a.neither,
+        a_shape=a.shape,
+        a_texture=a.texture,
+        b_shape=b.shape,
+        b_texture=b.texture,
+        a_low=a.interval[0],
+        a_high=a.interval[1],
+        b_low=b.interval[0],
+        b_high=b.interval[1],
+        a_flat=a.flat,
+        b_flat=b.flat,
     )

@@ -2,8 +2,8 @@
 
 from pipelines.cues import scramble, texture_shape, transfer, universal
 from pipelines.cues.settings import (
-    CLIP_VICTIMS,
     NETWORKS,
+    OTHERS,
     STARTS,
     TASKS,
     BorrowSettings,
@@ -33,7 +33,7 @@ def scramble_study(seed: int) -> Rows:
 def universal_study(seed: int) -> Rows:
     """Fooling rates of the noise and of its controls, by victim and strength."""
     rows: Rows = {}
-    for victim in CLIP_VICTIMS:
+    for victim in OTHERS:
         for epsilon in (4, 8, 16):
             *_, end = universal.run(UniversalSettings(victim=victim, epsilon=epsilon, seed=seed))
             row: dict[str, float | None] = {name: fooled.rate for name, fooled in end.tried.items()}
@@ -46,7 +46,7 @@ def texture_study(seed: int) -> Rows:
     rows: Rows = {}
     for network, title in NETWORKS.items():
         for share in (0.0, 0.1, 0.5, 1.0):
-            *_, end = texture_shape.run(TextureSettings(network=network, share=share, steps=300, seed=seed))
+            *_, end = texture_shape.alone(TextureSettings(network=network, share=share, steps=300, seed=seed))
             assert end.look is not None
             row = {"shape bias": end.look.bias, "both cues": end.look.cue, "flat shapes": end.look.flat}
             rows[f"{title}, {share:.0%} random"] = row

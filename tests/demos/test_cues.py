@@ -161,32 +161,40 @@ def test_what_will_be_asked_is_there_before_the_run():
 
 
 def test_texture_or_shape_is_counted_and_framed():
-    told = shown(texture_shape.texture_shape(TextureSettings(steps=2, batch=8), "texture"))
-    numbers = told["numbers"]
-    of = [numbers[f"follows_{cue}"] for cue in ("shape", "texture", "neither")]
-    assert sum(of) == 24 and all(f"{count} / 24" in told["answers"] for count in of)
+    told = shown(texture_shape.texture_shape(TextureSettings(steps=2, batch=8), "neither"))
+    for numbers in (told["numbers"], told["numbers"]["b"]):
+        of = [numbers[f"follows_{cue}"] for cue in ("shape", "texture", "neither")]
+        assert sum(of) == 24 and all(f"{count} / 24" in told["answers"] for count in of)
+    assert told["film"]["runs"] == ["A · convolutions, 0% random", "B · convolutions, 50% random"]
     assert told["film"]["steps"] == [0, 2] and len(told["film"]["curves"]) == 4
-    assert told["answers"].count("chance: 8%") == 2 and "Green frame" in told["examples"]
+    assert told["answers"].count("chance: 8%") == 2 and told["examples"].count("Green frame") == 1
+    assert told["examples"].count("<figure>") == 2 * texture_pipeline.SHOWN
+    assert re.findall(r"<b>[^<]*</b> <span>(.): ", told["bias"]) == ["A", "B"]
 
 
 def test_frames_say_by_which_cue_a_picture_is_called():
     asked = texture_pipeline.conflicts(TextureSettings()).first(3)
     said = np.array([asked.shapes[0], asked.textures[1], (set(range(12)) - {asked.shapes[2], asked.textures[2]}).pop()])
     look = texture_pipeline.Look(cue=1.0, shape=1, texture=1, neither=1, flat=0.5, said=said)
-    told = texture_shape.examples(asked, look)
+    told = texture_shape.sheet(asked, look)
     assert re.findall(r'<img class="(\w*)"', told) == ["good", "bad", ""]
-    assert texture_shape.headline(look).startswith('<div class="headline"><p><b>0.50</b>')
+    assert texture_shape.headline([look, look]).startswith('<div class="headline"><p><b>0.50</b>')
 
 
-def test_a_recorded_curve_carries_this_run_as_a_point(tmp_path, monkeypatch):
+def test_a_recorded_curve_carries_these_runs_as_points(tmp_path, monkeypatch):
     monkeypatch.setattr(studies, "FOLDER", tmp_path)
-    assert texture_shape.chart(TextureSettings(), 0.1) == texture_shape.measured() == ""
+    said = np.zeros(0, int)
+    a, b = (
+        texture_pipeline.Look(cue=1.0, shape=shape, texture=10 - shape, neither=0, flat=0.5, said=said)
+        for shape in (1, 9)
+    )
+    assert texture_shape.chart(TextureSettings(), [a, b]) == texture_shape.measured() == ""
     figures = {"mean": 0.4, "sd": 0.1, "least": 0.3, "most": 0.5, "seeds": 2}
     rows = {f"convolutions, {share}% random": {"shape bias": figures} for share in (0, 10, 50, 100)}
     found = {"summary": rows, "seeds": [0, 1], "seconds": 60, "command": "python -m x"}
     (tmp_path / "texture_shape.json").write_text(json.dumps(found), encoding="utf-8")
-    drawn = texture_shape.chart(TextureSettings(share=0.5), 0.9)
-    assert drawn.count("<polyline") == 1 and 'class="point"' in drawn
+    drawn = texture_shape.chart(TextureSettings(share=0.5), [a, b])
+    assert drawn.count("<polyline") == 1 and drawn.count('class="point"') == 2 and ">A</text>" in drawn
     assert "0.40 ± 0.10" in texture_shape.measured()
 
 
@@ -286,7 +294,7 @@ def test_frozen_blocks_have_a_question_of_their_own():
 @pytest.mark.parametrize(
     ("lesson", "given", "told"),
     [
-        ("texture_shape", {"share": 1.5}, "Random textures must be a number from 0 to 1, not 1.5"),
+        ("texture_shape", {"share": 1.5}, "Random textures of A must be a number from 0 to 1, not 1.5"),
         ("texture_shape", {"batch": 1}, "Batch must be a number from 8 to 256, not 1"),
         ("scramble", {"task": "all"}, "Task must be one of 'naming', 'relation'"),
         ("scramble", {"rate": float("nan")}, "Learning rate must be a number"),

@@ -5,11 +5,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipelines.cues import universal, verdicts
-from pipelines.cues.namers import Namer, clip_namer
+from pipelines.cues.namers import Namer, clip_namer, detector_namer, in_range
 from pipelines.cues.settings import UniversalSettings
 from pipelines.cues.universal import CONTROLS, LEVELS, ascend, defended, disturbed, numbers, random_signs, run
+from pipelines.detection.pipeline import encode
 from pipelines.errors import UserError
 from pipelines.world import grounds, storybook
 
@@ -124,6 +126,23 @@ def test_a_clip_names_as_its_own_method_does():
     shares = namer.probabilities(levels / LEVELS)
     assert torch.allclose(shares.sum(1), torch.ones(8)) and shares.shape == (8, 24)
     assert (namer.told(levels / LEVELS) == nouns).float().mean() >= 7 / 8
+
+
+def test_a_detector_calls_a_picture_what_its_surest_box_is_called():
+    """Beside the pipeline of the tab Detection, which goes through the image processor and faster forwards."""
+    namer, scenes = detector_namer("storybook-grounding-dino"), [storybook.scene(seed, count=1) for seed in range(3)]
+    told = namer.logits(in_range(np.stack([scene.picture for scene in scenes]))).sigmoid().numpy()
+    for scene, scores in zip(scenes, told, strict=True):
+        known = encode(Image.fromarray(scene.picture), list(storybook.NOUNS), "storybook-grounding-dino")
+        assert np.allclose(scores, known.scores.max(0), atol=1e-5)
+        assert storybook.NOUNS[int(scores.argmax())] == scene.objects[0].noun
+
+
+def test_a_detector_can_be_the_victim():
+    *_, end = run(UniversalSettings(victim="storybook-grounding-dino", epsilon=16, steps=2, pictures=4))
+    assert end.done and list(end.tried) == list(CONTROLS) and end.noise.shape == (128, 128, 3)
+    assert end.names.right_before >= 0.9 and end.labels == storybook.NOUNS
+    assert end.loss is not None and end.loss > 0 and np.abs(end.noise.astype(int)).max() <= 16
 
 
 @pytest.mark.parametrize("known", [{"epsilon": 17}, {"epsilon": -1}, {"pictures": 3}, {"target": "zeppelin"}])
