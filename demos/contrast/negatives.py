@@ -134,15 +134,16 @@ def new_film(first: "Frame", settings: NegativesSettings) -> film.Film:
 
 
 def add(played: film.Film, now: "Frame") -> None:
-    """The next frame."""
+    """The next point of the curves, and the next frame where the pictures were placed anew."""
     arms = (now.a, now.b)
     if now.a.step:
         played.measure(now.a.step, loss=[arm.loss for arm in arms])
         played.measure(now.a.step, weight=[arm.weight_false_negatives for arm in arms])
     if now.a.measured == now.a.step:
         played.measure(now.a.step, knn=[arm.knn for arm in arms])
-    points = [projection.as_bytes(arm.points) for arm in arms]
-    played.frame(now.a.step, [_told(arm) for arm in arms], ["", ""], points=points)
+    if now.a.placed == now.a.step:
+        points = [projection.as_bytes(arm.points) for arm in arms]
+        played.frame(now.a.step, [_told(arm) for arm in arms], ["", ""], points=points)
 
 
 def _told(arm: "Arm") -> str:

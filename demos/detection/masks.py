@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pipelines.detection.masks import Mask, Result, Step, Unseen
 
 SIDE = 256  # pixels of a shown scene
+LOOKED_AT = 6  # scenes shown at a time, while the tower looks at all of them
 PAINT = {"seen": (59, 130, 246), "unseen": (249, 115, 22), "": (140, 140, 140)}
 SIGN = {"seen": "■", "unseen": "▨", "": "□"}
 ROWS = {  # of the scores, after those of the chosen namer
@@ -85,11 +86,12 @@ def zero_shot_masks(settings: MaskSettings, guess: str | None = None) -> Iterato
     for now, due in lab.paced(run(settings)):
         if not hasattr(now, "step"):
             if due:
-                yield {"status": say("A frozen CLIP looks at the scenes: {done} of {of}", done=now.done, of=now.of)}
+                told = say("A frozen CLIP looks at the scenes: {done} of {of}", done=now.done, of=now.of)
+                yield {"status": told, "masks": lab.strip(now.pictures[:LOOKED_AT], say("What it looks at now"))}
             continue
         add(played, now)
         if due:
-            yield {"status": lab.progress(now.step, now.steps), "film": played.value()}
+            yield {"status": lab.progress(now.step, now.steps), "film": played.value(), "masks": ""}
     assert now.result is not None
     yield {
         "status": "",

@@ -129,7 +129,7 @@ def wire(
 
         def show_samples() -> dict:
             """So that nobody waits before an empty page."""
-            return {"samples": strip(draw())}
+            return {"samples": strip(draw(), say("Some of the pictures they learn from"))}
 
         tab.quick(tab.chosen, show_samples, ["samples"])
     emptied = dict.fromkeys([*settings, *tab.lesson.shows, *empties, "guess", "run", "status"])
@@ -233,11 +233,10 @@ def guessed(answers: Mapping[str, str], guess: object) -> str | None:
     return None if guess in (None, "") else controls.choice(say("The answer"), guess, answers)
 
 
-def strip(pictures: np.ndarray) -> str:
-    """Some pictures in a row."""
+def strip(pictures: np.ndarray, told: str) -> str:
+    """Some pictures in a row, and below them what they are."""
     images = "".join(f'<img alt="" src="{source_of(picture)}">' for picture in pictures)
-    told = html.escape(say("Some of the pictures they learn from"))
-    return f'<figure class="samples"><div>{images}</div><figcaption>{told}</figcaption></figure>'
+    return f'<figure class="samples"><div>{images}</div><figcaption>{html.escape(told)}</figcaption></figure>'
 
 
 def affordable(expected: float) -> None:

@@ -47,7 +47,7 @@ PREDICTOR_RATE = 5.0  # times the learning rate: a predictor that lags behind do
 WEIGHT_DECAY = 1e-4
 TRUST = 0.001  # LARS's η
 COLLAPSED = 0.1  # feature_std of z below which it is a single point
-POINTS_EVERY, KNN_EVERY = 2, 10  # steps between two looks at the points, and between two 5-NN
+POINTS_EVERY, KNN_EVERY = 2, 20  # steps between two looks at the points, and between two 5-NN
 BINS = np.linspace(-1, 1, 42)  # of the similarities of pairs
 PAIRS = 6  # pictures whose views are shown
 

@@ -244,7 +244,8 @@ class Arm:
     clamped: float | None  # share of queries whose estimate was clamped
     knn: float  # 5-NN by noun of h, measured every KNN_EVERY steps and at the last
     measured: int  # the step of that
-    points: np.ndarray  # (POINTS, 2) float32, main axes of h, of length 1 at most
+    points: np.ndarray  # (POINTS, 2) float32, main axes of h, of length 1 at most: every POINTS_EVERY steps
+    placed: int  # the step of that
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,7 +327,7 @@ def arm(settings: NegativesSettings, name: str, observed: bool = True) -> Iterat
     encoder, rng = net[0], torch.Generator().manual_seed(settings.seed)
     optimizer = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-4)
     labels = torch.from_numpy(training.nouns)
-    points, said, false_negatives, loss, knn, measured = None, None, None, None, math.nan, 0
+    points, placed, said, false_negatives, loss, knn, measured = None, 0, None, None, None, math.nan, 0
     for step in range(settings.steps + 1):
         if step:
             chosen = torch.randperm(len(labels), generator=rng)[: settings.batch]
@@ -339,11 +340,14 @@ def arm(settings: NegativesSettings, name: str, observed: bool = True) -> Iterat
             optimizer.step()
             loss = mean.item()
         last = step == settings.steps
-        if not last and (step % POINTS_EVERY or not observed):
+        if not (last or observed):
             continue
         if last or step % KNN_EVERY == 0:
             knn, measured = _accuracy(functools.partial(_features, encoder)), step
-        points = principal_plane(F.normalize(_features(encoder, asked.pixels[:POINTS]), dim=1).numpy(), points)
+        if last or step % POINTS_EVERY == 0:
+            known = F.normalize(_features(encoder, asked.pixels[:POINTS]), dim=1).numpy()
+            points, placed = principal_plane(known, points), step
+        assert points is not None, "they are placed before the first step, and at the last"
         yield Arm(
             step=step,
             loss=loss,
@@ -355,6 +359,7 @@ def arm(settings: NegativesSettings, name: str, observed: bool = True) -> Iterat
             knn=knn,
             measured=measured,
             points=points.astype(np.float32),
+            placed=placed,
         )
 
 

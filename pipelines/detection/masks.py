@@ -46,7 +46,7 @@ from pipelines.world import storybook
 SCALE = 8.0  # of the cosines of features and words; a larger one draws unseen things more to seen words
 RATE = 3e-3
 BATCH, OBJECTS = 16, 64  # scenes and objects of a step
-EVERY = 10  # steps between two looks
+EVERY = 5  # steps between two looks: several in a second
 WATCHED = range(0, 104, 13)  # test scenes that are shown: all six unseen things are in them
 RIGHT = 0.5  # from this IoU on a mask is right
 

@@ -286,6 +286,8 @@ def test_two_losses_on_one_clock(small):
         "A · NT-Xent",
         "B · debiased, and the most similar count most",
     ]
+    loss = next(curve for curve in film["curves"] if curve["title"].startswith("loss"))
+    assert loss["x"] == [1, 2, 3, 4], "also between two pictures"
     assert any("Drawing the pictures" in step["status"] for step in steps) and "pictures" in steps[1]
     assert {"seed", "steps", "seconds", "baseline", "verdict"} <= set(numbers) and numbers["verdict"]["guess"] == "more"
     assert "raw pixels" in told["facts"] and "untrained" in told["facts"] and "chance 17%" in told["facts"]

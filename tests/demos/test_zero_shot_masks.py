@@ -49,6 +49,8 @@ def result() -> pipeline.Result:
 
 def test_it_says_what_it_waits_for(answers):
     told = [answer["status"] for answer in answers]
+    looking = [answer for answer in answers if answer["status"].startswith("A frozen CLIP")]
+    assert looking and all("<img" in answer["masks"] for answer in looking), "nobody waits before an empty page"
     assert told[0] == "Getting ready …" and told[-1] == ""
     assert any(text.startswith("A frozen CLIP looks at the scenes: ") and text.endswith(" of 124") for text in told)
     assert any(text.startswith("Step ") and text.endswith(" of 20") for text in told)
@@ -70,9 +72,9 @@ def test_everything_is_shown_and_numbers_hold_it(shown):
 
 def test_the_film_has_seen_and_unseen_things_on_one_clock(shown):
     film = shown["film"]
-    assert film["steps"] == [0, 10, 20] and film["runs"] == ["seen things", "unseen things"]
+    assert film["steps"] == [0, 5, 10, 15, 20] and film["runs"] == ["seen things", "unseen things"]
     assert all(each.startswith("data:image/webp") for frame in film["panels"]["maps"] for each in frame)
-    assert all(len(curve["x"]) == 3 and len(curve["runs"]) == 2 for curve in film["curves"])
+    assert all(len(curve["x"]) == 5 and len(curve["runs"]) == 2 for curve in film["curves"])
 
 
 def test_before_a_run_the_scenes_are_there_and_nothing_is_told(lesson):
