@@ -1,11 +1,12 @@
 """The state of a lesson in the page's address: the settings that differ from their defaults, by name.
 
 `?tab=collapse&method=byol&stop_gradient=false` opens on that tab with these settings, `?tab=detection&picture=17` on
-that scene. What comes in an address is checked like any other input.
+that scene, `?tab=collapse&hide=batch,seed` without two of its controls. What comes in an address is checked like any
+other input. Settings replace the address; another tab adds one, so that back and forward go from tab to tab.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,22 +21,40 @@ from pipelines.settings import MOST_TEXT, Setting, shown
 
 PLAIN = (bool, int, float, str)  # what can be written into an address
 
-# Keeps what Gradio itself reads from an address, such as __theme, and the room of a class.
+HIDE = "hide"  # the parameter that names controls which a link is to be without
+
+# Keeps what Gradio itself reads from an address, such as __theme, the room of a class, and what this tab is without.
 WRITE = """(...values) => {
   const [tab, known] = %s;
   if (!window.addressWasRead?.[tab]) return;  // a page opens its first tab before it is told which one is wanted
   if (document.getElementById(`tab-${tab}-button`)?.getAttribute('aria-selected') === 'false') return;
   const old = new URLSearchParams(location.search), query = new URLSearchParams();
-  for (const [name, value] of old) if (name.startsWith('__') || name === 'room') query.set(name, value);
+  const moved = old.get('tab') && old.get('tab') !== tab;
+  for (const [name, value] of old)
+    if (name.startsWith('__') || name === 'room' || (name === 'hide' && !moved)) query.set(name, value);
   query.set('tab', tab);
   known.forEach(([name, usual], i) => {
     const value = values[i];
     if (value !== usual && value !== null && value !== undefined && value !== '') query.set(name, value);
   });
-  history.replaceState(history.state, '', `${location.pathname}?${query}${location.hash}`);
+  history[moved ? 'pushState' : 'replaceState'](history.state, '', `${location.pathname}?${query}${location.hash}`);
 }"""
 
-READ = "() => { (window.addressWasRead ||= {})[%s] = true; }"
+# What is hidden stays so, whatever the server says of it later: hence a rule and no property of the component.
+READ = """() => {
+  const tab = %s, query = new URLSearchParams(location.search);
+  (window.addressWasRead ||= {})[tab] = true;
+  const names = (query.get('tab') === tab && query.get('hide') || '').split(',').filter(name => /^\\w+$/.test(name));
+  if (!names.length) return;
+  const parts = names.map(name => `#${tab}-${name.replaceAll('_', '-')}`);
+  document.head.appendChild(document.createElement('style')).textContent = `${parts} { display: none !important; }`;
+}"""
+
+BACK = """() => addEventListener('popstate', () => {
+  const button = document.getElementById(`tab-${new URLSearchParams(location.search).get('tab')}-button`);
+  if (button) button.click();
+  else location.reload();
+})"""
 
 
 def keep(tab: Tab) -> Dependency:
@@ -56,6 +75,7 @@ def keep(tab: Tab) -> Dependency:
         if query.get("tab") != tab.slug:
             return None
         found: dict[str, Any] = {}
+        check_hidden(query.get(HIDE, ""), names)
         for name in set(query) & set(tab.addressed):
             found |= tab.addressed[name].restore(query[name])
         found |= {name: read(tab.settings[name], query[name]) for name in names if name in query}
@@ -80,6 +100,23 @@ def keep(tab: Tab) -> Dependency:
 def clear(tab: Tab, listen: Callable) -> None:
     """After an event that puts every setting back; a control in a closed accordion would not tell of it."""
     listen(None, None, None, js=WRITE % json.dumps([tab.slug, []]), **QUIET)
+
+
+def check_hidden(text: str, names: Sequence[str]) -> list[str]:
+    """The controls that an address hides.
+
+    Raises:
+        UserError: where the tab has no such control.
+    """
+    hidden = [name for name in text.split(",") if name]
+    unknown = next((name for name in hidden if name not in names), None)
+    if unknown is not None:
+        raise UserError(
+            "The address hides {name}, which is none of the controls here: {names}.",
+            name=shown(unknown),
+            names=", ".join(names),
+        )
+    return hidden
 
 
 def read(known: Setting, text: str) -> Any:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from demos.ui import share
+from demos.ui.address import PLAIN
 from demos.ui.lesson import CHAPTERS, Lesson
 from demos.ui.limits import KEPT_SECONDS, UNDER_WAY
 from demos.ui.present import TOGGLE
@@ -12,6 +13,7 @@ from demos.ui.serving import Page
 from demos.ui.tab import Tab
 from demos.ui.text import ASSETS, t
 from demos.ui.words import lay_out_words
+from pipelines.settings import settings_of
 
 MARK = (ASSETS / "mark.svg").read_text(encoding="utf-8")
 
@@ -39,7 +41,8 @@ def address_of(lesson: Lesson, lessons: Sequence[Lesson]) -> str:
 
 
 def _chapter(page: gr.Blocks, chapter: str, chapters: Sequence[str], lessons: Sequence[Lesson]) -> None:
-    _masthead(chapter, chapters)
+    own = {each.slug: _labels(each) for each in lessons if each.chapter == chapter}
+    _masthead(chapter, chapters, own)
     tabs = []
     with gr.Tabs(overflow_behavior="menu") as bar:
         for lesson in lessons:
@@ -58,7 +61,12 @@ def _chapter(page: gr.Blocks, chapter: str, chapters: Sequence[str], lessons: Se
     page.load(choose, None, bar, api_visibility="private", show_progress="hidden")
 
 
-def _masthead(here: str, chapters: Sequence[str]) -> None:
+def _labels(lesson: Lesson) -> dict[str, str]:
+    """Of its settings, by name."""
+    return {name: known.label for name, known in settings_of(lesson.settings).items() if known.kind in PLAIN}
+
+
+def _masthead(here: str, chapters: Sequence[str], controls: share.Controls) -> None:
     """Name, chapters and what the app is for, in one line: the pictures are what the screen is for."""
     with gr.Row(elem_id=f"masthead-{here}", elem_classes="masthead"):
         gr.HTML(f'<a class="brand" href="./"><h1>{MARK}Patchlight</h1></a>', padding=False)
@@ -71,7 +79,7 @@ def _masthead(here: str, chapters: Sequence[str]) -> None:
         present = gr.Button(t("Present"), size="sm", elem_id=f"present-{here}", elem_classes="chapter")
         present.click(None, js=TOGGLE)
         gr.Markdown(t("Every picture comes from a model that ran."))
-    share.connect(pressed, here)
+    share.connect(pressed, here, controls)
 
 
 def _lay_out(lesson: Lesson, lessons: Sequence[Lesson]) -> Tab:

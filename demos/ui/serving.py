@@ -24,6 +24,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from demos.ui import health, limits, tally
+from demos.ui.address import BACK
 from demos.ui.health import LEAST_DISK, disk_left
 from demos.ui.present import KEYS
 from demos.ui.text import ASSETS, TEXT, say
@@ -243,7 +244,7 @@ def launch_settings(app: gr.Blocks, *, api: bool = True, mcp: bool = False, metr
         theme=THEME,
         css_paths=[ASSETS / "style.css"],
         i18n=TEXT,
-        js=f"() => {{ {' '.join(f'({each})();' for each in (DIRECTION, KEYS, TALLY))} }}",
+        js=f"() => {{ {' '.join(f'({each})();' for each in (DIRECTION, BACK, KEYS, TALLY))} }}",
         show_error=False,
         max_file_size=limits.FILE_BYTES,
         max_threads=limits.THREADS,

@@ -1,11 +1,14 @@
 """The address of what is on the screen: copied, and as a QR code that a class can point a telephone at."""
 
 import html
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
 import segno
 
+from demos.ui.address import HIDE
 from demos.ui.controls import words
 from demos.ui.events import light
 from demos.ui.text import say, t
@@ -29,21 +32,59 @@ ROOM = """async (...values) => {
   return (ADDRESS)(values[0], values[1], '');
 }""".replace("ADDRESS", ADDRESS)
 
+HIDDEN = """async (address, copied, shown, hidden) => {
+  const there = new URL(location.href);
+  if (hidden.length) there.searchParams.set('hide', hidden.join(','));
+  else there.searchParams.delete('hide');
+  history.replaceState(history.state, '', there);
+  return [...await (ADDRESS)(address, copied, ''), hidden];
+}""".replace("ADDRESS", ADDRESS)
+
+Controls = Mapping[str, Mapping[str, str]]  # of each tab: name -> label
+
 
 def button(chapter: str) -> gr.Button:
     """Lay out the button in the masthead of a chapter; connect it with `connect`."""
     return gr.Button(t("Share"), size="sm", elem_id=f"share-{chapter}", elem_classes="chapter")
 
 
-def connect(pressed: gr.Button, chapter: str) -> None:
-    """Lay out what the button opens, and closes again."""
+def connect(pressed: gr.Button, chapter: str, controls: Controls) -> None:
+    """Lay out what the button opens, and closes again.
+
+    Args:
+        controls: what a link can be without.
+    """
     address, copied = gr.Textbox(visible="hidden"), gr.Textbox(visible="hidden")
     shown = gr.HTML(elem_id=f"shared-{chapter}", padding=False)
     inputs = [address, copied, shown]
     with gr.Row(elem_classes="make-room"):
         made = gr.Button(t("Count a class's guesses together"), size="sm", elem_id=f"room-{chapter}")
-    made.click(light(share), inputs, shown, js=ROOM, api_visibility="private", show_progress="hidden")
-    pressed.click(light(share), inputs, shown, js=ADDRESS, api_visibility="private", show_progress="hidden")
+    label = t("What the link is to be without")
+    hidden = gr.CheckboxGroup([], label=label, visible=False, elem_id=f"hide-{chapter}")
+
+    def turn(address: str, copied: str, shown: str | None) -> tuple[str, gr.CheckboxGroup]:
+        card = share(address, copied, shown)
+        return card, choices(card, address, controls)
+
+    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+    made.click(light(share), inputs, shown, js=ROOM, **quiet)
+    pressed.click(light(turn), inputs, [shown, hidden], js=ADDRESS, **quiet)
+    hidden.input(light(share_without), [*inputs, hidden], shown, js=HIDDEN, **quiet)
+
+
+def choices(card: str, address: str, controls: Controls) -> gr.CheckboxGroup:
+    """The controls of the tab in an address, those chosen that the address hides already; nothing beside a closed
+    card."""
+    query = parse_qs(urlsplit(address).query)
+    known = controls.get(query.get("tab", [""])[0], {})
+    hidden = [name for name in query.get(HIDE, [""])[0].split(",") if name in known]
+    labels = [(say(label), name) for name, label in known.items()]
+    return gr.CheckboxGroup(labels, value=hidden, visible=bool(card and known))
+
+
+def share_without(address: str, copied: str, shown: str | None, hidden: list[str]) -> str:
+    """The address again, in which the browser has written what is hidden."""
+    return share(address, copied, shown)
 
 
 def share(address: str, copied: str, shown: str | None) -> str:

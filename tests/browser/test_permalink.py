@@ -44,3 +44,65 @@ def test_share_shows_what_is_in_the_address_and_closes_again(watched: Watched): 
     page.get_by_role("button", name="Share").click()
     expect(page.locator(".link-card")).to_have_count(0)
     assert watched.outside == [] and watched.errors == []
+
+
+def test_back_and_forward_go_from_tab_to_tab(watched: Watched):  # noqa: F811
+    page: Page = watched.page
+    page.goto(f"{watched.url}?tab=token_removal")
+    expect(page.locator("#token_removal-facts")).to_contain_text("%")
+    watched.set_slider("#token_removal-keep-ratio", 0.3)
+    expect(page).to_have_url(re.compile(r"tab=token_removal&.*keep_ratio=0\.3"))
+    page.get_by_role("tab", name="Reconstruction").click()
+    expect(page).to_have_url(re.compile("tab=reconstruction"))
+    page.go_back()
+    expect(page.locator("#token_removal-facts")).to_be_visible()
+    expect(page).to_have_url(re.compile(r"tab=token_removal&.*keep_ratio=0\.3"))
+    page.go_forward()
+    expect(page.locator("#reconstruction-facts")).to_be_visible()
+    expect(page).to_have_url(re.compile("tab=reconstruction"))
+    assert watched.outside == [] and watched.errors == []
+
+
+def test_arrow_keys_go_along_the_tabs(watched: Watched):  # noqa: F811
+    page: Page = watched.page
+    page.goto(f"{watched.url}?tab=token_removal")
+    tab = page.get_by_role("tab", name="Token removal")
+    expect(tab).to_have_attribute("aria-selected", "true")
+    tab.focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Reconstruction")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("tab", name="Reconstruction")).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    expect(tab).to_have_attribute("aria-selected", "true")
+    slider = page.locator("#token_removal-keep-ratio input[type=range]")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    expect(tab).to_have_attribute("aria-selected", "true")
+
+
+def test_a_teacher_hides_controls_in_a_link(watched: Watched):  # noqa: F811
+    page: Page = watched.page
+    page.goto(f"{watched.url}?tab=reconstruction")
+    pattern, ratio = page.locator("#reconstruction-pattern"), page.locator("#reconstruction-mask-ratio")
+    expect(page.locator("#reconstruction-facts")).to_contain_text("PSNR")
+    page.get_by_role("button", name="Share").click()
+    page.locator("#hide-see").get_by_label("Which patches to hide").check()
+    expect(page.locator(".link-card input")).to_have_value(re.compile(r"tab=reconstruction&hide=pattern$"))
+    expect(pattern).to_be_visible()
+    watched.set_slider("#reconstruction-mask-ratio", 0.7)
+    expect(page).to_have_url(re.compile(r"hide=pattern&tab=reconstruction&mask_ratio=0\.7"))
+    page.reload()
+    watched.errors.clear()  # a page that is left tells that its open stream has ended
+    expect(page.locator("#reconstruction-facts")).to_contain_text("PSNR")
+    expect(ratio).to_be_visible()
+    expect(pattern).to_be_hidden()
+    page.get_by_role("button", name="Share").click()
+    expect(page.locator("#hide-see").get_by_label("Which patches to hide")).to_be_checked()
+    page.locator("#hide-see").get_by_label("Which patches to hide").uncheck()
+    expect(page).not_to_have_url(re.compile("hide"))
+    assert watched.outside == [] and watched.errors == []
+
+
+def test_a_link_that_hides_what_is_not_there_says_so(watched: Watched):  # noqa: F811
+    watched.page.goto(f"{watched.url}?tab=reconstruction&hide=griffin")
+    expect(watched.page.get_by_text("The address hides 'griffin'").first).to_be_visible()

@@ -26,8 +26,13 @@ def test_a_key_leaves_what_a_class_looks_at(watched: Watched):  # noqa: F811
     expect(page.locator("#reconstruction-facts .headline b")).to_be_visible()
     page.keyboard.press("PageUp")
     expect(number).to_be_visible()
+    page.keyboard.press("s")
+    page.mouse.move(300, 400)
+    shade = page.evaluate("getComputedStyle(document.body, '::after').backgroundImage")
+    assert shade.startswith("radial-gradient(circle at 300px 400px, rgba(0, 0, 0, 0)"), shade
     page.keyboard.press("Escape")
     expect(prompt).to_be_visible()
+    assert page.evaluate("getComputedStyle(document.body, '::after').content") == "none"
     page.get_by_role("button", name="Present").click()
     expect(prompt).to_be_hidden()
     assert watched.outside == [] and watched.errors == []

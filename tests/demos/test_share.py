@@ -58,3 +58,13 @@ def test_too_long_an_address_is_refused():
 
 def test_an_address_is_written_as_text():
     assert "<b>" not in share.share("https://x.example/?q=<b>", "", "").split("<input")[1]
+
+
+CONTROLS = {"detection": {"box_threshold": "Box threshold", "nms": "Merge boxes"}}
+
+
+def test_what_a_link_can_be_without_is_what_its_tab_has():
+    shown = share.choices("<div>", LINK + "&hide=nms,griffin", CONTROLS)
+    assert shown.visible and shown.value == ["nms"] and [name for _, name in shown.choices] == ["box_threshold", "nms"]
+    assert not share.choices("", LINK, CONTROLS).visible, "the card is closed"
+    assert not share.choices("<div>", LINK.replace("detection", "griffin"), CONTROLS).visible
