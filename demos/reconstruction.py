@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, drawing, pictures, scenes
+from demos.ui import address, charts, classifier, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -104,6 +104,7 @@ def _lay_out_figures(tab: Tab) -> None:
         tab.panel("baseline", "Interpolated")
     with tab.accordion("row_box", "The same picture at four mask ratios"):
         tab.gallery("row", "Mask ratios", columns=4)
+    classifier.lay_out(tab)
     tab.numbers_and_export()
 
 
@@ -120,6 +121,7 @@ def wire(tab: Tab) -> None:
     tab.main(took_paint.success, **latest)
     tab.quick([tab["paint_box"].expand, image.change], show_canvas, ["canvas"])
     tab.when_open("row_box", show_row, ["row"], image.change, *changes, changed.success)
+    classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
     tab.of_picture = ("row",)
 

@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, drawing, pictures, scenes
+from demos.ui import address, charts, classifier, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -89,6 +89,7 @@ def _lay_out_figures(tab: Tab) -> None:
         tab.html("cls_bars")
     with tab.accordion("training_box", "How this model was trained"):
         tab.html("training")
+    classifier.lay_out(tab)
     tab.numbers_and_export()
 
 
@@ -109,6 +110,7 @@ def wire(tab: Tab) -> None:
         tab.quick(tab[panel].select, pick, ["picked", "bars", "kl"])
     tab.quick(image.change, forget_patch, ["picked"])
     tab.quick(tab["training_box"].expand, show_training, ["training"])
+    classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
 
 

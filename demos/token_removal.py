@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, controls, drawing, pictures, scenes
+from demos.ui import address, charts, classifier, controls, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -83,6 +83,7 @@ def _lay_out_figures(tab: Tab) -> None:
     tab.button("compare", "Compare all rules at all ratios", variant="primary")
     with tab.accordion("heads_box", "Every layer and head"):
         tab.gallery("heads", "Attention of each layer (rows) and head", columns=6)
+    classifier.lay_out(tab)
     tab.numbers_and_export()
     tab.add("points", gr.JSON(visible=False))
     tab.state("curves")  # (picture and settings, points) of the finished figure of all rules
@@ -112,6 +113,7 @@ def wire(tab: Tab) -> None:
         api_visibility="public",
     )
     tab.when_open("heads_box", show_heads, ["heads"], image.change, changed.success)
+    classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
     tab.of_picture = ("heads",)
 

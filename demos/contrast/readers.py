@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 from PIL import Image
 
-from demos.ui import charts, controls, drawing, lab
+from demos.ui import charts, classifier, controls, drawing, lab
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
+from demos.ui.drawing import source_of
 from demos.ui.events import lazily
-from demos.ui.film import source_of
 from demos.ui.lesson import Lesson
 from demos.ui.pictures import read_picture, told_of
 from demos.ui.scenes import picture_controls
@@ -73,6 +73,7 @@ def layout(tab: Tab) -> None:
             lab.answered(tab)
             tab.html("facts")
             tab.html("readings")
+            classifier.lay_out(tab)
             with gr.Accordion(t("Numbers as JSON"), open=False):
                 tab.numbers()
     tab.stopped = tell_stopped  # an exam is of no picture
@@ -85,6 +86,7 @@ def wire(tab: Tab) -> None:
     shown = ["readings", "readings_numbers"]
     changes = [*tab.chosen, tab["image"].change, tab["beginning"].submit]
     tab.compute(changes, readers_picture, shown, trigger_mode="always_last", **public)
+    classifier.connect(tab)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

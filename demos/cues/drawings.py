@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from demos.ui import charts
-from demos.ui.film import source_of
+from demos.ui.drawing import source_of
 
 SIDE, RADIUS = 300, 13  # of a drawn graph and its nodes, in its own pixels
 BLUE, RED = "59 130 246", "239 68 68"  # as in charts.SERIES
@@ -126,12 +125,3 @@ def pairs(found: Sequence[Pair]) -> str:
             f'<figure><div class="pair{alone}">{images}</div><figcaption>{html.escape(each.told)}</figcaption></figure>'
         )
     return f'<div class="seeds">{"".join(cells)}</div>'
-
-
-def figures(found: Sequence[tuple[np.ndarray | Image.Image, str]]) -> str:
-    """Pictures with a line under each, four in a row."""
-    cells = "".join(
-        f'<figure><img alt="" src="{source_of(picture)}"><figcaption>{html.escape(told)}</figcaption></figure>'
-        for picture, told in found
-    )
-    return f'<div class="four">{cells}</div>'

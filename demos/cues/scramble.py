@@ -9,7 +9,6 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.cues.drawings import figures
 from demos.ui import charts, controls, drawing, film, lab, studies
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -266,7 +265,7 @@ def pieces(found: "Pieces") -> str:
         for answer in found.answers
     ]
     table = charts.grid_table(["", say("whole"), say("in pieces")], rows)
-    return f"{charts.headline((str(kept), told))}{figures(shown)}{table}"
+    return f"{charts.headline((str(kept), told))}{drawing.figures(shown)}{table}"
 
 
 def piece_numbers(found: "Pieces") -> dict:

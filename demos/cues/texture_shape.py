@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.cues.drawings import Pair, figures, pairs
+from demos.cues.drawings import Pair, pairs
 from demos.ui import address, charts, controls, drawing, film, lab, studies
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -304,7 +304,7 @@ def skin(found: "Dressed", shape: str) -> str:
     for picture, names, heat in zip(found.pictures, found.names, found.maps, strict=True):
         over = drawing.heat_over(np.asarray(picture) / 255, drawing.normalised(heat))
         told.append((over, say("what speaks for “{name}”", name=names[0][0])))
-    return figures(told)
+    return drawing.figures(told)
 
 
 def measured() -> str:

@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.cues.drawings import Pair, Share, figures, pairs, shares
+from demos.cues.drawings import Pair, Share, pairs, shares
 from demos.ui import charts, drawing, film, lab, studies
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -222,7 +222,7 @@ def photographed(found: "list[Noisy]") -> str:
             over = drawing.heat_over(picture / 255, drawing.normalised(heat))
             told.append((over, say("what speaks for “{name}”", name=name)))
     title = say("The same noise on photographs, for a network that has seen photographs and not this noise")
-    return f"<h4>{title}</h4>{figures(told)}"
+    return f"<h4>{title}</h4>{drawing.figures(told)}"
 
 
 def measured() -> str:

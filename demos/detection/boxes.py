@@ -9,7 +9,7 @@ import regex
 from PIL import Image
 
 from demos.detection.answers import Answer, asked_of, evaluate, fill, frames_of, kept_truth, truth_line, truth_of
-from demos.ui import address, charts, controls, drawing, pictures, scenes
+from demos.ui import address, charts, classifier, controls, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -93,6 +93,7 @@ def _lay_out_figures(tab: Tab) -> None:
     tab.html("facts")
     tab.markdown("formula")
     tab.markdown("note", elem_classes="note")
+    classifier.lay_out(tab)
     tab.numbers_and_export()
 
 
@@ -121,6 +122,7 @@ def wire(tab: Tab) -> None:
     clicked = tab.quick(tab["boxes"].select, click, ["picked", "corner", "truth"])
     tab.quick(clicked.success, detection, LESSON.shows)
     tab.quick([tab["prompt"].submit, tab["model"].input, tab["backend"].input], forget_click, ["picked", "corner"])
+    classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
 
 

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import charts, film, lab, studies
+from demos.ui import charts, drawing, film, lab, studies
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
@@ -201,7 +201,7 @@ def figures(pictures: Sequence[np.ndarray], lines: Sequence[Sequence[tuple[str, 
     cells = []
     for picture, line in zip(pictures, lines, strict=True):
         told = "<br>".join(signed(kind, text) for kind, text in line)
-        cells.append(f'<figure><img alt="" src="{film.source_of(picture)}"><figcaption>{told}</figcaption></figure>')
+        cells.append(f'<figure><img alt="" src="{drawing.source_of(picture)}"><figcaption>{told}</figcaption></figure>')
     legend = signed("seen", say("seen: with masks in training")) + signed("unseen", say("unseen: in no training scene"))
     return f'<div class="masks"><p>{legend}</p><div>{"".join(cells)}</div></div>'
 

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import charts, controls, film, lab
+from demos.ui import charts, controls, drawing, lab
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -65,7 +65,7 @@ def scored(model: str) -> "Scored":
 def thumbnails(model: str) -> list[str]:
     """A source of an image for each picture."""
     small = (Image.fromarray(picture).resize((SIDE, SIDE)) for picture in scored(model).pictures)
-    return [film.source_of(picture) for picture in small]
+    return [drawing.source_of(picture) for picture in small]
 
 
 # ------------------------------------------------------------------------------------------------------------- layout

@@ -241,7 +241,7 @@ def _draw_options(draw: ImageDraw.ImageDraw, font, shares: np.ndarray | None, si
 def shown_table(values: np.ndarray) -> str:
     """With its values, and what they are."""
     told = html.escape(say("The reward of each network: the share of never-seen pictures it names, less its price."))
-    source = film.source_of(drawn_table(values, told=True))
+    source = drawing.source_of(drawn_table(values, told=True))
     return f'<figure class="children"><img src="{source}" alt="{told}"><figcaption>{told}</figcaption></figure>'
 
 

@@ -253,7 +253,7 @@ def cards(frames: Sequence["Frame"], settings: PlayersSettings, hidden: bool) ->
             distance=f"{now.distance:.2f}",
         )
         alt = html.escape(say("the points of moment {name}", name=name))
-        found.append((name, told, f'<img src="{film.source_of(cloud(now))}" alt="{alt}">'))
+        found.append((name, told, f'<img src="{drawing.source_of(cloud(now))}" alt="{alt}">'))
     return _cards(found)
 
 

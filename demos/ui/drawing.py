@@ -5,7 +5,10 @@ are SVG that takes its colours from the page, so they follow light and dark mode
 escaped here.
 """
 
+import base64
 import colorsys
+import html
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -266,3 +269,23 @@ def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: 
         else:
             lines.append(word)
     return lines
+
+
+# ---------------------------------------------------------------------------------------------------------------- HTML
+
+
+def source_of(picture: np.ndarray | Image.Image) -> str:
+    """A picture, or (H, W, 3) or (H, W) uint8, as the source of an image."""
+    out = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(out, "WEBP", quality=85)
+    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def figures(found: Sequence[tuple[np.ndarray | Image.Image, str]]) -> str:
+    """Pictures with a line under each, four in a row."""
+    cells = "".join(
+        f'<figure><img alt="" src="{source_of(picture)}"><figcaption>{html.escape(told)}</figcaption></figure>'
+        for picture, told in found
+    )
+    return f'<div class="four">{cells}</div>'

@@ -6,15 +6,14 @@ scrubbed there, and nothing of it is kept here.
 
 import base64
 import copy
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
 
+from demos.ui.drawing import source_of
 from demos.ui.text import ASSETS, say
 
 _NUMBERS = itertools.count()  # of films, so that a browser tells a new one from one that goes on
@@ -96,14 +95,6 @@ def _text(values: np.ndarray) -> str:
 def _heights(values: np.ndarray) -> str:
     found = np.asarray(values, float)
     return _text(np.rint(255 * found / max(found.max(), 1e-12)).astype(np.uint8))
-
-
-def source_of(picture: np.ndarray | Image.Image) -> str:
-    """A picture, or (H, W, 3) or (H, W) uint8, as the source of an image."""
-    out = io.BytesIO()
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    image.save(out, "WEBP", quality=85)
-    return f"data:image/webp;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def _frame(kind: str, shown: Any) -> Any:

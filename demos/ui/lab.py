@@ -16,7 +16,7 @@ from gradio.events import Dependency
 
 from demos.ui import address, controls, drawing
 from demos.ui.events import OFTEN
-from demos.ui.film import Film, FilmPlayer, source_of
+from demos.ui.film import Film, FilmPlayer
 from demos.ui.tab import Tab
 from demos.ui.text import say, t
 from pipelines.errors import UserError
@@ -235,7 +235,7 @@ def guessed(answers: Mapping[str, str], guess: object) -> str | None:
 
 def strip(pictures: np.ndarray, told: str) -> str:
     """Some pictures in a row, and below them what they are."""
-    images = "".join(f'<img alt="" src="{source_of(picture)}">' for picture in pictures)
+    images = "".join(f'<img alt="" src="{drawing.source_of(picture)}">' for picture in pictures)
     return f'<figure class="samples"><div>{images}</div><figcaption>{html.escape(told)}</figcaption></figure>'
 
 

@@ -136,9 +136,9 @@ class Tab:
         )
         return self.add(name, gallery)
 
-    def accordion(self, name: str, title: str, open: bool = False) -> gr.Accordion:
+    def accordion(self, name: str, title: str, open: bool = False, **changes: Any) -> gr.Accordion:
         """A part of the page that folds; use it in a `with`."""
-        return self.add(name, gr.Accordion(t(title), open=open))
+        return self.add(name, gr.Accordion(t(title), open=open, **changes))
 
     def state(self, name: str, value: object = None) -> gr.State:
         """Something kept for each visitor that no component shows."""

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from pipelines.detection.pipeline import read
 from pipelines.models.classifiers import Classifier
-from pipelines.models.detectors import Detector
+from pipelines.models.detectors import Detector, read
 from pipelines.models.loading import load
 from pipelines.models.registry import MODELS
 from pipelines.models.vision import centre_square, openclip_tokens

@@ -22,11 +22,10 @@ from torchvision.ops import box_iou, nms
 
 from pipelines.detection.settings import MOST_CHARACTERS, Backend
 from pipelines.errors import OTHER_MODEL, UserError, require_finite
-from pipelines.models.detectors import Detector
+from pipelines.models.detectors import Detector, Prompt, read
 from pipelines.models.fast_grounding_dino import Precision, checked
 from pipelines.models.loading import load
-from pipelines.models.parts import not_known
-from pipelines.phrases import DETERMINERS, key, parts, singular, split
+from pipelines.phrases import key, split
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 in pixels of the picture that was given
 MOST_ELONGATED = 64  # longer than wide: the bundled detector then sees one patch of its backbone across
@@ -34,18 +33,6 @@ PICTURES_KEPT = 4  # whose image features stay with a model
 
 
 # ------------------------------------------------------------------------------------------------------------ phrases
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prompt:
-    """Phrases as the model reads them."""
-
-    phrases: tuple[str, ...]
-    ids: Tensor  # (1, T) token ids
-    caption: str  # "cat . red car ."
-    tokens: tuple[int, ...]  # places in `ids` of the W tokens that belong to a phrase
-    words: tuple[str, ...]  # the text of each of them; a word the tokenizer has to spell gives several
-    spans: tuple[tuple[int, int], ...]  # of each phrase: its words are words[start:end]
 
 
 def parse(text: str | Sequence[str]) -> list[str]:
@@ -65,59 +52,6 @@ def parse(text: str | Sequence[str]) -> list[str]:
     if not phrases:
         raise UserError("There is no word to look for. Type some with dots in between, such as: cat . red car")
     return phrases
-
-
-def read(phrases: Sequence[str], detector: Detector) -> Prompt:
-    """Tokens of parsed phrases, each assigned to its phrase by where its characters stand: no phrase can be taken for
-    the beginning of another. A model with few words reads "the red-cars" as "red car".
-
-    Raises:
-        UserError: for words the model does not know, named beside the known ones; for more tokens than it reads.
-    """
-    spelled = [_in_known_words(phrase, detector.vocabulary) for phrase in phrases]
-    caption = " . ".join(spelled) + " ."
-    ends = np.cumsum([len(phrase) + 3 for phrase in spelled]) - 3
-    encoded = detector.tokenizer(caption, return_offsets_mapping=True)
-    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
-    tokens: list[int] = []
-    words: list[str] = []
-    spans: list[tuple[int, int]] = []
-    unknown: list[str] = []
-    for phrase, end in zip(spelled, ends, strict=True):
-        first, start = len(tokens), end - len(phrase)
-        for place, (left, right) in enumerate(offsets):
-            if start <= left < right <= end:
-                tokens.append(place)
-                words.append(caption[left:right])
-                if ids[place] in detector.tokenizer.all_special_ids:
-                    unknown.append(words[-1])
-        spans.append((first, len(tokens)))
-        if first == len(tokens):  # characters the tokenizer drops altogether
-            unknown.append(phrase)
-    if unknown:
-        raise UserError(not_known(detector.spec, list(dict.fromkeys(unknown)), detector.vocabulary))
-    most = detector.module.config.max_text_len
-    if len(ids) > most:
-        raise UserError(
-            f"{detector.spec.name} reads at most {most} pieces of words, dots included, and this makes {len(ids)}. "
-            "Take some phrases away."
-        )
-    return Prompt(
-        phrases=tuple(phrases),
-        ids=torch.tensor([ids]),
-        caption=caption,
-        tokens=tuple(tokens),
-        words=tuple(words),
-        spans=tuple(spans),
-    )
-
-
-def _in_known_words(phrase: str, vocabulary: frozenset[str] | None) -> str:
-    """For a model that cannot spell: without articles and hyphens, a plural it does not know in the singular."""
-    if vocabulary is None:
-        return phrase
-    known = [singular(word) if singular(word) in vocabulary else word for word in parts(phrase)]
-    return " ".join([word for word in known if word not in DETERMINERS] or known) or phrase
 
 
 # ------------------------------------------------------------------------------------------------------------- encode

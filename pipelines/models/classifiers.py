@@ -1,5 +1,6 @@
 """Networks that name a photograph, one of a fixed list of names, and the maps of what speaks for a name."""
 
+import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,13 @@ class Classifier:
         """
         unknown = [name for name in names if name not in self.names]
         if unknown:
-            raise UserError("{model} has no name {name}.", model=self.spec.name, name=shown(unknown[0]))
+            near = difflib.get_close_matches(unknown[0], self.names, 3, 0.5)
+            raise UserError(
+                "{model} has no name {name}. Near it: {near}." if near else "{model} has no name {name}.",
+                model=self.spec.name,
+                name=shown(unknown[0]),
+                near=", ".join(near),
+            )
         rows = self.module.get_classifier().weight[[self.names.index(name) for name in names]]
         return torch.einsum("kc,chw->khw", rows, self.features(self.pixels(picture))[0]).float().cpu().numpy()
 

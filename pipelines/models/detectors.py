@@ -2,15 +2,19 @@
 
 import functools
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from pipelines.models.parts import closed_vocabulary, device, megabytes_of
+from pipelines.errors import UserError
+from pipelines.models.parts import closed_vocabulary, device, megabytes_of, not_known
 from pipelines.models.registry import ModelSpec
+from pipelines.phrases import DETERMINERS, parts, singular
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -86,3 +90,71 @@ def _count_for_text(_: nn.Module, given: tuple) -> tuple:
 def _count_for_fusion(_: nn.Module, given: tuple, named: dict) -> tuple[tuple, dict]:
     apart = named["text_self_attention_masks"]  # (B, T, T)
     return given, named | {"text_position_ids": (~apart).tril(-1).sum(-1).float()}
+
+
+# ------------------------------------------------------------------------------------------------------------ phrases
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """Phrases as the model reads them."""
+
+    phrases: tuple[str, ...]
+    ids: Tensor  # (1, T) token ids
+    caption: str  # "cat . red car ."
+    tokens: tuple[int, ...]  # places in `ids` of the W tokens that belong to a phrase
+    words: tuple[str, ...]  # the text of each of them; a word the tokenizer has to spell gives several
+    spans: tuple[tuple[int, int], ...]  # of each phrase: its words are words[start:end]
+
+
+def read(phrases: Sequence[str], detector: Detector) -> Prompt:
+    """Tokens of parsed phrases, each assigned to its phrase by where its characters stand: no phrase can be taken for
+    the beginning of another. A model with few words reads "the red-cars" as "red car".
+
+    Raises:
+        UserError: for words the model does not know, named beside the known ones; for more tokens than it reads.
+    """
+    spelled = [_in_known_words(phrase, detector.vocabulary) for phrase in phrases]
+    caption = " . ".join(spelled) + " ."
+    ends = np.cumsum([len(phrase) + 3 for phrase in spelled]) - 3
+    encoded = detector.tokenizer(caption, return_offsets_mapping=True)
+    ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
+    tokens: list[int] = []
+    words: list[str] = []
+    spans: list[tuple[int, int]] = []
+    unknown: list[str] = []
+    for phrase, end in zip(spelled, ends, strict=True):
+        first, start = len(tokens), end - len(phrase)
+        for place, (left, right) in enumerate(offsets):
+            if start <= left < right <= end:
+                tokens.append(place)
+                words.append(caption[left:right])
+                if ids[place] in detector.tokenizer.all_special_ids:
+                    unknown.append(words[-1])
+        spans.append((first, len(tokens)))
+        if first == len(tokens):  # characters the tokenizer drops altogether
+            unknown.append(phrase)
+    if unknown:
+        raise UserError(not_known(detector.spec, list(dict.fromkeys(unknown)), detector.vocabulary))
+    most = detector.module.config.max_text_len
+    if len(ids) > most:
+        raise UserError(
+            f"{detector.spec.name} reads at most {most} pieces of words, dots included, and this makes {len(ids)}. "
+            "Take some phrases away."
+        )
+    return Prompt(
+        phrases=tuple(phrases),
+        ids=torch.tensor([ids]),
+        caption=caption,
+        tokens=tuple(tokens),
+        words=tuple(words),
+        spans=tuple(spans),
+    )
+
+
+def _in_known_words(phrase: str, vocabulary: frozenset[str] | None) -> str:
+    """For a model that cannot spell: without articles and hyphens, a plural it does not know in the singular."""
+    if vocabulary is None:
+        return phrase
+    known = [singular(word) if singular(word) in vocabulary else word for word in parts(phrase)]
+    return " ".join([word for word in known if word not in DETERMINERS] or known) or phrase

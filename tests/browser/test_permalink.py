@@ -106,3 +106,17 @@ def test_a_teacher_hides_controls_in_a_link(watched: Watched):  # noqa: F811
 def test_a_link_that_hides_what_is_not_there_says_so(watched: Watched):  # noqa: F811
     watched.page.goto(f"{watched.url}?tab=reconstruction&hide=griffin")
     expect(watched.page.get_by_text("The address hides 'griffin'").first).to_be_visible()
+
+
+def test_a_photograph_is_named_by_a_network_that_has_seen_some(watched: Watched):  # noqa: F811
+    page: Page = watched.page
+    page.goto(f"{watched.url}?tab=token_removal&picture=coffee")
+    box, names = page.get_by_role("button", name="A network that has seen photographs"), "#token_removal-names"
+    box.locator("visible=true").click()
+    expect(page.locator(names)).to_contain_text("what speaks for “espresso”")
+    page.locator("#token_removal-name textarea, #token_removal-name input").fill("eggnog")
+    page.keyboard.press("Enter")
+    expect(page.locator(names)).to_contain_text("what speaks for “eggnog”")
+    page.get_by_role("button", name="Next scene").locator("visible=true").click()
+    expect(box.locator("visible=true")).to_have_count(0)
+    assert watched.outside == [] and watched.errors == []
