@@ -12,14 +12,14 @@ from PIL import Image
 from torch import Tensor
 
 from pipelines.errors import UserError
-from pipelines.models.parts import device, megabytes_of
+from pipelines.models.parts import Loaded, device
 from pipelines.models.registry import ModelSpec
 from pipelines.models.vision import centre_square
 from pipelines.settings import shown
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Classifier:
+class Classifier(Loaded):
     """A convolutional classifier of timm in memory: features, their mean over places, one linear layer."""
 
     spec: ModelSpec
@@ -28,14 +28,6 @@ class Classifier:
     size: int  # pixels, the side of the square it looks at
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.module.parameters()).device
-
-    @property
-    def megabytes(self) -> float:
-        return megabytes_of(self.module)
 
     def square(self, picture: Image.Image) -> np.ndarray:
         """(size, size, 3) uint8: the middle of a picture, as the network sees it."""

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.errors import UserError
-from pipelines.models.parts import closed_vocabulary, device, megabytes_of, not_known
+from pipelines.models.parts import Loaded, closed_vocabulary, device, not_known
 from pipelines.models.registry import ModelSpec
 from pipelines.phrases import DETERMINERS, parts, singular
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Detector:
+class Detector(Loaded):
     """A text-prompted detector in memory."""
 
     spec: ModelSpec
@@ -28,14 +28,6 @@ class Detector:
     vocabulary: frozenset[str] | None  # the only words it knows; None when it can spell
     features: OrderedDict = field(default_factory=OrderedDict)  # of the last pictures: see pipelines.detection.pipeline
     views: dict[str, Any] = field(default_factory=dict)  # of `faster`, by precision
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.module.parameters()).device
-
-    @property
-    def megabytes(self) -> float:
-        return megabytes_of(self.module)
 
     def faster(self, precision: str = "float32") -> Any:
         """The same weights computed sooner: see `fast_grounding_dino.faster`, which says what it raises."""

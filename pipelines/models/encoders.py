@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pipelines.errors import OTHER_MODEL, UserError, require_finite
 from pipelines.models.detailclip import DetailCLIP, Settings
-from pipelines.models.parts import closed_vocabulary, device, megabytes_of, not_known
+from pipelines.models.parts import Loaded, closed_vocabulary, device, megabytes_of, normalised, refuse_words
 from pipelines.models.registry import ModelSpec
 from pipelines.models.vision import Encoder, OpenClipEncoder, TransformersEncoder
 
@@ -29,7 +29,7 @@ RENAMED_SETTINGS = {"paint_on_fill": "decode_on_fill", "retouch": "refinement"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Model:
+class Model(Loaded):
     """A model in memory and all it takes to ask it something."""
 
     spec: ModelSpec
@@ -44,19 +44,12 @@ class Model:
     detail: DetailCLIP | None = None  # teacher, head and decoder, where they are part of it
 
     @property
-    def device(self) -> torch.device:
-        return next(self.module.parameters()).device
-
-    @property
     def megabytes(self) -> float:
         return megabytes_of(self.detail or self.module)
 
     def pixels(self, picture: Image.Image) -> Tensor:
         """A square picture -> (1, 3, size, size), resized and normalised as the model was trained."""
-        resized = picture.convert("RGB").resize((self.size, self.size), Image.Resampling.BICUBIC)
-        array = np.asarray(resized, np.float32) / 255
-        normalised = (array - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
-        return torch.from_numpy(normalised).permute(2, 0, 1)[None].to(self.device)
+        return normalised([picture], self.size, self.mean, self.deviation).to(self.device)
 
     def picture(self, pixels: Tensor) -> np.ndarray:
         """(3, H, W) normalised -> (H, W, 3) float32 in [0, 1]. Inverse of `pixels`."""
@@ -83,7 +76,7 @@ class Model:
             )
         ids = self.tokenize(texts)
         if self.vocabulary is not None:
-            self._refuse_unknown(texts, ids, self.vocabulary)
+            refuse_words(self.spec, self.tokenize.tokenizer, self.vocabulary, texts, ids.shape[1] - 2)
         else:
             self._refuse_long(texts, ids.shape[1])
         found = self.module.encode_text(ids.to(self.device), normalize=True).float()
@@ -100,20 +93,6 @@ class Model:
                 raise UserError(
                     f"{self.spec.name} reads at most {most - 2} pieces of words, and this text has {length - 2}. "
                     "Shorten it."
-                )
-
-    def _refuse_unknown(self, texts: list[str], ids: Tensor, vocabulary: frozenset[str]) -> None:
-        tokenizer = self.tokenize.tokenizer  # OpenCLIP's wrapper around a transformers tokenizer
-        for text in texts:
-            words = tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(
-                tokenizer.backend_tokenizer.normalizer.normalize_str(text)
-            )
-            unknown = list(dict.fromkeys(word for word, _ in words if word not in vocabulary))
-            if unknown:
-                raise UserError(not_known(self.spec, unknown, vocabulary))
-            if len(words) + 2 > ids.shape[1]:
-                raise UserError(
-                    f"{self.spec.name} reads at most {ids.shape[1] - 2} words and commas, not {len(words)}."
                 )
 
 

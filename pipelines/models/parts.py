@@ -1,11 +1,15 @@
-"""What models of every family have: a device, a size in memory, words they know."""
+"""What models of every family have: a device, a size in memory, pixels as they want them, words they know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
+from pipelines.errors import UserError
 from pipelines.models.registry import ModelSpec
 
 
@@ -28,6 +32,28 @@ def megabytes_of(module: nn.Module) -> float:
     return sum(t.numel() * t.element_size() for t in (*module.parameters(), *module.buffers())) / 1e6
 
 
+class Loaded:
+    """A model in memory; the library's own object is its `module`."""
+
+    module: Any
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def megabytes(self) -> float:
+        return megabytes_of(self.module)
+
+
+def normalised(pictures: Sequence[Image.Image], size: int, mean: Sequence[float], deviation: Sequence[float]) -> Tensor:
+    """Square pictures -> (B, 3, size, size), resized, in units of a model's deviation around its mean."""
+    squares = [picture.convert("RGB").resize((size, size), Image.Resampling.BICUBIC) for picture in pictures]
+    array = np.stack([np.asarray(square, np.float32) / 255 for square in squares])
+    found = (array - np.array(mean, np.float32)) / np.array(deviation, np.float32)
+    return torch.from_numpy(found).permute(0, 3, 1, 2)
+
+
 def closed_vocabulary(tokenizer: Callable | None) -> frozenset[str] | None:
     """The words of a tokenizer that turns every other word into one unknown token; None for one that can spell."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -41,3 +67,24 @@ def not_known(spec: ModelSpec, words: list[str], vocabulary: frozenset[str] | No
     spell."""
     told = f"{spec.name} does not know {', '.join(repr(word[:30]) for word in words[:8])}."
     return f"{told} Its words are: {', '.join(sorted(w for w in vocabulary if w.isalpha()))}." if vocabulary else told
+
+
+def refuse_words(spec: ModelSpec, tokenizer: Any, vocabulary: frozenset[str], texts: Sequence[str], most: int) -> None:
+    """Raises UserError for a word that is none of the vocabulary, and for more than so many words in a text.
+
+    Args:
+        tokenizer: of transformers, at the level of words.
+    """
+    backend = tokenizer.backend_tokenizer
+    for text in texts:
+        words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))]
+        unknown = [word for word in dict.fromkeys(words) if word not in vocabulary]
+        if unknown:
+            raise UserError(not_known(spec, unknown, vocabulary))
+        if len(words) > most:
+            raise UserError(
+                "{model} reads at most {most} words and commas, not {count}.",
+                model=spec.name,
+                most=most,
+                count=len(words),
+            )

@@ -17,15 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import LayerNorm, Transformer, VisionTransformer
 from PIL import Image
 from torch import Tensor, nn
 
-from pipelines.errors import OTHER_MODEL, UserError, require_finite
-from pipelines.models.parts import closed_vocabulary, device, megabytes_of, not_known
+from pipelines.errors import OTHER_MODEL, require_finite
+from pipelines.models.parts import Loaded, closed_vocabulary, device, normalised, refuse_words
 from pipelines.models.registry import ModelSpec
 from pipelines.models.vision import centre_square
 
@@ -76,7 +75,7 @@ class SimVLM(nn.Module):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Reader:
+class Reader(Loaded):
     """One of the three in memory."""
 
     spec: ModelSpec
@@ -86,14 +85,6 @@ class Reader:
     size: int  # pixels, the side of the square it looks at
     mean: tuple[float, ...]
     deviation: tuple[float, ...]
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.module.parameters()).device
-
-    @property
-    def megabytes(self) -> float:
-        return megabytes_of(self.module)
 
     @property
     def finds(self) -> bool:
@@ -115,10 +106,8 @@ class Reader:
 
     def pixels(self, pictures: Sequence[Image.Image]) -> Tensor:
         """The middles of pictures -> (B, 3, size, size), normalised."""
-        squares = [centre_square(p.convert("RGB")).resize((self.size,) * 2, Image.Resampling.BICUBIC) for p in pictures]
-        array = np.stack([np.asarray(square, np.float32) / 255 for square in squares])
-        normalised = (array - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
-        return torch.from_numpy(normalised).permute(0, 3, 1, 2).contiguous().to(self.device)
+        squares = [centre_square(picture.convert("RGB")) for picture in pictures]
+        return normalised(squares, self.size, self.mean, self.deviation).contiguous().to(self.device)
 
     def ids(self, captions: Sequence[str]) -> Tensor:
         """Captions -> (B, context) token ids: the start, the words, the end, padding.
@@ -127,19 +116,8 @@ class Reader:
             UserError: for a word it does not know, or a caption that is too long.
         """
         known = closed_vocabulary(self.tokenizer)
-        backend = self.tokenizer.backend_tokenizer
-        for caption in captions:
-            words = [w for w, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(caption))]
-            unknown = [w for w in dict.fromkeys(words) if known is not None and w not in known]
-            if unknown:
-                raise UserError(not_known(self.spec, unknown, known))
-            if len(words) > self.context - 2:
-                raise UserError(
-                    "{model} reads at most {most} words and commas, not {count}.",
-                    model=self.spec.name,
-                    most=self.context - 2,
-                    count=len(words),
-                )
+        assert known is not None, "readers were trained with a tokenizer of whole words"
+        refuse_words(self.spec, self.tokenizer, known, captions, self.context - 2)
         encoded = self.tokenizer(list(captions), padding="max_length", max_length=self.context, return_tensors="pt")
         return encoded["input_ids"].to(self.device)
 

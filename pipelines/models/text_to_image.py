@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pipelines.errors import UserError
-from pipelines.models.parts import closed_vocabulary, device, megabytes_of
+from pipelines.models.parts import Loaded, closed_vocabulary, device, megabytes_of
 from pipelines.models.registry import ModelSpec
 
 
@@ -72,15 +72,11 @@ class TextToImage:
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class LatentDecoder:
+class LatentDecoder(Loaded):
     """A small decoder of another model's latents."""
 
     spec: ModelSpec
     module: Any  # diffusers' own object
-
-    @property
-    def megabytes(self) -> float:
-        return megabytes_of(self.module)
 
 
 def open_stable_diffusion(spec: ModelSpec, folder: Path) -> TextToImage:
