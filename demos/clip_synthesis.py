@@ -12,7 +12,7 @@ from demos.ui import address, charts, controls, drawing
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
-from demos.ui.export import export_files
+from demos.ui.export import Panel, export_files
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
@@ -258,9 +258,8 @@ def export(kept: tuple | bool | None, numbers: dict | None) -> dict:
         raise UserError(say("There is no single run to export on show. Press Start first."))
     settings, shown = kept
     chosen = [shown[place] for place in sorted({round(i * (len(shown) - 1) / 5) for i in range(6)})]
-    captions = [say("step {n}", n=step.iteration) for step in chosen]
-    figure = drawing.strip([step.look.picture for step in chosen], captions, 240)
-    return {"files": export_files(LESSON.slug, figure, settings, numbers or {})}
+    panels = [Panel(picture=step.look.picture, caption=say("step {n}", n=step.iteration)) for step in chosen]
+    return {"files": export_files(LESSON, panels, settings, numbers or {})}
 
 
 # ------------------------------------------------------------------------------------------------------ what is shown

@@ -12,7 +12,7 @@ from demos.ui import address, charts, classifier, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
-from demos.ui.export import export_files
+from demos.ui.export import Panel, export_files
 from demos.ui.lesson import Lesson, Measure
 from demos.ui.models import at_hand, model_names, teacher_models
 from demos.ui.pictures import Given
@@ -180,7 +180,7 @@ def show_row(image: str, settings: Settings) -> Iterator[dict]:
         yield {"row": list(shown)}
 
 
-def export(image: str, settings: Settings, painted: tuple | None) -> dict:
+def export(image: str, settings: Settings, painted: tuple | None, picture: str = "") -> dict:
     """The figure as shown, with all settings inside."""
     shown = reconstruction(image, settings, painted)
     captions = {
@@ -191,8 +191,9 @@ def export(image: str, settings: Settings, painted: tuple | None) -> dict:
         "error": say("error per patch"),
         "baseline": say("interpolated from the neighbours"),
     }
-    figure = drawing.strip([shown[name] for name in captions], list(captions.values()))
-    return {"files": export_files(LESSON.slug, figure, settings, shown["numbers"])}
+    scales = {"error": ("0", say("worst"))}
+    panels = [Panel(picture=shown[name], caption=told, scale=scales.get(name)) for name, told in captions.items()]
+    return {"files": export_files(LESSON, panels, settings, shown["numbers"], picture)}
 
 
 def _for_canvas(picture: Image.Image) -> np.ndarray:

@@ -13,7 +13,7 @@ from demos.ui import address, charts, classifier, drawing, pictures, scenes
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
-from demos.ui.export import export_files, settings_as_json
+from demos.ui.export import Panel, export_files, settings_as_json
 from demos.ui.lesson import Lesson, Measure
 from demos.ui.models import at_hand, teacher_models
 from demos.ui.pictures import Given
@@ -161,17 +161,17 @@ def show_training(model: str) -> dict:
     return {"training": training_curves(pipeline.training_log(model))}
 
 
-def export(image: str, settings: Settings) -> dict:
+def export(image: str, settings: Settings, picture: str = "") -> dict:
     """The figure as shown, with all settings inside."""
     shown = self_distillation(image, settings)
-    captions = {
-        "seen": say("what the student sees"),
-        "kl": say("KL of student from teacher, per patch"),
-        "ids_teacher": say("teacher's first choice"),
-        "ids_student": say("student's first choice"),
-    }
-    figure = drawing.strip([shown[name] for name in captions], list(captions.values()))
-    return {"files": export_files(LESSON.slug, figure, settings, shown["numbers"])}
+    worst = say("{most} nats", most=f"{np.max(shown['numbers']['patch_kl_map']):.2f}")
+    panels = [
+        Panel(picture=shown["seen"], caption=say("what the student sees")),
+        Panel(picture=shown["kl"], caption=say("KL of student from teacher, per patch"), scale=("0", worst)),
+        Panel(picture=shown["ids_teacher"], caption=say("teacher's first choice")),
+        Panel(picture=shown["ids_student"], caption=say("student's first choice")),
+    ]
+    return {"files": export_files(LESSON, panels, settings, shown["numbers"], picture)}
 
 
 # ------------------------------------------------------------------------------------------------------ what is shown

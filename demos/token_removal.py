@@ -12,7 +12,7 @@ from demos.ui import address, charts, classifier, controls, drawing, pictures, s
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
-from demos.ui.export import export_files
+from demos.ui.export import Panel, export_files
 from demos.ui.lesson import Lesson, Measure
 from demos.ui.models import at_hand, model_names, quality_of
 from demos.ui.pictures import Given
@@ -160,18 +160,20 @@ def show_heads(image: str, model: str) -> dict:
     return {"heads": head_pictures(encode(pictures.read_picture(image).picture, model))}
 
 
-def export(image: str, settings: Settings) -> dict:
+def export(image: str, settings: Settings, picture: str = "", curves: tuple | None = None) -> dict:
     """The figure as shown, with all settings inside."""
     given, encoded, settings = look(image, settings)
-    shown = present(given, encoded, query(encoded, settings), settings)
+    found, (of, points) = query(encoded, settings), curves or (None, ())
+    shown = present(given, encoded, found, settings, points if of == (image, settings.curves) else ())
     numbers = shown["numbers"]
-    captions = [
-        say("picture"),
-        say("attention of the class token"),
-        say("{kept} of {total} patches kept", kept=numbers["tokens_kept"], total=numbers["tokens_total"]),
+    kept = say("{kept} of {total} patches kept", kept=numbers["tokens_kept"], total=numbers["tokens_total"])
+    least, most = (f"{share:.2g}" for share in (found.heat.min(), found.heat.max()))
+    panels = [
+        Panel(picture=drawing.enlarge(encoded.picture), caption=say("picture")),
+        Panel(picture=shown["heat"], caption=say("attention of the class token, share"), scale=(least, most)),
+        Panel(picture=shown["kept"], caption=kept),
     ]
-    figure = drawing.strip([drawing.enlarge(encoded.picture), shown["heat"], shown["kept"]], captions)
-    return {"files": export_files(LESSON.slug, figure, settings, numbers)}
+    return {"files": export_files(LESSON, panels, settings, numbers, picture, shown["chart"])}
 
 
 def look(image: str, settings: Settings) -> tuple:

@@ -13,7 +13,7 @@ from demos.ui import address, charts, classifier, controls, drawing, pictures, s
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
-from demos.ui.export import export_files, settings_as_json
+from demos.ui.export import Panel, export_files, settings_as_json
 from demos.ui.lesson import Lesson, Measure
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
@@ -196,13 +196,15 @@ def fill_words(kind: str, image: str | None) -> dict:
     return {"prompt": fill(kind, pictures.read_picture(image))}
 
 
-def export(image: str, settings: Settings) -> dict:
+def export(image: str, settings: Settings, picture: str = "") -> dict:
     """The figure as shown, with all settings inside."""
     found = evaluated(image, settings)
-    panels = [drawing.show(found[0].given.picture)[0], *(picture_of(a, settings.faint, None) for a in found)]
-    captions = [say("picture"), *(f"{a.encoded.model}, {a.encoded.backend}" for a in found)]
-    figure = drawing.strip(panels, captions, 420)
-    return {"files": export_files(LESSON.slug, figure, settings, numbers_of(found[0], settings))}
+    panels = [Panel(picture=drawing.show(found[0].given.picture)[0], caption=say("picture"))]
+    for each in found:
+        told = f"{each.encoded.model}, {each.encoded.backend}"
+        panels.append(Panel(picture=picture_of(each, settings.faint, None), caption=told))
+    numbers = numbers_of(found[0], settings)
+    return {"files": export_files(LESSON, panels, settings, numbers, picture, _charts(found[0]))}
 
 
 # ------------------------------------------------------------------------------------------------------ what is shown

@@ -16,7 +16,7 @@ from demos.diffusion.verdicts import boxed, cost, facts_of, note_of, numbers_of,
 from demos.ui import address, controls, drawing, pictures
 from demos.ui.device import on_device
 from demos.ui.events import lazily
-from demos.ui.export import export_files
+from demos.ui.export import Panel, export_files
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
@@ -319,10 +319,13 @@ def export(kept: Any, numbers: dict | None) -> dict:
     if not kept:
         raise UserError(say("There is no finished run to export yet. Press Draw first."))
     places = sorted({round(i * (len(kept.moments) - 1) / 5) for i in range(6)})
-    frames = [Image.open(io.BytesIO(kept.frames["clean"][n])) for n in places]
-    captions = [*(say("step {n}", n=n + 1) for n in places), say("result")]
-    figure = drawing.strip([*frames, Image.open(io.BytesIO(kept.picture))], captions, 240)
-    return {"files": export_files(LESSON.slug, figure, kept.settings, numbers or {})}
+    frames = [kept.frames["clean"][n] for n in places]
+    captions = [say("step {n}", n=n + 1) for n in places]
+    panels = [
+        Panel(picture=Image.open(io.BytesIO(data)), caption=told)
+        for data, told in zip([*frames, kept.picture], [*captions, say("result")], strict=True)
+    ]
+    return {"files": export_files(LESSON, panels, kept.settings, numbers or {})}
 
 
 def reopen(open: str | None) -> dict | None:

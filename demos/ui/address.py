@@ -6,7 +6,7 @@ other input. Settings replace the address; another tab adds one, so that back an
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,6 +14,8 @@ import gradio as gr
 from gradio.context import Context
 from gradio.events import Dependency
 
+from demos.ui.export import KEY, query_in
+from demos.ui.pictures import texts_of
 from demos.ui.tab import QUIET, Tab
 from demos.ui.text import say
 from pipelines.errors import UserError
@@ -70,8 +72,7 @@ def keep(tab: Tab) -> Dependency:
     if tab.addressed:
         tab.add("address", gr.Textbox(visible="hidden", elem_id=tab.id("address")))
 
-    def restore(request: gr.Request) -> dict | None:
-        query = dict(request.query_params)
+    def opened_with(query: Mapping[str, str]) -> dict | None:
         if query.get("tab") != tab.slug:
             return None
         found: dict[str, Any] = {}
@@ -83,11 +84,24 @@ def keep(tab: Tab) -> Dependency:
             found["address"] = urlencode(query)
         return found or None
 
+    def restore(request: gr.Request) -> dict | None:
+        return opened_with(dict(request.query_params))
+
+    def reopen(image: str | None) -> dict | None:
+        """An exported figure of this tab brings back what it is of."""
+        try:
+            told = texts_of(image).get(KEY, "") if image else ""
+        except UserError:
+            return None  # the run says so
+        return opened_with(query_in(told))
+
     page: Any = Context.root_block
     filled = [*names, *(["address"] if tab.addressed else [])]
     filled += [name for each in tab.addressed.values() for name in each.fills if name not in filled]
     tab.restored = tab.quick(page.load, restore, filled)
     tab.restored.then(None, None, None, js=READ % json.dumps(tab.slug), **QUIET)
+    if tab.uploaded is not None:
+        tab.quick(tab.uploaded.then, reopen, filled)
     defaults = {name: tab.settings[name].default for name in names}
     defaults |= {name: each.default for name, each in tab.addressed.items()}
     controls = [tab[name] for name in defaults]

@@ -67,6 +67,11 @@ def read_picture(path: Any) -> Given:
     return Given(picture=picture, scene=_scene_of(picture, decoded.texts.get(SCENE_KEY, "null")))
 
 
+def texts_of(path: str) -> dict[str, str]:
+    """What is written inside a PNG, by name. Errors as in `read_picture`."""
+    return decoding.decode(_bytes_of(path)).texts
+
+
 def read_layer(layer: str | bytes) -> np.ndarray:
     """(H, W, 4) uint8 of a layer of a `Canvas`. Errors as in `read_picture`."""
     data = _bytes_of(layer) if isinstance(layer, str) else bytes(layer)

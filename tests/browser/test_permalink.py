@@ -120,3 +120,28 @@ def test_a_photograph_is_named_by_a_network_that_has_seen_some(watched: Watched)
     page.get_by_role("button", name="Next scene").locator("visible=true").click()
     expect(box.locator("visible=true")).to_have_count(0)
     assert watched.outside == [] and watched.errors == []
+
+
+def test_an_exported_figure_brings_its_state_back(watched: Watched, tmp_path):  # noqa: F811
+    page: Page = watched.page
+    page.goto(f"{watched.url}?tab=token_removal&picture=coffee&keep_ratio=0.3")
+    keep, photo = page.locator("#token_removal-keep-ratio input[type=number]"), "#token_removal-photo input"
+    expect(page.locator("#token_removal-facts")).to_contain_text(re.compile(r"3\d%"))
+    page.get_by_role("button", name="Numbers as JSON, and export").locator("visible=true").click()
+    page.locator("#token_removal-export").click()
+    links = page.locator("#token_removal-files a")
+    expect(links).to_have_count(2)  # the slide, the numbers
+    address = links.nth(0).get_attribute("href")
+    assert address is not None
+    (tmp_path / "slide.png").write_bytes(page.request.get(address).body())
+    page.goto(f"{watched.url}?tab=token_removal")
+    watched.errors.clear()  # a page that is left tells that its open stream has ended
+    expect(page.locator("#token_removal-facts")).to_contain_text(re.compile(r"5\d%"))
+    expect(keep).to_have_value("0.5")
+    page.locator("#token_removal-image input[type=file]").set_input_files(tmp_path / "slide.png")
+    expect(keep).to_have_value("0.3")
+    expect(page.locator(photo)).to_have_value("coffee")
+    expect(page).to_have_url(re.compile("picture=coffee"))
+    expect(page).to_have_url(re.compile(r"keep_ratio=0\.3"))
+    expect(page.locator("#token_removal-facts")).to_contain_text(re.compile(r"3\d%"))
+    assert watched.outside == [] and watched.errors == []
