@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 PIECES = settings_of(PiecesSettings)
 SCENE = 3  # the picture that the page opens with, counted within the test range
+DRAWN = 24  # pictures shown while more are drawn
 SCENES, PHOTOGRAPHS = 60, ("cat (fur)", "coffee", "rocket")  # of the curve: what each kind of network can name
 
 pipeline = lazily("pipelines.cues.scramble")
@@ -119,7 +120,8 @@ def scramble(settings: ScrambleSettings, guess: str | None = None) -> Iterator[d
     for now, due in lab.paced(run(settings)):
         if isinstance(now, pipeline.Preparing):
             if due:
-                yield {"status": lab.drawing_pictures(now)}
+                drawn = gr.Image(drawing.sheet(now.pictures[:DRAWN], DRAWN // 2), visible=True)
+                yield {"status": lab.drawing_pictures(now), "pictures": drawn}
             continue
         played, first = played or new_film(now, settings), first or now
         add(played, now)

@@ -112,7 +112,9 @@ def texture_shape(settings: TextureSettings, guess: str | None = None) -> Iterat
     another one."""
     guess = lab.guessed(TEXTURE_ANSWERS, guess)
     lab.affordable(seconds(settings))
-    yield {"status": say("Drawing the pictures …"), "film": None, "verdict": "", "answers": "", "chart": ""}
+    asked = pipeline.conflicts(settings).first(pipeline.SHOWN)
+    emptied = dict.fromkeys(("film", "verdict", "answers", "chart", "bias"))
+    yield {"status": say("Drawing the pictures …"), **emptied, "examples": sheet(asked, None)}
     played, names = new_film(settings), names_of(settings)
     looks: list[Look] = []
     for now, due in lab.paced(run(settings)):

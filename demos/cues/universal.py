@@ -94,13 +94,14 @@ def universal(settings: UniversalSettings, guess: str | None = None) -> Iterator
     lab.affordable(seconds(settings))
     yield {
         "status": say("Getting ready …"),
-        **dict.fromkeys(("film", "verdict", "rate", "before", "controls", "flow", "photographs")),
+        **dict.fromkeys(("film", "verdict", "rate", "controls", "flow", "photographs")),
+        "before": lab.strip(pipeline.first_seen(settings.victim), say("Some of the pictures it will be tried on")),
     }
     played = new_film(settings)
     for now, due in lab.paced(run(settings)):
         if not now.tried:
             add(played, now)
-        if due or now.names is not None:
+        if due:
             trying = say("Trying it: {done} of {of}", done=len(now.tried), of=len(now.controls))
             status = trying if now.tried else lab.progress(now.step, now.steps)
             yield {"status": status, "film": played.value(), **present(now)}
@@ -151,13 +152,12 @@ def add(played: film.Film, now: "Step") -> None:
 
 def present(now: "Step") -> dict:
     """What each part shows of a step."""
-    if now.names is None:
-        return (
-            {"rate": charts.headline((f"{now.rate:.0%}", say("fooled, of the few pictures that are watched")))}
-            if (now.rate is not None)
-            else {}
-        )
-    return {"rate": headline(now), "before": before_and_after(now), "controls": controls(now), "flow": flow(now)}
+    if now.tried:
+        shown = {"rate": headline(now), "controls": controls(now)}
+        return shown if now.names is None else {**shown, "before": before_and_after(now), "flow": flow(now)}
+    if now.rate is None:
+        return {}
+    return {"rate": charts.headline((f"{now.rate:.0%}", say("fooled, of the few pictures that are watched")))}
 
 
 def headline(now: "Step") -> str:
@@ -185,13 +185,14 @@ def before_and_after(now: "Step") -> str:
 
 def controls(now: "Step") -> str:
     """The fooling rate beside what it must be held against; and that it is no error rate."""
-    assert now.names is not None
     rows = [
         Share(name=say(pipeline.CONTROLS[name]), share=fooled.rate, interval=fooled.interval, stands_out=not place)
         for place, (name, fooled) in enumerate(now.tried.items())
     ]
-    before, after = now.names.right_before, now.names.right_after
     told = say("Fooled is a picture whose name changes.")
+    if now.names is None:
+        return f"{shares(rows)}<p>{told}</p>"
+    before, after = now.names.right_before, now.names.right_after
     if before is None:
         more = say("It was learned from pieces of some photographs and tried on pieces of others.")
     else:

@@ -130,6 +130,7 @@ class Preparing:
 
     done: int
     of: int
+    pictures: np.ndarray  # (n, S, S, 3) uint8, the last ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,7 +188,7 @@ def drawn(task: str, seeds: range) -> Iterator[Preparing | Batch]:
         else:
             found.append(_relations(part))
         done += len(part)
-        yield Preparing(done=done, of=len(seeds))
+        yield Preparing(done=done, of=len(seeds), pictures=found[-1][0])
     pictures, names = (np.concatenate(each) for each in zip(*found, strict=True))
     yield Batch(pixels=in_range(pictures), names=torch.from_numpy(names))
 

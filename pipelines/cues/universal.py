@@ -36,6 +36,7 @@ BATCH = 16
 UNSEEN = 200  # pictures the noise is tried on
 WATCHED = 32  # of them, while it is learned
 EVERY = 5  # steps between two tries
+PART = 20  # pictures that it is tried on between two answers
 SHOWN = 8
 SHIFT = 8  # pixels, of the defence
 CONTROLS = {
@@ -80,7 +81,7 @@ class Names:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """The noise after some steps; when all are done, it is tried, one control after another."""
+    """The noise after some steps; then it is tried, one control after another, a few pictures at a time."""
 
     step: int
     steps: int
@@ -89,13 +90,13 @@ class Step:
     rate: float | None  # fooling rate on WATCHED never-seen pictures, where it was looked at
     tried: dict[str, Fooled]  # what is tried so far
     controls: tuple[str, ...]  # what of CONTROLS will be: all, or those of one network
-    names: Names | None  # from the first of them on
+    names: Names | None  # once the first of them is done
     labels: tuple[str, ...]  # the names the victim knows
     seconds: float
 
     @property
     def done(self) -> bool:
-        return len(self.tried) == len(self.controls)
+        return len(self.tried) == len(self.controls) and len({each.pictures for each in self.tried.values()}) == 1
 
 
 def pictures(seeds: range) -> tuple[Tensor, Tensor]:
@@ -103,6 +104,13 @@ def pictures(seeds: range) -> tuple[Tensor, Tensor]:
     scenes = [storybook.scene(seed, count=1) for seed in seeds]
     pixels = torch.from_numpy(np.stack([scene.picture for scene in scenes])).permute(0, 3, 1, 2).float()
     return pixels, torch.tensor([storybook.NOUNS.index(scene.objects[0].noun) for scene in scenes])
+
+
+def first_seen(victim: str) -> np.ndarray:
+    """(SHOWN, H, W, 3) uint8: the first of the never-seen pictures, as they are."""
+    if victim in OTHERS:
+        return as_pictures(pictures(storybook.TEST[:SHOWN])[0])
+    return as_pictures(pieces(SHOWN, namer(victim).size, 0, test=True))
 
 
 def pieces(count: int, size: int, seed: int, test: bool) -> Tensor:
@@ -257,14 +265,21 @@ def run(settings: UniversalSettings) -> Iterator[Step]:
         whole, looked = noise.detach().round(), step % EVERY == 0 or step == settings.steps
         rate = float((told(trial.namer, watched, whole) != clean).double().mean()) if looked else None
         yield now(step, whole, loss)
-    before = {elsewhere: told(who, trial.seen) for elsewhere, who in asked.items()}
+    before: dict[bool, list[Tensor]] = {elsewhere: [] for elsewhere in asked}
     for name, (elsewhere, added) in controls(whole, settings.epsilon, rng).items():
         if name not in wanted:
             continue
-        after = told(asked[elsewhere], trial.seen, added)
-        tried[name] = Fooled(changed=int((after != before[elsewhere]).sum()), pictures=len(after))
-        names = names or names_of(trial, before[False], after, whole)
-        yield now(step, whole, loss)
+        after: list[Tensor] = []
+        for place, levels in enumerate(trial.seen.split(PART)):
+            if place == len(before[elsewhere]):
+                before[elsewhere].append(told(asked[elsewhere], levels))
+            after.append(told(asked[elsewhere], levels, added))
+            said = torch.cat(after)
+            clean = torch.cat(before[elsewhere])[: len(said)]
+            tried[name] = Fooled(changed=int((said != clean).sum()), pictures=len(said))
+            if names is None and len(said) == len(trial.seen):
+                names = names_of(trial, clean, said, whole)
+            yield now(step, whole, loss)
 
 
 def numbers(settings: UniversalSettings, found: Step, guess: str | None = None) -> dict:

@@ -54,6 +54,20 @@ def test_learned_noise_fools_and_random_signs_do_not(film):
     assert verdicts.of_universal(film[-1]).answer in ("some", "most")
 
 
+def test_it_is_tried_a_few_pictures_at_a_time(monkeypatch):
+    """The counts grow, end where they do in one go, and nothing is done before the last of them."""
+    settings = UniversalSettings(epsilon=16, steps=1, pictures=4)
+    ends, films = [], []
+    for part in (5, 12):
+        monkeypatch.setattr(universal, "PART", part)
+        films.append([step for step in run(settings) if step.tried])
+        ends.append({name: (each.changed, each.pictures) for name, each in films[-1][-1].tried.items()})
+    assert ends[0] == ends[1] and set(pictures for _, pictures in ends[0].values()) == {12}
+    assert [step.tried["learned"].pictures for step in films[0][:4]] == [5, 10, 12, 12]
+    assert [step.names is None for step in films[0][:4]] == [True, True, False, False]
+    assert [step.done for step in films[0]] == [False] * (len(films[0]) - 1) + [True]
+
+
 def test_the_bound_holds_at_every_step(film):
     assert not film[0].noise.any() and film[0].rate == 0 and film[0].loss is None
     for step in film[1:]:
