@@ -177,5 +177,5 @@ class TextureSettings(Checked):
     seed: int = setting(42, "Seed", "Of the weights and the pictures", low=0, high=SEED_LIMIT, step=1)
     network_b: str = setting("cnn", "Network B", choices=NETWORKS)
     share_b: float = setting(
-        0.5, "Random textures, B", _RANDOM_TEXTURES, noun="Random textures of B", low=0, high=1, step=0.05
+        1.0, "Random textures, B", _RANDOM_TEXTURES, noun="Random textures of B", low=0, high=1, step=0.05
     )

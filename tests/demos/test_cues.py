@@ -165,7 +165,7 @@ def test_texture_or_shape_is_counted_and_framed():
     for numbers in (told["numbers"], told["numbers"]["b"]):
         of = [numbers[f"follows_{cue}"] for cue in ("shape", "texture", "neither")]
         assert sum(of) == 24 and all(f"{count} / 24" in told["answers"] for count in of)
-    assert told["film"]["runs"] == ["A · convolutions, 0% random", "B · convolutions, 50% random"]
+    assert told["film"]["runs"] == ["A · convolutions, 0% random", "B · convolutions, 100% random"]
     assert told["film"]["steps"] == [0, 2] and len(told["film"]["curves"]) == 4
     assert told["answers"].count("chance: 8%") == 2 and told["examples"].count("Green frame") == 1
     assert told["examples"].count("<figure>") == 2 * texture_pipeline.SHOWN
