@@ -82,6 +82,7 @@ function build() {
 
   if (value.strip) {
     const scroll = make("div", "strip");
+    scroll.tabIndex = 0;  // so that the arrow keys scroll it
     const names = make("div", "names");
     value.rows.forEach((row) => {
       const name = make("span", row.subject ? "subject" : "", row.text);
@@ -101,7 +102,7 @@ function build() {
       show(Math.floor(((event.clientX - box.left) / box.width) * value.count));
     });
     scroll.append(names, sheet);
-    player.append(make("h4", "", value.say.strip), scroll);
+    player.append(make("h2", "", value.say.strip), scroll);
     shown.push((step) => { marker.style.left = `${(100 * step) / value.count}%`; });
   }
 

@@ -29,7 +29,7 @@
       row.append(name, track, count);
       return row;
     });
-    const head = document.createElement("h4");
+    const head = document.createElement("h2");
     head.textContent = found.told;
     shown.replaceChildren(head, ...rows);
   }

@@ -268,7 +268,7 @@ def patch_bars(found: "Result", row: int, column: int) -> str:
         [q for _, _, q in top],
         (say("teacher's probability"), say("student's guess")),
     )
-    return f"<h4>{title}</h4>{bars}"
+    return f"<h2>{title}</h2>{bars}"
 
 
 def collapse_of(found: "Result") -> str:

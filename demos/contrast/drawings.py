@@ -48,7 +48,7 @@ class Heat:
             hues = np.full(self.values.shape, BLUE)
         return np.array(
             [
-                [f"rgb({h} / {0.85 * s:.3f})" for h, s in zip(*row, strict=True)]
+                [f"rgb({h} / {0.75 * s:.3f})" for h, s in zip(*row, strict=True)]
                 for row in zip(hues, strength, strict=True)
             ],
         )
@@ -66,7 +66,7 @@ def heat_map(heat: Heat, thumbs: Sequence[str], chosen: tuple[int, int] | None) 
     colours, size = heat.colours(), len(heat.values)
     edge = "beside off" if heat.alarm else "beside"
     rows = [
-        "<tr><th></th>"
+        "<tr><td></td>"
         + "".join(f'<th scope="col">{j + 1}</th>' for j in range(size))
         + (f'<th class="beside">{html.escape(heat.beside[0])}</th>' if heat.beside else "")
         + "</tr>"

@@ -131,7 +131,7 @@ def readings(found: "Readings") -> str:
 def card(found: "Readings", reading: "Reading") -> str:
     maps = "".join(reach_map(reach, reading.inputs) for reach in reading.reach)
     return (
-        f"<section><h4>{html.escape(READERS[reading.model])}</h4>"
+        f"<section><h2>{html.escape(READERS[reading.model])}</h2>"
         f"<p>{said(reading)}</p>{ranking(found, reading)}<div>{maps}</div></section>"
     )
 
@@ -162,7 +162,7 @@ def ranking(found: "Readings", reading: "Reading") -> str:
     if reading.place is not None:
         head += " · " + say("the true one is number {place}", place=reading.place)
     by = say("cosine") if reading.by_vectors else say("ln p of the words")
-    return f"<h5>{html.escape(head)} ({html.escape(by)})</h5><ol>{''.join(lines)}</ol>"
+    return f"<h3>{html.escape(head)} ({html.escape(by)})</h3><ol>{''.join(lines)}</ol>"
 
 
 def looked(found: "Readings", reading: "Reading") -> str:
@@ -177,7 +177,7 @@ def looked(found: "Readings", reading: "Reading") -> str:
             f"<figcaption>{html.escape(word.text)}</figcaption></figure>"
         )
     head = say("Where {reader}'s words looked", reader=READERS[reading.model])
-    return f'<h5>{html.escape(head)}</h5><div class="looks">{"".join(cells)}</div>' if cells else ""
+    return f'<h3>{html.escape(head)}</h3><div class="looks">{"".join(cells)}</div>' if cells else ""
 
 
 def reach_map(reach: "Reach", inputs: Sequence[str]) -> str:

@@ -217,7 +217,7 @@ def examples(asked: "Pictures", names: Sequence[str], looks: "Sequence[Look]") -
     """What each network says of the same pictures."""
     legend = say("Green frame: called by its shape; red: by its texture; none: by neither.")
     shown = "".join(
-        f"<div><h4>{html.escape(name)}</h4>{sheet(asked, look)}</div>" for name, look in zip(names, looks, strict=True)
+        f"<div><h2>{html.escape(name)}</h2>{sheet(asked, look)}</div>" for name, look in zip(names, looks, strict=True)
     )
     return f'<div class="charts">{shown}</div><p>{legend}</p>'
 

@@ -210,7 +210,7 @@ def flow(now: "Step") -> str:
     names = [say(now.labels[i]) for i in most]
     title = say("Share of pictures by name; the commonest names under the noise")
     bars = charts.pair_bars(names, part.sum(1)[most], part.sum(0)[most], (say("before"), say("with the noise")))
-    return f"<h4>{title}</h4>{bars}"
+    return f"<h2>{title}</h2>{bars}"
 
 
 def photographed(found: "list[Noisy]") -> str:
@@ -223,7 +223,7 @@ def photographed(found: "list[Noisy]") -> str:
             over = drawing.heat_over(picture / 255, drawing.normalised(heat))
             told.append((over, say("what speaks for “{name}”", name=name)))
     title = say("The same noise on photographs, for a network that has seen photographs and not this noise")
-    return f"<h4>{title}</h4>{drawing.figures(told)}"
+    return f"<h2>{title}</h2>{drawing.figures(told)}"
 
 
 def measured() -> str:

@@ -235,7 +235,7 @@ def fates(result: "Result", settings: MaskSettings) -> str:
         value = say("{found} of {things} masks, 0 names", found=fate.found, things=fate.things)
         rows.append((say("{noun}, no such word", noun=say(noun)), value, told(fate, noun)))
     head = say("Mask and name right, of each unseen thing; and four things that CLIP has no word for")
-    return f"<h4>{html.escape(head)}</h4>{charts.facts(rows)}"
+    return f"<h2>{html.escape(head)}</h2>{charts.facts(rows)}"
 
 
 def measured() -> str:

@@ -195,7 +195,7 @@ def boxes(found: "Counted", settings: ThresholdSettings, counted: bool = True) -
             f"<div>{_pictures(places, found.scores, sources, counted)}</div></section>"
         )
     heads = [say("holds {thing}", thing=storybook.article(settings.word)), say("holds none")]
-    head = "".join(f"<h4>{html.escape(text)}</h4>" for text in heads)
+    head = "".join(f"<h2>{html.escape(text)}</h2>" for text in heads)
     note = say("Bold: of the {drawn} pictures here. Beside it: at this base rate.", drawn=len(found.scores))
     return f'<div class="confusion">{head}{"".join(cells)}</div><p class="cell-told">{html.escape(note)}</p>'
 

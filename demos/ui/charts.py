@@ -208,7 +208,7 @@ def score_bars(names: Sequence[str], scores: Sequence[float], mark: float, title
     for name, score in zip(names, scores, strict=True):
         bar = _bar(100 * score, SERIES[0] if score >= mark else SERIES[5], score, mark)
         rows.append(f"<tr><th>{html.escape(name)}</th><td>{bar}</td></tr>")
-    return f'<figure class="bars"><h4>{html.escape(title)}</h4><table>{"".join(rows)}</table></figure>'
+    return f'<figure class="bars"><h2>{html.escape(title)}</h2><table>{"".join(rows)}</table></figure>'
 
 
 def value_bars(names: Sequence[str], values: Sequence[float], title: str) -> str:
@@ -218,7 +218,7 @@ def value_bars(names: Sequence[str], values: Sequence[float], title: str) -> str
         f"<tr><th>{html.escape(name)}</th><td>{_bar(100 * value / most, SERIES[0], value)}</td></tr>"
         for name, value in zip(names, values, strict=True)
     ]
-    return f'<figure class="bars"><h4>{html.escape(title)}</h4><table>{"".join(rows)}</table></figure>'
+    return f'<figure class="bars"><h2>{html.escape(title)}</h2><table>{"".join(rows)}</table></figure>'
 
 
 def pair_bars(
@@ -257,6 +257,6 @@ def facts(rows: Sequence[tuple[str, str, str]]) -> str:
 
 def grid_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A plain table with a head."""
-    top = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+    top = "".join(f"<th>{html.escape(cell)}</th>" if cell else "<td></td>" for cell in head)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table class="plain"><tr>{top}</tr>{body}</table></div>'
+    return f'<div class="scroll" tabindex="0"><table class="plain"><tr>{top}</tr>{body}</table></div>'

@@ -147,7 +147,7 @@ def test_break_buttons_show_the_collapse_number(watched):
 
 def test_click_on_a_patch_shows_its_words(watched):
     watched.picture("#self_distillation-kl")
-    heading = watched.page.locator("#self_distillation-bars h4")
+    heading = watched.page.locator("#self_distillation-bars h2")
     watched.page.locator("#self_distillation-kl img").first.click(position={"x": 20, "y": 60})
     expect(heading).to_contain_text("column 1,", timeout=30_000)
     assert watched.page.locator("#self_distillation-bars tr").count() == 8
