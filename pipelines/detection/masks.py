@@ -43,7 +43,8 @@ from pipelines.one_core import one_core
 from pipelines.small_nets import initialised
 from pipelines.world import storybook
 
-SCALE = 8.0  # of the cosines of features and words; a larger one draws unseen things more to seen words
+SCALE = 8.0  # of the cosines of features and words; a larger one draws unseen things more to seen words: on validation
+# scenes 4, 8 and 16 give a harmonic mean of .48, .47 and .44 (one seed)
 RATE = 3e-3
 BATCH, OBJECTS = 16, 64  # scenes and objects of a step
 EVERY = 5  # steps between two looks: several in a second
