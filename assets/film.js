@@ -105,7 +105,8 @@ function curve(told, runs) {  // lines of all runs, named levels, and a mark at 
     fixed.replaceChildren();
     [low, high].forEach((y) => {
       fixed.append(vector("line", { x1: left, x2: W - right, y1: up(y), y2: up(y), class: "grid" }));
-      text(left - 4, up(y) + 3.5, Number(y.toPrecision(3)).toString(), "end", "tick");
+      const plain = Number(y.toPrecision(3)).toString();  // six characters find room beside the axis
+      text(left - 4, up(y) + 3.5, plain.length > 6 ? y.toExponential(1) : plain, "end", "tick");
     });
     let above = -99;  // names are above their lines, but below where another line is too near
     [...told.levels].sort(([a], [b]) => b - a).forEach(([y, name]) => {
