@@ -17,7 +17,7 @@ from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
 from demos.ui.pictures import read_picture, told_of
 from demos.ui.scenes import picture_controls
-from demos.ui.tab import Tab, tell_stopped
+from demos.ui.tab import Addressed, Tab, tell_stopped
 from demos.ui.text import say, t
 from pipelines.contrast.settings import READERS, CaptionSettings, ReadersSettings
 from pipelines.contrast.verdicts import READERS_ANSWERS, READERS_ASKED, of_readers
@@ -65,6 +65,7 @@ def layout(tab: Tab) -> None:
             lab.ask(tab, READERS_ASKED, READERS_ANSWERS, button="Examine")
             begins = controls.control(CAPTION["beginning"], elem_id=tab.id("beginning"))
             tab.add("beginning", begins)
+            tab.addressed["beginning"] = Addressed(default="", fills=("beginning",), restore=begin_with)
             picture_controls(tab, SCENE)
             with gr.Accordion(t("More settings"), open=False):
                 tab.control("pictures")
@@ -84,7 +85,7 @@ def wire(tab: Tab) -> None:
     lab.wire(tab, seconds, listen=("pictures",))
     public: dict[str, Any] = {"api_name": f"{tab.slug}_picture", "api_visibility": "public"}
     shown = ["readings", "readings_numbers"]
-    changes = [*tab.chosen, tab["image"].change, tab["beginning"].submit]
+    changes = [*tab.chosen, tab["image"].change, tab["beginning"].submit, tab["address"].change]
     tab.compute(changes, readers_picture, shown, trigger_mode="always_last", **public)
     classifier.connect(tab)
 
@@ -108,6 +109,11 @@ def readers(settings: ReadersSettings, guess: str | None = None) -> Iterator[dic
         "verdict": lab.verdict(of_readers(now, guess), READERS_ANSWERS),
         "numbers": pipeline.numbers(settings, now, guess),
     }
+
+
+def begin_with(beginning: str) -> dict:
+    """What an address says of it."""
+    return {"beginning": CAPTION["beginning"].check(beginning)}
 
 
 def readers_picture(image: str, beginning: str = CaptionSettings().beginning) -> dict:

@@ -178,6 +178,11 @@ def test_three_readers_read_a_picture_and_sit_an_exam(watched):  # noqa: F811
     page.locator("#readers-beginning").locator("input, textarea").fill("a red")
     page.locator("#readers-beginning").locator("input, textarea").press("Enter")
     expect(readings.locator("section").last).to_contain_text("given")
+    expect(page).to_have_url(re.compile("beginning=a\\+red"))
+    page.reload()
+    watched.errors.clear()  # a page that is left tells that its open stream has ended
+    expect(page.locator("#readers-beginning").locator("input, textarea")).to_have_value("a red")
+    expect(readings.locator("section").last).to_contain_text("given")
     page.locator("#readers-next").click()
     expect(readings.locator("section").last).not_to_have_text(before)
     assert watched.errors == []
