@@ -319,12 +319,9 @@ def export(kept: Any, numbers: dict | None) -> dict:
     if not kept:
         raise UserError(say("There is no finished run to export yet. Press Draw first."))
     places = sorted({round(i * (len(kept.moments) - 1) / 5) for i in range(6)})
-    frames = [kept.frames["clean"][n] for n in places]
-    captions = [say("step {n}", n=n + 1) for n in places]
-    panels = [
-        Panel(picture=Image.open(io.BytesIO(data)), caption=told)
-        for data, told in zip([*frames, kept.picture], [*captions, say("result")], strict=True)
-    ]
+    frames = [Image.open(io.BytesIO(kept.frames["clean"][n])) for n in places]
+    panels = [Panel(picture=frame, caption=say("step {n}", n=n + 1)) for frame, n in zip(frames, places, strict=True)]
+    panels.append(Panel(picture=Image.open(io.BytesIO(kept.picture)), caption=say("result")))
     return {"files": export_files(LESSON, panels, kept.settings, numbers or {})}
 
 

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import gradio as gr
@@ -11,6 +10,7 @@ import segno
 from demos.ui.address import HIDE
 from demos.ui.controls import words
 from demos.ui.events import light
+from demos.ui.tab import QUIET
 from demos.ui.text import say, t
 from pipelines.errors import UserError
 
@@ -66,10 +66,9 @@ def connect(pressed: gr.Button, chapter: str, controls: Controls) -> None:
         card = share(address, copied, shown)
         return card, choices(card, address, controls)
 
-    quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    made.click(light(share), inputs, shown, js=ROOM, **quiet)
-    pressed.click(light(turn), inputs, [shown, hidden], js=ADDRESS, **quiet)
-    hidden.input(light(share_without), [*inputs, hidden], shown, js=HIDDEN, **quiet)
+    made.click(light(share), inputs, shown, js=ROOM, **QUIET)
+    pressed.click(light(turn), inputs, [shown, hidden], js=ADDRESS, **QUIET)
+    hidden.input(light(share_without), [*inputs, hidden], shown, js=HIDDEN, **QUIET)
 
 
 def choices(card: str, address: str, controls: Controls) -> gr.CheckboxGroup:

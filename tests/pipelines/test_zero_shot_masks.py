@@ -199,7 +199,12 @@ def test_unseen_words_are_no_part_of_the_loss(parts):
 def test_masks_form_and_random_words_name_nothing_unseen(film):
     first, looked = film[0], film[-2]
     assert looked.iou["unseen"] > first.iou["unseen"] + 0.3 and looked.iou["seen"] > first.iou["seen"] + 0.3
-    assert [step.iou is None for step in film[1:10]] == [True] * 9 and looked.film["unseen"].shape == (8, 64, 64, 3)
+    assert [step.iou is None for step in film[1:6]] == [True] * 4 + [False] and looked.film["unseen"].shape == (
+        8,
+        64,
+        64,
+        3,
+    )
     result = film[-1].result
     assert result.named["random"]["unseen"] <= 0.1 < result.named["random"]["seen"]
     assert result.named["cutout"]["unseen"] > 0.5, "CLIP knows the words, and so few scenes teach no projection"
