@@ -14,14 +14,13 @@ import gradio as gr
 from gradio.context import Context
 from gradio.events import Dependency
 
+from demos.ui.controls import in_address
 from demos.ui.export import KEY, query_in
 from demos.ui.pictures import texts_of
 from demos.ui.tab import QUIET, Tab
 from demos.ui.text import say
 from pipelines.errors import UserError
-from pipelines.settings import MOST_TEXT, Setting, shown
-
-PLAIN = (bool, int, float, str)  # what can be written into an address
+from pipelines.settings import Setting, shown
 
 HIDE = "hide"  # the parameter that names controls which a link is to be without
 
@@ -67,8 +66,7 @@ def keep(tab: Tab) -> Dependency:
     """
     if tab.restored is not None:
         return tab.restored
-    names = [name for name, known in tab.settings.items() if name in tab.parts and known.kind in PLAIN]
-    names = [name for name in names if tab.settings[name].most <= MOST_TEXT]  # no address holds a whole text
+    names = [name for name, known in tab.settings.items() if name in tab.parts and in_address(known)]
     if tab.addressed:
         tab.add("address", gr.Textbox(visible="hidden", elem_id=tab.id("address")))
 

@@ -74,6 +74,11 @@ def words(name: str, value: object, most: int = MOST_TEXT) -> str:
     return Setting(name=name, kind=str, default="", label=name, most=most).check(value)
 
 
+def in_address(known: Setting) -> bool:
+    """Whether the page's address can hold a setting: no picture, and no whole text."""
+    return known.kind in (bool, int, float, str) and known.most <= MOST_TEXT
+
+
 def number(name: str, value: object, low: float, high: float) -> float:
     """A finite number within its limits."""
     return Setting(name=name, kind=float, default=low, label=name, low=low, high=high).check(value)

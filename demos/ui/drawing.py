@@ -247,7 +247,7 @@ def place_in(size: tuple[int, int], at: tuple[float, float]) -> tuple[float, flo
 def strip(images: Sequence[Image.Image], captions: Sequence[str], side: int = 240, gap: int = 12) -> Image.Image:
     """Pictures in one row with a caption under each, on white: a figure to export or to print."""
     font = ImageFont.load_default(15)
-    lines = [_wrap(caption, font, side) for caption in captions]
+    lines = [wrap(caption, font, side) for caption in captions]
     height = side + 8 + 19 * max(len(text) for text in lines)
     sheet = Image.new("RGB", (len(images) * (side + gap) - gap, height), "white")
     draw = ImageDraw.Draw(sheet)
@@ -260,11 +260,14 @@ def strip(images: Sequence[Image.Image], captions: Sequence[str], side: int = 24
     return sheet
 
 
-def _wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+def wrap(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> list[str]:
+    """Lines that fit; a word that is wider than a line is cut."""
     lines = [""]
     for word in text.split():
+        while font.getlength(word) > width:
+            word = word[:-1]
         trial = f"{lines[-1]} {word}".strip()
-        if font.getlength(trial) <= width or not lines[-1]:
+        if font.getlength(trial) <= width:
             lines[-1] = trial
         else:
             lines.append(word)

@@ -15,6 +15,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from demos.ui import drawing
+from demos.ui.controls import in_address
 from demos.ui.lesson import Lesson
 from demos.ui.text import say
 from pipelines.settings import settings_of
@@ -89,7 +90,7 @@ def query_of(lesson: Lesson, settings: dict, picture: str) -> str:
     found = {"tab": lesson.slug} | ({"picture": picture} if picture else {})
     for name, known in settings_of(lesson.settings).items():
         value = settings.get(name)
-        if value not in (None, "", known.default):
+        if in_address(known) and value not in (None, "", known.default):
             found[name] = str(value).lower() if isinstance(value, bool) else str(value)
     return urlencode(found)
 
@@ -172,17 +173,7 @@ def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, ends: tuple[str, str], 
 
 
 def _wrapped(text: str, size: int, width: int) -> list[str]:
-    """Lines that fit; a word that is wider than all of them is cut."""
-    font, lines = ImageFont.load_default(size), [""]
-    for word in text.split():
-        while font.getlength(word) > width:
-            word = word[:-1]
-        trial = f"{lines[-1]} {word}".strip()
-        if font.getlength(trial) <= width:
-            lines[-1] = trial
-        else:
-            lines.append(word)
-    return lines
+    return drawing.wrap(text, ImageFont.load_default(size), width)
 
 
 def _write(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import gradio as gr
 
 from demos.ui import share
-from demos.ui.address import PLAIN
+from demos.ui.controls import in_address
 from demos.ui.lesson import CHAPTERS, Lesson
 from demos.ui.limits import KEPT_SECONDS, UNDER_WAY
 from demos.ui.present import TOGGLE
@@ -63,7 +63,7 @@ def _chapter(page: gr.Blocks, chapter: str, chapters: Sequence[str], lessons: Se
 
 def _labels(lesson: Lesson) -> dict[str, str]:
     """Of its settings, by name."""
-    return {name: known.label for name, known in settings_of(lesson.settings).items() if known.kind in PLAIN}
+    return {name: known.label for name, known in settings_of(lesson.settings).items() if in_address(known)}
 
 
 def _masthead(here: str, chapters: Sequence[str], controls: share.Controls) -> None:

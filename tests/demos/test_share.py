@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from demos.ui import share
+import app
+from demos.ui import page, share
 from pipelines.errors import UserError
+from tests.demos.served import Served
 
 LINK = "https://school.example/find?tab=detection&picture=a+cat+on+grass&box_threshold=0.4"
 
@@ -68,3 +70,11 @@ def test_what_a_link_can_be_without_is_what_its_tab_has():
     assert shown.visible and shown.value == ["nms"] and [name for _, name in shown.choices] == ["box_threshold", "nms"]
     assert not share.choices("", LINK, CONTROLS).visible, "the card is closed"
     assert not share.choices("<div>", LINK.replace("detection", "griffin"), CONTROLS).visible
+
+
+def test_a_link_can_be_without_what_is_offered_and_nothing_else_is_offered():
+    """Else the link that the card makes would be refused where it is opened."""
+    for lesson in app.LESSONS:
+        tab = Served(lesson).tab
+        for name in page._labels(lesson):
+            assert name in tab.parts, f"{lesson.slug} has no control {name}"
