@@ -2,7 +2,8 @@
 
 What is asked for begins at once; whose step is next on the device, `turns` says. Gradio ends a run when its answer
 stream breaks. But it does not miss a page that posts and is gone before it opens that stream, or a program that never
-fetches its answer; and a cancel is answered while its thread still computes.
+fetches its answer; and a cancel is answered while its thread still computes. It also ends a page's stream with the last
+answer, and a page that asks again at that moment takes the ended stream for an open one and waits for ever.
 """
 
 import asyncio
@@ -27,6 +28,10 @@ from demos.ui.text import say
 PATIENCE = 6.0  # seconds without a listener after which a request ends
 HASTE = 2.0  # the same while somebody is there who listens to another; a busy browser needs a second
 TICK = 0.25  # seconds between two looks; silence is counted in them, so that a server out of breath blames nobody
+LINGER = 2.0  # seconds that a page's answer stream stays open when all is answered; a browser opens only six at a time
+FORGET = 60.0  # seconds after which what a page has not fetched is dropped
+HEARD = 0.3  # seconds after which a page knows that its stream has ended: until then it is not told of new events
+REST = "rest"  # stands among the events that a page waits for, so that Gradio leaves the stream open
 # An answer that refuses no input at all: to the page the event is over, with neither an error nor what follows success.
 QUIETLY: dict = {"error": []}
 CLOSING = "The server is being restarted. Please ask again in a minute."
@@ -44,6 +49,8 @@ class Line(queueing.Queue):
         super().__init__(*arguments, **settings)
         self.listeners: collections.Counter[str] = collections.Counter()  # open answer streams, by session or event
         self.runs: dict[asyncio.Task, list[queueing.Event]] = {}
+        self.resting: dict[str, float] = {}  # page -> when it last asked or was answered, while its stream stays open
+        self.ended: dict[str, float] = {}  # page -> when its stream was ended
         self.closing = False
         self.loop: asyncio.AbstractEventLoop | None = None
         _lines.add(self)
@@ -63,9 +70,36 @@ class Line(queueing.Queue):
 
     def send_message(self, event, event_message):
         if event.session_hash in self.pending_messages_per_session:  # forgotten with a stream that broke
+            if isinstance(event_message, ProcessCompletedMessage) and event.session_hash in self.resting:
+                self._keep_open(event.session_hash)
             super().send_message(event, event_message)
 
+    def _keep_open(self, page: str) -> None:
+        self.resting[page] = time.monotonic()
+        self.pending_event_ids_session.setdefault(page, set()).add(REST)
+
+    def _end_streams(self) -> None:
+        """Of the pages that have all their answers and were quiet for a while; and forget those that have gone."""
+        now = time.monotonic()
+        for page, since in tuple(self.resting.items()):
+            messages = self.pending_messages_per_session.get(page)
+            if not self.listeners[page] or messages is None:
+                if now - since > FORGET:
+                    del self.resting[page]
+                    self.pending_event_ids_session.pop(page, None)
+                    self.pending_messages_per_session.pop(page, None)
+            elif now - since > LINGER and self.pending_event_ids_session.get(page) == {REST}:
+                del self.resting[page]
+                self.ended[page] = now
+                messages.put_nowait(ProcessCompletedMessage(output={}, success=True, event_id=REST))
+        for page, since in tuple(self.ended.items()):
+            if now - since > HEARD:
+                del self.ended[page]
+
     async def push(self, body, request, username):
+        is_page = body.session_hash is not None and request.headers.get("x-gradio-user") == "app"
+        if is_page:
+            await asyncio.sleep(self.ended.get(body.session_hash, -HEARD) + HEARD - time.monotonic())
         if self.closing:
             LocalContext.request.set(request)
             return False, say(CLOSING), "error"
@@ -81,6 +115,8 @@ class Line(queueing.Queue):
         success, told, state = await super().push(body, request, username)
         if success:
             self.event_ids_to_events[told].visitor = visitor
+            if is_page:
+                self._keep_open(body.session_hash)
         return success, told, state
 
     def _make_room(self) -> None:
@@ -108,9 +144,10 @@ class Line(queueing.Queue):
         self.loop = asyncio.get_running_loop()
         self.max_thread_count = self.max_size or 1  # tasks, not threads: who waits for a turn has none
         super().start()
-        run_coro_in_background(self._end_what_nobody_awaits)
+        run_coro_in_background(self._watch)
 
-    async def _end_what_nobody_awaits(self) -> None:
+    async def _watch(self) -> None:
+        """End what nobody awaits, and the streams of pages that await nothing."""
         while not self.stopped:
             now = cast("list[Event]", list(self.events()))
             awaited = {event.concurrency_id for event in now if self.is_awaited(event)}
@@ -119,6 +156,7 @@ class Line(queueing.Queue):
                 event.silence = 0 if self.is_awaited(event) else event.silence + TICK
                 if event.alive and event.silence > min(PATIENCE, HASTE if in_the_way else PATIENCE):
                     self._end_unread(event)
+            self._end_streams()
             await asyncio.sleep(TICK)
 
     def _end_unread(self, event: queueing.Event) -> None:

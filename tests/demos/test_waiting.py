@@ -5,6 +5,7 @@ import inspect
 import json
 import time
 import uuid
+from collections.abc import Iterator
 
 import gradio as gr
 import httpx
@@ -50,15 +51,18 @@ def until(condition, seconds: float = 60) -> None:
         time.sleep(0.02)
 
 
-def post(url: str, page, fn, session: str, **changed) -> str:
-    """Send an event what stands on the page, or what `changed` says of its parameters; its id."""
+def post(url: str, page, fn, session: str, user: str = "app", **changed) -> str:
+    """Send an event what stands on the page, or what `changed` says of its parameters; its id.
+
+    `user`: "app" as a page says, "api" as a program does.
+    """
     state = {component["id"]: component["props"].get("value") for component in page.config["components"]}
     data = [state[block._id] for block in fn.inputs]
     names = [name for name in inspect.signature(fn.fn).parameters]
     for name, value in changed.items():
         data[names.index(name)] = value
     body = {"fn_index": fn._id, "data": data, "session_hash": session}
-    answer = httpx.post(url + "queue/join", json=body, timeout=30)
+    answer = httpx.post(url + "queue/join", json=body, headers={"x-gradio-user": user}, timeout=30)
     assert answer.status_code == 200, answer.text
     return answer.json()["event_id"]
 
@@ -293,3 +297,65 @@ def test_a_cancelled_job_of_a_program_ends(served, endless):
     job.cancel()
     until(lambda: not slot(page))
     until(job.done)
+
+
+def quick_event(page):
+    """One that needs no device and is answered at once."""
+    return next(fn for fn in page.fns.values() if fn.name == "find_subjects")
+
+
+def messages(lines) -> Iterator[dict]:
+    return (json.loads(line[6:]) for line in lines if line.startswith("data: "))
+
+
+def test_a_page_that_asks_again_as_it_is_answered_is_heard(served):
+    """The page takes its stream for open until it has read that it is not, so it must not end with an answer."""
+    page, url = served
+    session, fn = uuid.uuid4().hex, quick_event(page)
+    asked = [post(url, page, fn, session)]
+    answered = []
+    with listening(url, session) as stream:
+        for message in messages(stream.iter_lines()):
+            assert message["msg"] != "close_stream" or len(answered) == 5, "an answer went to a stream that had ended"
+            if message["msg"] == "process_completed" and message["event_id"] in asked:
+                answered.append(message["event_id"])
+                if len(asked) < 5:
+                    asked.append(post(url, page, fn, session))
+            if message["msg"] == "close_stream":
+                break
+    assert answered == asked
+    assert not page._queue.pending_event_ids_session[session] and session not in page._queue.resting
+
+
+def test_a_page_whose_stream_ends_is_told_of_new_events_when_it_knows(served, monkeypatch):
+    page, url = served
+    monkeypatch.setattr(waiting, "LINGER", 0.1)
+    monkeypatch.setattr(waiting, "HEARD", 1.0)
+    session, fn = uuid.uuid4().hex, quick_event(page)
+    post(url, page, fn, session)
+    with listening(url, session) as stream:
+        assert [message["msg"] for message in messages(stream.iter_lines())][-1] == "close_stream"
+    ended = time.monotonic()
+    post(url, page, fn, session)
+    assert time.monotonic() - ended > 0.7
+    with listening(url, session) as stream:
+        assert any(message["msg"] == "process_completed" for message in messages(stream.iter_lines()))
+
+
+def test_a_programs_stream_ends_with_its_last_answer(served, monkeypatch):
+    page, url = served
+    monkeypatch.setattr(waiting, "LINGER", 60)
+    session = uuid.uuid4().hex
+    post(url, page, quick_event(page), session, user="api")
+    with listening(url, session) as stream:
+        assert [message["msg"] for message in messages(stream.iter_lines())][-1] == "close_stream"
+
+
+def test_what_is_kept_of_a_page_that_has_gone_is_dropped(served, monkeypatch):
+    page, url = served
+    monkeypatch.setattr(waiting, "FORGET", 0.5)
+    session, line = uuid.uuid4().hex, page._queue
+    post(url, page, quick_event(page), session)
+    assert session in line.pending_messages_per_session
+    kept = [line.resting, line.pending_event_ids_session, line.pending_messages_per_session]
+    until(lambda: all(session not in each for each in kept))
