@@ -16,7 +16,7 @@ from demos.ui.export import Panel, export_files
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
-from demos.ui.text import ASSETS, say, t
+from demos.ui.text import ASSETS, named, say, t
 from demos.ui.words import synthesis_table
 from pipelines.clip_synthesis.settings import PARAMETRIZATIONS, VIEWS, Settings
 from pipelines.clip_synthesis.steps import Comparison, Reference, Step
@@ -316,7 +316,7 @@ def _facts(step: Any, real: Reference | None, planned: int) -> str:
         return say("real pictures {mean} ({low} – {high})", mean=f"{mean:.2f}", low=f"{low:.2f}", high=f"{high:.2f}")
 
     of_other = beside(real and real.similarity_held_out)
-    best = say("by the other CLIP; best: {caption}", caption=look.captions[0])
+    best = say("by the other CLIP; best: {caption}", caption=named(look.captions[0]))
     detail = say("of the energy; real pictures {share}", share=f"{real.high_frequency:.1%}") if real else ""
     return charts.facts(
         [

@@ -17,7 +17,7 @@ from demos.ui.lesson import Lesson, Measure
 from demos.ui.models import at_hand, model_names, quality_of
 from demos.ui.pictures import Given
 from demos.ui.tab import Tab
-from demos.ui.text import say, t
+from demos.ui.text import named, say, t
 from demos.ui.words import ablation_table
 from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
@@ -261,7 +261,13 @@ def _facts(n: dict) -> str:
         rows.append((say("Similarity to the description"), "–", say("this model reads no text")))
     if n["guesses_full"]:
         (whole, sure), (part, still) = n["guesses_full"][0], n["guesses_kept"][0]
-        rows.append((say("Best guess among 24 names"), f"{whole} {sure:.0%} → {part} {still:.0%}", say("whole → kept")))
+        rows.append(
+            (
+                say("Best guess among 24 names"),
+                f"{named(whole)} {sure:.0%} → {named(part)} {still:.0%}",
+                say("whole → kept"),
+            )
+        )
     over = quality_of(n["model"])
     if "naming_lowest_half" in over:
         name = say("Right name, over {count} scenes of one thing", count=f"{over['scenes']:,}")

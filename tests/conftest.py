@@ -1,6 +1,9 @@
 """Fixtures: tiny models of the real classes, one served app for the API tests. Everything runs offline on a CPU."""
 
+import ast
+import functools
 import os
+import re
 import socket
 from collections.abc import Iterator
 
@@ -13,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from demos.ui import text
 from pipelines.models.detailclip import DetailCLIP, Settings
 from pipelines.models.detectors import Detector
 from pipelines.world import storybook
@@ -106,3 +110,38 @@ def scene_file(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("scene") / "scene.png"
     image.save(path, pnginfo=get_pil_metadata(image))
     return str(path)
+
+
+class Said(dict):
+    """Stands for the English texts: notes those that the app says and that have no Persian."""
+
+    def __init__(self) -> None:
+        self.unknown: set[str] = set()
+
+    def get(self, said: str, default: str | None = None) -> str | None:
+        if said not in text.LANGUAGES[text.PERSIAN]:
+            self.unknown.add(said)
+        return default
+
+
+@pytest.fixture(scope="session")
+def said() -> Iterator[Said]:
+    text.LANGUAGES["en"] = Said()
+    yield text.LANGUAGES["en"]
+    del text.LANGUAGES["en"]
+
+
+@functools.cache
+def source_texts() -> set[str]:
+    files = [file for folder in ("demos", "pipelines") for file in (text.ASSETS.parent / folder).rglob("*.py")]
+    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in files]
+    return {str(node.value) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+
+
+@pytest.fixture(autouse=True)
+def what_is_said_is_translated(said) -> Iterator[None]:
+    """Whatever the app says in any test has a translation, also what no search of its source would find."""
+    yield
+    found, said.unknown = said.unknown, set()
+    missing = sorted(each for each in found if re.search("[A-Za-z]{2}", each) and each in source_texts())
+    assert not missing, f"no Persian for {missing}"

@@ -19,7 +19,7 @@ from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
-from demos.ui.text import ASSETS, say, t
+from demos.ui.text import ASSETS, named, say, t
 from pipelines.contrast.settings import MatrixSettings
 from pipelines.contrast.verdicts import MATRIX, MATRIX_ANSWERS, of_matrix
 
@@ -255,7 +255,9 @@ def _headline(found: "Matrix") -> str:
 
 
 def _captions(found: "Matrix") -> str:
-    texts = "".join(f"<span><b>{j}</b> {html.escape(caption)}</span>" for j, caption in enumerate(found.captions, 1))
+    texts = "".join(
+        f"<span><b>{j}</b> {html.escape(named(caption))}</span>" for j, caption in enumerate(found.captions, 1)
+    )
     return f'<p class="captions">{texts}</p>'
 
 
@@ -320,7 +322,7 @@ def said_of(found: "Matrix", cell: tuple[int, int]) -> str:
             "Picture {i} with caption {j}, “{caption}”: cosine {cosine}, chosen with {share}; it is {does} by {size}.",
             i=i + 1,
             j=j + 1,
-            caption=found.captions[j],
+            caption=named(found.captions[j]),
             cosine=f"{found.similarity[i, j]:.2f}",
             share=f"{(found.columns if columns else found.rows)[i, j]:.1%}",
             does=say("pushed away") if slope > 0 else say("pulled closer"),

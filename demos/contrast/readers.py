@@ -18,7 +18,7 @@ from demos.ui.lesson import Lesson
 from demos.ui.pictures import read_picture, told_of
 from demos.ui.scenes import picture_controls
 from demos.ui.tab import Addressed, Tab, tell_stopped
-from demos.ui.text import say, t
+from demos.ui.text import named, say, t
 from pipelines.contrast.settings import READERS, CaptionSettings, ReadersSettings
 from pipelines.contrast.verdicts import READERS_ANSWERS, READERS_ASKED, of_readers
 from pipelines.models.registry import BUNDLED
@@ -152,7 +152,7 @@ def said(reading: "Reading") -> str:
         told = say("given") if word.given else f"{word.probability:.0%}"
         strength = 0 if word.given else 0.5 * word.probability
         words.append(
-            f'<span class="said" style="background:rgb(59 130 246 / {strength:.2f})">{html.escape(word.text)}'
+            f'<span class="said" style="background:rgb(59 130 246 / {strength:.2f})">{html.escape(named(word.text))}'
             f"<small>{html.escape(told)}</small></span>"
         )
     return " ".join(words)
@@ -163,7 +163,7 @@ def ranking(found: "Readings", reading: "Reading") -> str:
     lines = []
     for place, score in reading.ranking:
         kind = ' class="true"' if place == found.truth else ""
-        lines.append(f"<li{kind}>{html.escape(found.captions[place])} <small>{score:.2f}</small></li>")
+        lines.append(f"<li{kind}>{html.escape(named(found.captions[place]))} <small>{score:.2f}</small></li>")
     head = say("What it finds among {count} captions", count=len(found.captions))
     if reading.place is not None:
         head += " · " + say("the true one is number {place}", place=reading.place)
@@ -179,8 +179,8 @@ def looked(found: "Readings", reading: "Reading") -> str:
             continue
         over = drawing.heat_over(found.picture / 255, drawing.normalised(word.looked)).resize((SMALL, SMALL))
         cells.append(
-            f'<figure><img alt="{html.escape(word.text)}" src="{source_of(over)}">'
-            f"<figcaption>{html.escape(word.text)}</figcaption></figure>"
+            f'<figure><img alt="{html.escape(named(word.text))}" src="{source_of(over)}">'
+            f"<figcaption>{html.escape(named(word.text))}</figcaption></figure>"
         )
     head = say("Where {reader}'s words looked", reader=READERS[reading.model])
     return f'<h3>{html.escape(head)}</h3><div class="looks">{"".join(cells)}</div>' if cells else ""

@@ -10,7 +10,7 @@ import regex
 
 from demos.ui import drawing
 from demos.ui.pictures import Given
-from demos.ui.text import say
+from demos.ui.text import named, say
 from pipelines.errors import UserError
 from pipelines.phrases import key, place_of, tidy
 from pipelines.world import storybook
@@ -89,12 +89,13 @@ def frames_of(answer: Answer, faint: bool, picked: int | None) -> list[drawing.F
 
     def frame(d, style: str) -> drawing.Frame:
         return drawing.Frame(
-            box=d.box, label=f"{d.phrase} {d.score:.2f}", colour=drawing.colour_of(d.place), style=style
+            box=d.box, label=f"{named(d.phrase)} {d.score:.2f}", colour=drawing.colour_of(d.place), style=style
         )
 
     drawn = [frame(d, "faint") for d in answer.below] if faint else []
     drawn += [
-        drawing.Frame(box=box, label=phrase, colour=(255, 255, 255), style="truth") for phrase, box in answer.true or ()
+        drawing.Frame(box=box, label=named(phrase), colour=(255, 255, 255), style="truth")
+        for phrase, box in answer.true or ()
     ]
     drawn += [frame(d, "picked" if d.query == picked else "solid") for d in answer.kept]
     return drawn + [frame(d, "picked") for d in answer.below if faint and d.query == picked]

@@ -17,7 +17,7 @@ from demos.ui.export import Panel, export_files, settings_as_json
 from demos.ui.lesson import Lesson, Measure
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
-from demos.ui.text import say, t
+from demos.ui.text import named, say, t
 from pipelines.detection.settings import BACKENDS, Settings
 from pipelines.errors import UserError
 from pipelines.models.registry import MODELS, STORYBOOK
@@ -222,6 +222,7 @@ def present(found: list[Answer], settings: Settings, picked: int | None) -> dict
     if picked is None or picked >= len(encoded.scores):
         picked = int(encoded.scores.max(1).argmax())
     beside = picture_of(found[1], settings.faint, None) if len(found) > 1 else None
+    choices = [(named(phrase), phrase) for phrase in phrases]
     return {
         "boxes": picture_of(answer, settings.faint, picked),
         "other": gr.update(value=beside, visible=beside is not None),
@@ -231,8 +232,8 @@ def present(found: list[Answer], settings: Settings, picked: int | None) -> dict
         "formula": _formula(answer, picked),
         "note": pictures.honest_note(answer.given, encoded.model, BETTER),
         "charts": _headline(answer) + _idle(answer, settings.box_threshold) + _charts(answer),
-        "hide": controls.CheckboxGroup(phrases, value=[p for p in phrases if p in answer.hidden]),
-        "holds": controls.Dropdown(phrases),
+        "hide": controls.CheckboxGroup(choices, value=[p for p in phrases if p in answer.hidden]),
+        "holds": controls.Dropdown(choices),
         "numbers": numbers_of(answer, settings),
     }
 
@@ -241,18 +242,18 @@ def _title(answer: Answer, picked: int) -> str:
     shown = [d for d in answer.kept if d.query == picked]
     if not shown:
         return say("Guess {number}, not shown: its score for every word", number=picked + 1)
-    return say("Guess {number}, {phrase}: its score for every word", number=picked + 1, phrase=shown[0].phrase)
+    return say("Guess {number}, {phrase}: its score for every word", number=picked + 1, phrase=named(shown[0].phrase))
 
 
 def _word_scores(encoded: "Encoded", picked: int) -> tuple[list[str], list[float]]:
     """The phrases by falling score of this guess, each followed by its words where it has several."""
     names, scores = [], []
     for place in encoded.scores[picked].argsort()[::-1][:MOST_BARS]:
-        names.append(encoded.phrases[place])
+        names.append(named(encoded.phrases[place]))
         scores.append(float(encoded.scores[picked, place]))
         words = range(*encoded.spans[place])
         if len(words) > 1:
-            names += [f"\u2003{encoded.words[w]}" for w in words]
+            names += [f"\u2003{named(encoded.words[w])}" for w in words]
             scores += [float(encoded.word_scores[picked, w]) for w in words]
     return names, scores
 
@@ -291,7 +292,7 @@ def _tables(answer: Answer) -> str:
     rows = []
     for d, hit, iou in zip(answer.kept, answer.matching.truth, answer.matching.overlap, strict=True):
         compared = [f"{iou:.2f}", told.get(hit, say("found"))] if answer.true is not None else ["–", "–"]
-        rows.append([d.phrase, f"{d.score:.2f}", " ".join(f"{side:.0f}" for side in d.box), *compared])
+        rows.append([named(d.phrase), f"{d.score:.2f}", " ".join(f"{side:.0f}" for side in d.box), *compared])
     if not rows:
         rows = [[say("nothing reaches the threshold"), "", "", "", ""]]
     head = [say("phrase"), say("score"), say("box, pixels"), say("IoU with ground truth"), say("so it is")]
@@ -307,9 +308,9 @@ def _word_row(answer: Answer, place: int, phrase: str) -> list[str]:
     if answer.true is not None:
         count = sum(same(name, phrase) for name, _ in answer.true)
         there = str(count) if count else say("no: false alarm") if boxes else say("no")
-    name = phrase
+    name = named(phrase)
     if MODELS[answer.encoded.model].seen == STORYBOOK and tuple(key(phrase).split()) in storybook.HELD_OUT:
-        name = say("{phrase} (never seen together in training)", phrase=phrase)
+        name = say("{phrase} (never seen together in training)", phrase=named(phrase))
     return [name, f"{highest:.2f}", f"{highest - answer.threshold:+.2f}", str(boxes), there]
 
 

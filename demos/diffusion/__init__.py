@@ -20,7 +20,7 @@ from demos.ui.export import Panel, export_files
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
-from demos.ui.text import ASSETS, say, t
+from demos.ui.text import ASSETS, named, say, t
 from demos.ui.words import missing_table
 from pipelines.diffusion import presence
 from pipelines.diffusion.settings import METHODS, Settings
@@ -355,7 +355,7 @@ def take_usual(model: str) -> dict:
 def find_subjects(prompt: str) -> dict:
     """The words of a prompt as chips, its nouns chosen."""
     sketch = prompts.sketch(prompt)
-    choices = [(word.text, str(place)) for place, word in enumerate(sketch.words)]
+    choices = [(named(word.text), str(place)) for place, word in enumerate(sketch.words)]
     chosen = [str(subject.word) for subject in sketch.subjects]
     return {"chips": controls.CheckboxGroup(choices, value=chosen), "subjects": ""}
 

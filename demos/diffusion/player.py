@@ -11,7 +11,7 @@ from PIL import Image
 
 from demos.ui import charts, drawing
 from demos.ui.events import lazily
-from demos.ui.text import ASSETS, say
+from demos.ui.text import ASSETS, named, say
 
 if TYPE_CHECKING:
     from pipelines.diffusion.recording import Recording
@@ -52,7 +52,7 @@ def _told(run: "Recording", place: int) -> str:
     if moment.gap:
         parts.append(f"‖ε_c − ε_u‖ {moment.gap:.2f}")
     if moment.peaks:
-        peaks = ", ".join(f"{name} {peak:.2f}" for name, peak in zip(run.names, moment.peaks, strict=True))
+        peaks = ", ".join(f"{named(name)} {peak:.2f}" for name, peak in zip(run.names, moment.peaks, strict=True))
         parts.append(say("highest attention: {peaks}", peaks=peaks))
     if moment.tries >= 0:
         parts.append(
@@ -93,7 +93,7 @@ def played(run: "Recording") -> dict:
         "strip": _source(out.getvalue(), "png"),
         "rows": [
             {"text": say("(start)"), "subject": False},
-            *({"text": word, "subject": place in nouns} for place, word in enumerate(run.words)),
+            *({"text": named(word), "subject": place in nouns} for place, word in enumerate(run.words)),
         ],
         "say": {
             "noisy": say("what the model sees"),
@@ -118,7 +118,7 @@ def peaks_chart(runs: "list[tuple[str, Recording]]", refine: bool) -> str:
     for name, run in runs:
         steps = list(range(1, len(run.moments) + 1))
         for place, subject in enumerate(run.names):
-            label = f"{subject}, {name}" if name else subject
+            label = f"{named(subject)}, {name}" if name else named(subject)
             lines.append(charts.Line(name=label, x=steps, y=[moment.peaks[place] for moment in run.moments]))
     if not lines:
         return ""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from demos.ui import charts
-from demos.ui.text import say
+from demos.ui.text import named, say
 from pipelines.diffusion.presence import Verdict
 from pipelines.errors import UserError
 from pipelines.phrases import distinct
@@ -94,7 +94,7 @@ def strip(pairs: Sequence[Pair], subjects: Sequence[str]) -> str:
 
 def _ticks(verdict: Verdict, subjects: Sequence[str]) -> str:
     marks = [
-        f"{'✓' if there else '✗'} {html.escape(subject)}"
+        f"{'✓' if there else '✗'} {html.escape(named(subject))}"
         for there, subject in zip(verdict.present, subjects, strict=True)
     ]
     fault = f"<br><em>{html.escape(fault_of(verdict))}</em>" if verdict.fault else ""
@@ -104,7 +104,7 @@ def _ticks(verdict: Verdict, subjects: Sequence[str]) -> str:
 def shares(pairs: Sequence[Pair], subjects: Sequence[str]) -> str:
     """Share of the pictures that show everything, and each subject, with 95 % Wilson intervals."""
     rows = []
-    for place, name in enumerate([say("all of them"), *subjects]):
+    for place, name in enumerate([say("all of them"), *map(named, subjects)]):
         for kind, label, colour in (("plain", say("plain"), 5), ("excited", say("excited"), 2)):
             verdicts = [getattr(pair, kind).verdict for pair in pairs]
             count = sum(v.present[place - 1] if place else v.all_present for v in verdicts)

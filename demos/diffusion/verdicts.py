@@ -9,7 +9,7 @@ from PIL import Image
 from demos.diffusion import seeds
 from demos.diffusion.player import decibels
 from demos.ui import charts, drawing
-from demos.ui.text import say
+from demos.ui.text import named, say
 from pipelines.diffusion import presence
 from pipelines.models.registry import MODELS
 
@@ -37,7 +37,7 @@ def boxed(picture: Image.Image, verdict: presence.Verdict | None, subjects: Sequ
     found = [
         drawing.Frame(
             box=box,
-            label=f"{subject} {score:.2f}",
+            label=f"{named(subject)} {score:.2f}",
             colour=drawing.colour_of(place),
             style="solid" if there else "faint",
         )
@@ -59,10 +59,11 @@ def verdict_table(said: list[tuple[str, presence.Verdict | None]], subjects: Seq
         cells = []
         for _, verdict in known:
             mark = "✓" if verdict.present[place] else "✗"
-            fault = f", {verdict.faults[place]}" if verdict.faults[place] else ""
-            colour = f" ({verdict.colours[place]})" if verdict.faults[place] == "wrong colour" else ""
+            fault = f", {say(verdict.faults[place])}" if verdict.faults[place] else ""
+            seen = named(verdict.colours[place] or "")
+            colour = f" ({seen})" if verdict.faults[place] == "wrong colour" else ""
             cells.append(f"{mark} {verdict.scores[place]:.2f}{fault}{colour}")
-        rows.append([subject, *cells])
+        rows.append([named(subject), *cells])
     head = [
         say("there from {score} on", score=f"{presence.THERE:.2f}"),
         *(name or say("the detector's score") for name, _ in said),
@@ -74,7 +75,7 @@ def _headline(known: list[tuple[str, presence.Verdict]], subjects: Sequence[str]
     """How much of what was asked for is there, by picture."""
     told = []
     for name, verdict in known:
-        lost = [subject for subject, there in zip(subjects, verdict.present, strict=True) if not there]
+        lost = [named(subject) for subject, there in zip(subjects, verdict.present, strict=True) if not there]
         text = say("missing: {subjects}", subjects=", ".join(lost)) if lost else say("all there")
         count = f"{sum(verdict.present)} / {len(subjects)}"
         told.append((count, f"{name}: {text}" if name else text))
@@ -106,7 +107,11 @@ def facts_of(run: "Recording", verdict: presence.Verdict | None, score: float | 
         weakest = min(range(len(run.names)), key=lambda n: max(m.peaks[n] for m in run.moments))
         peak = max(m.peaks[weakest] for m in run.moments)
         told.append(
-            (say("weakest subject"), run.names[weakest], say("its highest attention: {peak}", peak=f"{peak:.2f}"))
+            (
+                say("weakest subject"),
+                named(run.names[weakest]),
+                say("its highest attention: {peak}", peak=f"{peak:.2f}"),
+            )
         )
     if score is not None:
         told.append((say("CLIP score"), f"{score:.3f}", say("cosine of picture and prompt")))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import gradio as gr
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from demos.ui import charts, controls, drawing, film, lab, studies
 from demos.ui.device import on_device
@@ -187,7 +187,7 @@ def drawn_table(
     wide = 3 * CELL[0]
     size = EDGE[0] + len(SIZES) * wide + (len(SIZES) - 1) * GAP, 2 * EDGE[1] + len(LAYERS) * CELL[1]
     image = Image.new("RGB", size, GROUND)
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(18)
+    draw, font = ImageDraw.Draw(image), drawing.typeface(18)
     known = np.isfinite(values)
     scaled = drawing.normalised(values) if known.any() else values
     colours = np.where(known[:, None], drawing.viridis(scaled), GROUND)

@@ -32,7 +32,7 @@ WRITE = """(...values) => {
   const old = new URLSearchParams(location.search), query = new URLSearchParams();
   const moved = old.get('tab') && old.get('tab') !== tab;
   for (const [name, value] of old)
-    if (name.startsWith('__') || name === 'room' || (name === 'hide' && !moved)) query.set(name, value);
+    if (name.startsWith('__') || ['room', 'lang'].includes(name) || (name === 'hide' && !moved)) query.set(name, value);
   query.set('tab', tab);
   known.forEach(([name, usual], i) => {
     const value = values[i];

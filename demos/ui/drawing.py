@@ -1,4 +1,4 @@
-"""Pictures and charts: arrays and numbers in, Pillow images, SVG and HTML out. Knows numpy and Pillow only.
+"""Pictures and charts: arrays and numbers in, Pillow images, SVG and HTML out.
 
 Pictures are drawn by whole patches, nearest neighbour, so that a pixel on the screen is a pixel of the model. Charts
 are SVG that takes its colours from the page, so they follow light and dark mode. All text that reaches SVG or HTML is
@@ -15,6 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from demos.ui.text import ASSETS, language
+
+PERSIAN = ASSETS / "fonts" / "Vazirmatn-FD-Regular.woff2"
 SIDE = 448  # pixels, the side at which square pictures are shown
 
 _VIRIDIS = np.array(
@@ -166,11 +169,16 @@ class Frame:
     style: str = "solid"  # "faint": thin, without a label; "truth": dashed white; "picked": twice as thick
 
 
+def typeface(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """What is written in pictures with, `size` pixels high: Persian needs one that has its letters."""
+    return ImageFont.truetype(PERSIAN, size) if language() == "fa" else ImageFont.load_default(size)
+
+
 def frames(image: Image.Image, found: Sequence[Frame], scale: float) -> Image.Image:
     """Boxes with their labels on a picture that is shown `scale` times as large as it is; faint ones lie below."""
     image = image.copy()
     draw = ImageDraw.Draw(image, "RGBA")
-    font = ImageFont.load_default(15)
+    font = typeface(15)
     for frame in sorted(found, key=lambda f: ("faint", "truth", "solid", "picked").index(f.style)):
         x0, y0, x1, y1 = (round(side * scale) for side in frame.box)
         if frame.style == "faint":
@@ -246,7 +254,7 @@ def place_in(size: tuple[int, int], at: tuple[float, float]) -> tuple[float, flo
 
 def strip(images: Sequence[Image.Image], captions: Sequence[str], side: int = 240, gap: int = 12) -> Image.Image:
     """Pictures in one row with a caption under each, on white: a figure to export or to print."""
-    font = ImageFont.load_default(15)
+    font = typeface(15)
     lines = [wrap(caption, font, side) for caption in captions]
     height = side + 8 + 19 * max(len(text) for text in lines)
     sheet = Image.new("RGB", (len(images) * (side + gap) - gap, height), "white")

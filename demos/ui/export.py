@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, urlencode
 import numpy as np
 from gradio.processing_utils import save_bytes_to_cache, save_pil_to_cache
 from gradio.utils import get_upload_folder
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 
 from demos.ui import drawing
 from demos.ui.controls import in_address
@@ -166,14 +166,14 @@ def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, ends: tuple[str, str], 
     """The colours of a map from its least value to its largest: where the next line begins."""
     bar = drawing.viridis(np.linspace(0, 1, wide))[None].repeat(10, axis=0)
     sheet.paste(Image.fromarray(bar), at)
-    font = ImageFont.load_default(SMALL)
+    font = drawing.typeface(SMALL)
     pen.text((at[0], at[1] + 12), ends[0], font=font, fill=PALE)
     pen.text((at[0] + wide - font.getlength(ends[1]), at[1] + 12), ends[1], font=font, fill=PALE)
     return at[1] + SCALE
 
 
 def _wrapped(text: str, size: int, width: int) -> list[str]:
-    return drawing.wrap(text, ImageFont.load_default(size), width)
+    return drawing.wrap(text, drawing.typeface(size), width)
 
 
 def _write(
@@ -188,6 +188,6 @@ def _write(
     """Lines of text from a place down: where the next one begins."""
     x, y = at
     for line in _wrapped(text, size, width)[:most]:
-        pen.text((x, y), line, font=ImageFont.load_default(size), fill=paint)
+        pen.text((x, y), line, font=drawing.typeface(size), fill=paint)
         y += round(LINE * size)
     return y

@@ -6,12 +6,13 @@ import gradio as gr
 
 from demos.ui import share
 from demos.ui.controls import in_address
+from demos.ui.language import SWITCH
 from demos.ui.lesson import CHAPTERS, Lesson
 from demos.ui.limits import KEPT_SECONDS, UNDER_WAY
 from demos.ui.present import TOGGLE
 from demos.ui.serving import Page
 from demos.ui.tab import Tab
-from demos.ui.text import ASSETS, t
+from demos.ui.text import ASSETS, numbered, t
 from demos.ui.words import lay_out_words
 from pipelines.settings import settings_of
 
@@ -30,9 +31,14 @@ def build(lessons: Sequence[Lesson]) -> gr.Blocks:
     return page
 
 
+def number_of(lesson: Lesson, lessons: Sequence[Lesson]) -> int:
+    """In the order of all."""
+    return [each.slug for each in lessons].index(lesson.slug) + 1
+
+
 def title_of(lesson: Lesson, lessons: Sequence[Lesson]) -> str:
-    """As the page shows it: with its number in the order of all."""
-    return f"{[each.slug for each in lessons].index(lesson.slug) + 1} · {lesson.title}"
+    """As the page shows it: with its number."""
+    return f"{number_of(lesson, lessons)} · {lesson.title}"
 
 
 def address_of(lesson: Lesson, lessons: Sequence[Lesson]) -> str:
@@ -78,13 +84,16 @@ def _masthead(here: str, chapters: Sequence[str], controls: share.Controls) -> N
         pressed = share.button(here)
         present = gr.Button(t("Present"), size="sm", elem_id=f"present-{here}", elem_classes="chapter")
         present.click(None, js=TOGGLE)
+        switch = gr.Button(t("فارسی"), size="sm", elem_id=f"language-{here}", elem_classes="chapter")
+        switch.click(None, js=SWITCH)
         gr.Markdown(t("Every picture comes from a model that ran."))
     share.connect(pressed, here, controls)
 
 
 def _lay_out(lesson: Lesson, lessons: Sequence[Lesson]) -> Tab:
     tab = Tab(lesson)
-    with gr.Tab(t(title_of(lesson, lessons)), id=lesson.slug, elem_id=f"tab-{lesson.slug}") as tab.opened:
+    title = numbered(number_of(lesson, lessons), lesson.title)
+    with gr.Tab(title, id=lesson.slug, elem_id=f"tab-{lesson.slug}") as tab.opened:
         gr.Markdown(t(lesson.claim), elem_classes="claim")
         lesson.layout(tab)
         lay_out_words(lesson)

@@ -23,9 +23,10 @@ from starlette.middleware import Middleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from demos.ui import health, limits, tally
+from demos.ui import health, language, limits, tally
 from demos.ui.address import BACK
 from demos.ui.health import LEAST_DISK, disk_left
+from demos.ui.language import DIGITS, DIRECTION
 from demos.ui.present import KEYS
 from demos.ui.text import ASSETS, TEXT, say
 from demos.ui.waiting import listener_of
@@ -140,10 +141,6 @@ HEADERS = {
     ),
 }
 TALLY = (ASSETS / "tally.js").read_text(encoding="utf-8")
-# Gradio sets the page's language but not its direction.
-DIRECTION = """() => { const set = () => { const code = (document.documentElement.lang || 'en').split('-')[0];
-  document.documentElement.dir = ['ar', 'fa', 'he', 'ur'].includes(code) ? 'rtl' : 'ltr'; }; set();
-  new MutationObserver(set).observe(document.documentElement, {attributes: true, attributeFilter: ['lang']}); }"""
 
 
 class Recent:
@@ -252,7 +249,7 @@ def launch_settings(app: gr.Blocks, *, api: bool = True, mcp: bool = False, metr
         theme=THEME,
         css_paths=[ASSETS / "style.css"],
         i18n=TEXT,
-        js=f"() => {{ {' '.join(f'({each})();' for each in (DIRECTION, BACK, KEYS, TALLY))} }}",
+        js=f"() => {{ {' '.join(f'({each})();' for each in (DIRECTION, DIGITS, BACK, KEYS, TALLY))} }}",
         show_error=False,
         max_file_size=limits.FILE_BYTES,
         max_threads=limits.THREADS,
@@ -270,6 +267,6 @@ def launch_settings(app: gr.Blocks, *, api: bool = True, mcp: bool = False, metr
             "docs_url": None,
             "redoc_url": None,
             "middleware": [Middleware(Guard, page=app, closed=closed)],
-            "routes": [*health.routes(app, metrics), *tally.routes(app)],
+            "routes": [*health.routes(app, metrics), *tally.routes(app), *language.routes()],
         },
     )

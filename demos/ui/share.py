@@ -1,6 +1,7 @@
 """The address of what is on the screen: copied, and as a QR code that a class can point a telephone at."""
 
 import html
+import json
 from collections.abc import Mapping
 from urllib.parse import parse_qs, urlsplit
 
@@ -11,17 +12,19 @@ from demos.ui.address import HIDE
 from demos.ui.controls import words
 from demos.ui.events import light
 from demos.ui.tab import QUIET
-from demos.ui.text import say, t
+from demos.ui.text import LANGUAGES, say, t
 from pipelines.errors import UserError
 
 MOST = 1500  # characters; a QR code that is read from the last row holds about as many
 HERE = ("127.0.0.1", "localhost", "::1")
 
-# Browsers let a page copy only where it was served securely, or by this computer.
+# Browsers let a page copy only where it was served securely, or by this computer. A class gets the page's language.
 ADDRESS = """async (address, copied, shown) => {
-  copied = await navigator.clipboard?.writeText(location.href).then(() => 'yes', () => '') || '';
-  return [location.href, copied, shown];
-}"""
+  const there = new URL(location.href), code = document.documentElement.lang.split('-')[0];
+  if (OTHERS.includes(code)) there.searchParams.set('lang', code);
+  copied = await navigator.clipboard?.writeText(there.href).then(() => 'yes', () => '') || '';
+  return [there.href, copied, shown];
+}""".replace("OTHERS", json.dumps(list(LANGUAGES)))
 
 # Six characters that nobody mixes up; a room is no secret.
 ROOM = """async (...values) => {

@@ -23,6 +23,7 @@ from demos.ui.lesson import Lesson
 from demos.ui.models import model_menu
 from demos.ui.text import LATEX, say, t
 from pipelines.settings import checked, settings_of
+from pipelines.world import persian
 
 SETTINGS = "settings"  # the parameter of a handler that takes all settings at once
 SPECIAL = (gr.SelectData, gr.Request)  # parameters that Gradio fills in by itself
@@ -241,6 +242,9 @@ class Tab:
         def taken(values: tuple, keywords: Mapping[str, object]) -> dict[str, object]:
             specials = [name for name in parameters if hints.get(name) in SPECIAL]
             given: dict[str, Any] = {**dict(zip([*reads, *specials], values, strict=False)), **keywords}
+            for name, value in given.items():
+                if isinstance(value, str):
+                    given[name] = persian.to_english(value)
             arguments = {name: given[name] for name in parameters if name in given}
             known = pictures.opened(self.settings, {name: given[name] for name in self.settings if name in given})
             for name in arguments:

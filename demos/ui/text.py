@@ -1,6 +1,7 @@
 """What the page says, in the visitor's language.
 
-The English text is the key. A language is one file, assets/languages/<code>.json: English text to translation.
+The English text is the key. A language is assets/languages/<code>.json, English text to translation, and the lessons'
+words in assets/languages/<code>/, files like those of assets/lessons/, section by section.
 """
 
 import json
@@ -9,12 +10,34 @@ from pathlib import Path
 import gradio as gr
 from gradio.context import LocalContext
 
+from pipelines.world import persian
+
 ASSETS = Path(__file__).parents[2] / "assets"
 LATEX: list[dict[str, str | bool]] = [
     {"left": "$$", "right": "$$", "display": True},
     {"left": "$", "right": "$", "display": False},
 ]
-LANGUAGES = {file.stem: json.loads(file.read_bytes()) for file in sorted((ASSETS / "languages").glob("*.json"))}
+CHOSEN = "language"  # the cookie that holds what a visitor chose (demos/ui/language.py), if not the browser's own
+
+
+def sections(file: Path) -> list[tuple[str, str]]:
+    """Title and body of every `##` section of a lesson's words."""
+    parts = file.read_text(encoding="utf-8").split("\n## ")[1:]
+    return [(title.strip(), body.strip()) for title, _, body in (part.partition("\n") for part in parts)]
+
+
+def _language(file: Path) -> dict[str, str]:
+    known = json.loads(file.read_bytes())
+    for translated in sorted((file.parent / file.stem).glob("*.md")):
+        english = sections(ASSETS / "lessons" / translated.name)
+        known |= {body: new for (_, body), (_, new) in zip(english, sections(translated), strict=True)}
+    return known
+
+
+PERSIAN = "fa"
+LANGUAGES = {file.stem: _language(file) for file in sorted((ASSETS / "languages").glob("*.json"))}
+if PERSIAN in LANGUAGES:
+    LANGUAGES[PERSIAN] |= persian.NOUN_WORDS | persian.COLOUR_WORDS | persian.OTHER_WORDS
 TEXT = gr.I18n(**LANGUAGES)
 
 
@@ -24,8 +47,27 @@ def t(text: str):
     return TEXT(text)
 
 
+def numbered(number: int, title: str):
+    """A title with its number, as a visible string of the layout."""
+    for known in LANGUAGES.values():
+        known[f"{number} · {title}"] = f"{number} · {known.get(title, title)}"
+    return t(f"{number} · {title}")
+
+
+def language() -> str:
+    """Two letters: of whoever asked for what is done now; "en" for nobody."""
+    request = LocalContext.request.get(None)
+    if request is None:
+        return "en"
+    usual = request.headers.get("accept-language", "").split(",")[0].split("-")[0].lower()
+    return request.cookies.get(CHOSEN) or usual
+
+
 def say(text: str, **values: object) -> str:
     """A visible string made during an event, in the visitor's language: say("{kept} patches", kept=4)."""
-    request = LocalContext.request.get(None)
-    wanted = (request.headers.get("accept-language", "") if request else "").split(",")[0].split("-")[0].lower()
-    return LANGUAGES.get(wanted, {}).get(text, text).format(**values)
+    return LANGUAGES.get(language(), {}).get(text, text).format(**values)
+
+
+def named(phrase: str) -> str:
+    """A phrase, or a caption, of the storybook world in the visitor's language; any other stays as it is."""
+    return persian.from_english(phrase) if language() == PERSIAN else phrase

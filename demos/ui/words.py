@@ -7,18 +7,16 @@ import gradio as gr
 from demos.ui import charts
 from demos.ui.events import light
 from demos.ui.lesson import Lesson
-from demos.ui.text import ASSETS, LATEX, say, t
+from demos.ui.text import ASSETS, LATEX, say, sections, t
 from pipelines.models.registry import BUNDLED
 
 
 def lay_out_words(lesson: Lesson) -> None:
     """The words of a tab, one accordion per `##` section of assets/lessons/<slug>.md, the first one open."""
-    sections = (ASSETS / "lessons" / f"{lesson.slug}.md").read_text(encoding="utf-8").split("\n## ")[1:]
-    for place, section in enumerate(sections):
-        title, _, body = section.partition("\n")
-        with gr.Accordion(t(title.strip()), open=place == 0, elem_id=f"{lesson.slug}-lesson-{place}") as accordion:
-            gr.Markdown(t(body.strip()), latex_delimiters=LATEX)
-            table = lesson.tables.get(title.strip())
+    for place, (title, body) in enumerate(sections(ASSETS / "lessons" / f"{lesson.slug}.md")):
+        with gr.Accordion(t(title), open=place == 0, elem_id=f"{lesson.slug}-lesson-{place}") as accordion:
+            gr.Markdown(t(body), latex_delimiters=LATEX, elem_classes="words")
+            table = lesson.tables.get(title)
             if table:
                 shown = gr.HTML(elem_id=f"{lesson.slug}-measured")
                 accordion.expand(light(table), None, shown, api_visibility="private", show_progress="hidden")

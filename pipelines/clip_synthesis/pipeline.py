@@ -58,22 +58,38 @@ def parse(text: str) -> list[Term]:
     if not isinstance(text, str) or not text.strip(" |"):
         raise UserError("There is no prompt yet. Type what the picture should show, such as: a cat")
     if len(text) > MOST_CHARACTERS:
-        raise UserError(f"The prompt has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read. Shorten it.")
+        raise UserError(
+            "The prompt has {length} characters; at most {most} are read. Shorten it.",
+            length=f"{len(text):,}",
+            most=f"{MOST_CHARACTERS:,}",
+        )
     terms = []
     for part in filter(None, (piece.strip() for piece in text.split("|"))):
         name, colon, number = part.rpartition(":")
         weight = 1.0
         if colon:
             if not re.fullmatch(r"\s*[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?\s*", number, re.I):
-                raise UserError(f"{number.strip()[:40]!r} is no weight. Write a number after the colon: a cat:1")
+                raise UserError(
+                    "{number} is no weight. Write a number after the colon: a cat:1", number=repr(number.strip()[:40])
+                )
             weight = float(number)
         if not name.strip() and colon:
-            raise UserError(f"There is a weight without a prompt: {part[:40]!r}. Write: a cat:{number.strip()[:20]}")
+            raise UserError(
+                "There is a weight without a prompt: {part}. Write: a cat:{number}",
+                part=repr(part[:40]),
+                number=number.strip()[:20],
+            )
         if not abs(weight) <= MOST_WEIGHT or weight == 0:
-            raise UserError(f"Weights are from -{MOST_WEIGHT:g} to {MOST_WEIGHT:g} and not 0; {part[:60]!r} is not.")
+            raise UserError(
+                "Weights are from -{most} to {most} and not 0; {part} is not.",
+                most=f"{MOST_WEIGHT:g}",
+                part=repr(part[:60]),
+            )
         terms.append(Term(weight=weight, text=(name if colon else part).strip()))
     if len(terms) > MOST_PROMPTS:
-        raise UserError(f"At most {MOST_PROMPTS} prompts are followed at once, not {len(terms)}.")
+        raise UserError(
+            "At most {most} prompts are followed at once, not {count}.", most=MOST_PROMPTS, count=len(terms)
+        )
     if all(term.weight < 0 for term in terms):
         raise UserError("All prompts are negative: there is nothing to come close to. Give one a positive weight.")
     return terms
@@ -181,7 +197,11 @@ def run(settings: Settings) -> Iterator[Step]:
     """
     terms = parse(settings.prompt)
     if settings.parametrization not in CANVASES:
-        raise UserError(f"The picture can be written in {', '.join(CANVASES)}, not {settings.parametrization!r}.")
+        raise UserError(
+            "The picture can be written in {allowed}, not {value}.",
+            allowed=", ".join(CANVASES),
+            value=repr(settings.parametrization),
+        )
     if settings.steps < 1 or settings.cutouts < 1:
         raise UserError("There must be at least one step and one view.")
     model, judge = load(settings.model), load(settings.judge)

@@ -47,7 +47,11 @@ def parse(text: str | Sequence[str]) -> list[str]:
         raise UserError("Type what to look for: words with dots in between, such as: cat . red car")
     length = sum(map(len, chips))
     if length > MOST_CHARACTERS:
-        raise UserError(f"The words have {length:,} characters; at most {MOST_CHARACTERS:,} are read.")
+        raise UserError(
+            "The words have {length} characters; at most {most} are read.",
+            length=f"{length:,}",
+            most=f"{MOST_CHARACTERS:,}",
+        )
     phrases = list(dict.fromkeys(phrase for chip in chips for phrase in split(chip)))
     if not phrases:
         raise UserError("There is no word to look for. Type some with dots in between, such as: cat . red car")
@@ -167,7 +171,9 @@ def encode_with(
         NotFinite: when a score or a box holds NaN or infinity.
     """
     if backend not in BACKENDS:
-        raise UserError(f"The backend must be one of {', '.join(BACKENDS)}, not {backend!r}.")
+        raise UserError(
+            "The backend must be one of {allowed}, not {value}.", allowed=", ".join(BACKENDS), value=repr(backend)
+        )
     if checked(precision) != "float32" and backend == "groundingdino":
         raise UserError("The groundingdino backend knows float32 alone. Choose the transformers backend.")
     look, answer = BACKENDS[backend]
@@ -242,7 +248,7 @@ def suppress(boxes: np.ndarray, scores: np.ndarray, limit: float) -> list[int]:
 
 def _share(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 <= value <= 1:
-        raise UserError(f"The {name} must be a number from 0 to 1, not {str(value)[:30]!r}.")
+        raise UserError("The {name} must be a number from 0 to 1, not {value}.", name=name, value=repr(str(value)[:30]))
     return float(value)
 
 

@@ -285,7 +285,7 @@ def start_of(settings: Settings, model: TextToImage) -> tuple[Tensor, object, Te
     """
     strength = 1.0 if settings.image is None else settings.strength
     if not 0 < strength <= 1:
-        raise UserError(f"The strength must be above 0 and at most 1, not {strength}.")
+        raise UserError("The strength must be above 0 and at most 1, not {strength}.", strength=strength)
     sampler = sampler_of(model, settings.sampler, settings.steps, strength)
     side = model.size // model.factor
     noise = noise_of(model, settings.seed, (side, side)).to(model.device)
@@ -309,7 +309,9 @@ def run(settings: Settings, previews: bool = True, stop: Callable[[], bool] = la
         Stopped: when `stop` answered true.
     """
     if settings.method not in METHODS or settings.sampler not in SAMPLERS:
-        raise UserError(f"Methods are {', '.join(METHODS)}; samplers are {', '.join(SAMPLERS)}.")
+        raise UserError(
+            "Methods are {methods}; samplers are {samplers}.", methods=", ".join(METHODS), samplers=", ".join(SAMPLERS)
+        )
     model = load(settings.model, TextToImage)
     prompt = read_with(model, settings.prompt, settings.subjects)
     if settings.negative_prompt:

@@ -76,19 +76,25 @@ def read_with(model: TextToImage, text: str, subjects: str = "") -> Prompt:
     if not isinstance(text, str) or not text.strip():
         raise UserError("There is nothing to draw yet. Type what the picture should show, such as: a cat and a frog")
     if len(text) > MOST_CHARACTERS:
-        raise UserError(f"The prompt has {len(text):,} characters; at most {MOST_CHARACTERS:,} are read. Shorten it.")
+        raise UserError(
+            "The prompt has {length} characters; at most {most} are read. Shorten it.",
+            length=f"{len(text):,}",
+            most=f"{MOST_CHARACTERS:,}",
+        )
     tokenizer = model.pipe.tokenizer
     encoded = tokenizer(text, return_offsets_mapping=True, truncation=False, verbose=False)
     ids, offsets = encoded["input_ids"], encoded["offset_mapping"]
     if model.vocabulary is not None:
         lost = [text[a:b] for i, (a, b) in zip(ids, offsets, strict=True) if i == tokenizer.unk_token_id]
         if lost:
-            raise UserError(not_known(model.spec, list(dict.fromkeys(lost)), model.vocabulary))
+            raise not_known(model.spec, list(dict.fromkeys(lost)), model.vocabulary)
     most = tokenizer.model_max_length
     if len(ids) > most:
         raise UserError(
-            f"{model.spec.name} reads at most {most - 2} pieces of words, and this prompt has {len(ids) - 2}. "
-            "Shorten it."
+            "{model} reads at most {most} pieces of words, and this prompt has {count}. Shorten it.",
+            model=model.spec.name,
+            most=most - 2,
+            count=len(ids) - 2,
         )
     spans, words = words_of(text), []
     for word, start, end in spans:
@@ -228,8 +234,9 @@ def _named(prompt: Prompt, text: str, found: tuple[Subject, ...]) -> tuple[Subje
         ]
         if not (names or numbered) or not fits:
             raise UserError(
-                f"{tidy(name)[:60]!r} is not in the prompt (or not that often). Its words are: "
-                f"{', '.join(dict.fromkeys(span.text.lower() for span in spans))}."
+                "{name} is not in the prompt (or not that often). Its words are: {words}.",
+                name=repr(tidy(name)[:60]),
+                words=", ".join(dict.fromkeys(span.text.lower() for span in spans)),
             )
         used.add(fits[0].word)
         subjects.append(fits[0])

@@ -191,7 +191,8 @@ def load(path: str | Path) -> Recording:
         return _read(path)
     except _Wrong as wrong:
         raise UserError(
-            f"This is not a run that Patchlight can open: {wrong}. Open a file that was saved with 'Save this run'."
+            "This is not a run that Patchlight can open: {wrong}. Open a file that was saved with 'Save this run'.",
+            wrong=str(wrong),
         ) from None
 
 

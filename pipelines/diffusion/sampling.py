@@ -86,7 +86,8 @@ def sampler_of(config: dict, kind: str, steps: int, strength: float = 1.0) -> An
     if sampler.config.prediction_type not in ("epsilon", "v_prediction"):
         kind = sampler.config.prediction_type
         raise UserError(
-            f"Models that predict {kind!r} are not supported; those that predict epsilon or velocities are."
+            "Models that predict {kind} are not supported; those that predict epsilon or velocities are.",
+            kind=repr(kind),
         )
     if strength < 1:
         first = max(1, round(strength * sampler.config.num_train_timesteps))

@@ -61,9 +61,11 @@ def tokens_kept(grid: int, keep_ratio: float) -> int:
         UserError: for an odd grid, which has no 2x2 blocks, or a ratio outside [0, 1].
     """
     if grid % 2:
-        raise UserError(f"The 2x2-block rule needs an even number of patches along a side; this model has {grid}.")
+        raise UserError(
+            "The 2x2-block rule needs an even number of patches along a side; this model has {grid}.", grid=grid
+        )
     if not 0 <= keep_ratio <= 1:
-        raise UserError(f"The keep ratio is a share between 0 and 1, not {keep_ratio}.")
+        raise UserError("The keep ratio is a share between 0 and 1, not {ratio}.", ratio=keep_ratio)
     blocks = (grid // 2) ** 2
     return 4 * min(blocks, math.floor(blocks * keep_ratio) + 1)
 

@@ -127,12 +127,15 @@ def read(phrases: Sequence[str], detector: Detector) -> Prompt:
         if first == len(tokens):  # characters the tokenizer drops altogether
             unknown.append(phrase)
     if unknown:
-        raise UserError(not_known(detector.spec, list(dict.fromkeys(unknown)), detector.vocabulary))
+        raise not_known(detector.spec, list(dict.fromkeys(unknown)), detector.vocabulary)
     most = detector.module.config.max_text_len
     if len(ids) > most:
         raise UserError(
-            f"{detector.spec.name} reads at most {most} pieces of words, dots included, and this makes {len(ids)}. "
-            "Take some phrases away."
+            "{model} reads at most {most} pieces of words, dots included, and this makes {count}. Take some phrases "
+            "away.",
+            model=detector.spec.name,
+            most=most,
+            count=len(ids),
         )
     return Prompt(
         phrases=tuple(phrases),

@@ -72,7 +72,8 @@ class Model(Loaded):
         """
         if self.tokenize is None:
             raise UserError(
-                f"{self.spec.name} reads no text. Choose an image-text model, such as storybook-detailclip."
+                "{model} reads no text. Choose an image-text model, such as storybook-detailclip.",
+                model=self.spec.name,
             )
         ids = self.tokenize(texts)
         if self.vocabulary is not None:
@@ -91,8 +92,10 @@ class Model(Loaded):
             length = int((ids != pad).nonzero().max()) + 1  # the end token is no padding
             if length > most:
                 raise UserError(
-                    f"{self.spec.name} reads at most {most - 2} pieces of words, and this text has {length - 2}. "
-                    "Shorten it."
+                    "{model} reads at most {most} pieces of words, and this text has {count}. Shorten it.",
+                    model=self.spec.name,
+                    most=most - 2,
+                    count=length - 2,
                 )
 
 
@@ -149,7 +152,11 @@ def load_detail(folder: Path, clip: Any) -> DetailCLIP:
     missing, unexpected = detail.load_state_dict(beside_student(folder), strict=False)
     wrong = unexpected + [name for name in missing if not name.startswith("clip.")]
     if wrong:
-        raise UserError(f"The weights in {folder} do not fit their configuration: {', '.join(wrong[:4])}.")
+        raise UserError(
+            "The weights in {folder} do not fit their configuration: {wrong}.",
+            folder=folder,
+            wrong=", ".join(wrong[:4]),
+        )
     return detail.to(device()).eval().requires_grad_(False)
 
 

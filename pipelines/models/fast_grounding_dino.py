@@ -198,7 +198,11 @@ def checked(precision: str) -> str:
         UserError: where it is unknown.
     """
     if precision not in get_args(Precision):
-        raise UserError(f"The precision must be one of {', '.join(get_args(Precision))}, not {precision!r}.")
+        raise UserError(
+            "The precision must be one of {allowed}, not {value}.",
+            allowed=", ".join(get_args(Precision)),
+            value=repr(precision),
+        )
     return precision
 
 

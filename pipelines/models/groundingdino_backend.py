@@ -117,7 +117,7 @@ def _renamed(name: str, back: bool = False) -> str:
             for number in found.groups():
                 new = new.replace("#", number, 1)
             return new + name[found.end() :]
-    raise UserError(f"{name} is no weight of Grounding DINO.")
+    raise UserError("{name} is no weight of Grounding DINO.", name=name)
 
 
 def to_groundingdino(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -186,13 +186,13 @@ def _library() -> types.SimpleNamespace:
         from groundingdino.models.GroundingDINO.backbone import backbone, position_encoding, swin_transformer
         from groundingdino.util.misc import NestedTensor
     except ImportError as error:
-        missing = (
-            "the system library libGL (apt-get install libgl1)"
-            if "libGL" in str(error)
-            else f"something that is missing here ({error})"
-        )
         raise UserError(
-            f"The groundingdino backend needs {missing}. The transformers backend gives the same boxes without it."
+            "The groundingdino backend needs the system library libGL (apt-get install libgl1). The transformers "
+            "backend gives the same boxes without it."
+            if "libGL" in str(error)
+            else "The groundingdino backend needs something that is missing here ({reason}). The transformers backend "
+            "gives the same boxes without it.",
+            reason=str(error),
         ) from error
     return types.SimpleNamespace(
         groundingdino=groundingdino,
@@ -319,5 +319,5 @@ def build(module: Any, tokenizer: Callable) -> Any:
     missing, unexpected = model.load_state_dict(to_groundingdino(module.state_dict()), strict=False, assign=True)
     wrong = unexpected + [name for name in missing if not name.endswith("relative_position_index")]
     if wrong:
-        raise UserError(f"The weights do not fit groundingdino-py's model: {', '.join(wrong[:4])}.")
+        raise UserError("The weights do not fit groundingdino-py's model: {wrong}.", wrong=", ".join(wrong[:4]))
     return model

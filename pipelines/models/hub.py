@@ -33,7 +33,6 @@ MOST_HEADER = 100_000_000  # bytes of a safetensors header, as in the library
 ANSWER_SECONDS = 8  # how long the hub may take to say that it is there
 SPARE = 1e9  # bytes of the disk that a download leaves free
 bundled_only = False  # of this process: see `keep_to_bundled`
-ADVICE = "The bundled storybook models work without it."
 # What is there but damaged looks whole to snapshot_download: those files are fetched anew, by name.
 DOWNLOAD = (
     "import sys; from huggingface_hub import hf_hub_download, snapshot_download; "
@@ -135,13 +134,13 @@ def _whole(file: str, size: int, changed: int) -> bool:
 
 
 def told_of(spec: ModelSpec) -> str:
-    """What is the matter with the files that are there, as part of a message; empty where nothing is."""
+    """What is the matter with the files that are there, in brackets of a message; empty where nothing is."""
     for folder in _snapshots(spec):
         wrong = lacks(spec, folder)
         if wrong:
             name, damaged = next(iter(wrong.items()))
             more = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
-            return f"damaged or incomplete ({name}{more} {'broken' if damaged else 'missing'})"
+            return f"{name}{more} {'broken' if damaged else 'missing'}"
     return ""
 
 
@@ -166,11 +165,18 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
         told = told_of(spec)
         if told:
             raise ModelUnavailable(
-                f"The files of {spec.name} in {repository(spec)} are {told}, and the hub is off limits. Load it again "
-                f"with a connection, which fetches what is missing, or delete that folder. {ADVICE}"
+                "The files of {name} in {folder} are damaged or incomplete ({files}), and the hub is off limits. Load "
+                "it again with a connection, which fetches what is missing, or delete that folder. The bundled "
+                "storybook models work without it.",
+                name=spec.name,
+                folder=repository(spec),
+                files=told,
             )
         raise ModelUnavailable(
-            f"{spec.name} ({spec.source}) is not in this computer's cache, and the hub is off limits. {ADVICE}"
+            "{name} ({source}) is not in this computer's cache, and the hub is off limits. The bundled storybook "
+            "models work without it.",
+            name=spec.name,
+            source=spec.source,
         )
     revision = _ask(spec)
     quiet = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # what nobody reads would fill the pipe
@@ -185,16 +191,26 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
             assert process.stderr is not None, "it is a pipe"
             reason = (process.stderr.read().decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
             raise ModelUnavailable(
-                f"The download of {spec.name} broke off ({reason.split(':')[0][:80]}). Try again: it goes on where it "
-                f"stopped; where that fails again, delete {repository(spec)} first. {ADVICE}"
+                "The download of {name} broke off ({reason}). Try again: it goes on where it stopped; where that fails "
+                "again, delete {folder} first. The bundled storybook models work without it.",
+                name=spec.name,
+                reason=reason.split(":")[0][:80],
+                folder=repository(spec),
             )
     finally:
         process.kill()
         process.communicate()  # waits for its end, and closes the pipe
     if folder_of(spec) is None:
+        told = told_of(spec)
         raise ModelUnavailable(
-            f"{spec.name} has been downloaded, but its files are {told_of(spec) or 'not there'}. Delete "
-            f"{repository(spec)} and load it again. {ADVICE}"
+            "{name} has been downloaded, but its files are damaged or incomplete ({files}). Delete {folder} and load "
+            "it again. The bundled storybook models work without it."
+            if told
+            else "{name} has been downloaded, but its files are not there. Delete {folder} and load it again. The "
+            "bundled storybook models work without it.",
+            name=spec.name,
+            files=told,
+            folder=repository(spec),
         )
     yield 1.0
 
@@ -217,8 +233,12 @@ def prefetch(names: Sequence[str]) -> Iterator[tuple[str, float]]:
     free = shutil.disk_usage(folder).free
     if needed > free - SPARE:
         raise ModelUnavailable(
-            f"{needed / 1e9:.1f} GB have to be fetched, and {folder} has {free / 1e9:.1f} GB left, of which "
-            f"{SPARE / 1e9:g} GB stay free. Name fewer models, or set HF_HOME to a folder on another disk. {ADVICE}"
+            "{needed} GB have to be fetched, and {folder} has {free} GB left, of which {spare} GB stay free. Name "
+            "fewer models, or set HF_HOME to a folder on another disk. The bundled storybook models work without it.",
+            needed=f"{needed / 1e9:.1f}",
+            folder=folder,
+            free=f"{free / 1e9:.1f}",
+            spare=f"{SPARE / 1e9:g}",
         )
     for name in names:
         for share in fetch(MODELS[name]):
@@ -250,8 +270,12 @@ def _ask(spec: ModelSpec) -> str:
         raise
     except Exception as error:  # whatever went wrong on the way, the user needs the same two facts
         raise ModelUnavailable(
-            f"{spec.name} ({spec.source}, {spec.megabytes} MB) has to be downloaded, and the hub does not answer "
-            f"({type(error).__name__}). Check the connection and try again. {ADVICE}"
+            "{name} ({source}, {size} MB) has to be downloaded, and the hub does not answer ({reason}). Check the "
+            "connection and try again. The bundled storybook models work without it.",
+            name=spec.name,
+            source=spec.source,
+            size=spec.megabytes,
+            reason=type(error).__name__,
         ) from error
     finally:
         ask.shutdown(wait=False, cancel_futures=True)
@@ -268,5 +292,7 @@ def _revision_with_safetensors(spec: ModelSpec) -> str:
         if revision and spec.weights in hub.list_repo_files(spec.source, revision=revision):
             return revision
     raise ModelUnavailable(
-        f"{spec.source} offers no {spec.weights}, and pickled weights are never opened. Choose another model."
+        "{source} offers no {weights}, and pickled weights are never opened. Choose another model.",
+        source=spec.source,
+        weights=spec.weights,
     )

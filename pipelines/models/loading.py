@@ -21,7 +21,7 @@ from pipelines.errors import UserError
 from pipelines.models.classifiers import Classifier, open_timm
 from pipelines.models.detectors import Detector, open_grounding_dino
 from pipelines.models.encoders import Model, open_openclip, open_transformers
-from pipelines.models.hub import ADVICE, ModelUnavailable, locate, repository
+from pipelines.models.hub import ModelUnavailable, locate, repository
 from pipelines.models.parts import device
 from pipelines.models.readers import Reader, open_reader
 from pipelines.models.registry import MODELS, Family, ModelSpec
@@ -91,8 +91,11 @@ def open_model(spec: ModelSpec) -> Loaded:
     except Exception as error:  # damaged files fail in every library's own way
         logging.getLogger(__name__).warning("could not open %s", spec.name, exc_info=True)
         raise ModelUnavailable(
-            f"The files of {spec.name} cannot be read ({type(error).__name__}): damaged, or another model's. Delete "
-            f"{repository(spec) if spec.tier == 'hub' else folder} and load it again. {ADVICE}"
+            "The files of {name} cannot be read ({reason}): damaged, or another model's. Delete {folder} and load it "
+            "again. The bundled storybook models work without it.",
+            name=spec.name,
+            reason=type(error).__name__,
+            folder=repository(spec) if spec.tier == "hub" else folder,
         ) from error
 
 
@@ -125,7 +128,9 @@ def load(name: str, kind: type = Model) -> Loaded:
         ModelUnavailable: when its files cannot be had or read.
     """
     if not isinstance(name, str) or name not in MODELS:
-        raise UserError(f"There is no model {str(name)[:60]!r}. The models are: {', '.join(MODELS)}.")
+        raise UserError(
+            "There is no model {name}. The models are: {known}.", name=repr(str(name)[:60]), known=", ".join(MODELS)
+        )
     found = _CACHE.get(name)
     if not isinstance(found, kind):
         raise UserError(

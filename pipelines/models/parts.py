@@ -62,11 +62,15 @@ def closed_vocabulary(tokenizer: Callable | None) -> frozenset[str] | None:
     )
 
 
-def not_known(spec: ModelSpec, words: list[str], vocabulary: frozenset[str] | None) -> str:
+def not_known(spec: ModelSpec, words: list[str], vocabulary: frozenset[str] | None) -> UserError:
     """What to say about words a model does not know: at most eight of them, and all that it knows where it cannot
     spell."""
-    told = f"{spec.name} does not know {', '.join(repr(word[:30]) for word in words[:8])}."
-    return f"{told} Its words are: {', '.join(sorted(w for w in vocabulary if w.isalpha()))}." if vocabulary else told
+    return UserError(
+        "{model} does not know {words}. Its words are: {known}." if vocabulary else "{model} does not know {words}.",
+        model=spec.name,
+        words=", ".join(repr(word[:30]) for word in words[:8]),
+        known=", ".join(sorted(w for w in vocabulary or () if w.isalpha())),
+    )
 
 
 def refuse_words(spec: ModelSpec, tokenizer: Any, vocabulary: frozenset[str], texts: Sequence[str], most: int) -> None:
@@ -80,7 +84,7 @@ def refuse_words(spec: ModelSpec, tokenizer: Any, vocabulary: frozenset[str], te
         words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))]
         unknown = [word for word in dict.fromkeys(words) if word not in vocabulary]
         if unknown:
-            raise UserError(not_known(spec, unknown, vocabulary))
+            raise not_known(spec, unknown, vocabulary)
         if len(words) > most:
             raise UserError(
                 "{model} reads at most {most} words and commas, not {count}.",

@@ -54,7 +54,7 @@ class TextToImage:
         from pipelines.models.fast_unet import faster
 
         if precision not in ("float32", "bfloat16"):
-            raise UserError(f"The precision is float32 or bfloat16, not {str(precision)[:40]}.")
+            raise UserError("The precision is float32 or bfloat16, not {value}.", value=str(precision)[:40])
         if precision not in self.views:
             unet = self.pipe.unet
             self.views[precision] = faster(unet if precision == "float32" else copy.deepcopy(unet).to(torch.bfloat16))

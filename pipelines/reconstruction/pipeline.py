@@ -74,7 +74,9 @@ def encode(picture: Image.Image, model: str) -> Encoded:
 
 def _check_decoder(loaded: Model) -> None:
     if loaded.detail is None and not hasattr(loaded.module, "decoder"):
-        raise UserError(f"{loaded.spec.name} has no pixel decoder. Choose storybook-detailclip or mae-base.")
+        raise UserError(
+            "{model} has no pixel decoder. Choose storybook-detailclip or mae-base.", model=loaded.spec.name
+        )
 
 
 # --------------------------------------------------------------------------------------------------------- what to hide
@@ -97,7 +99,11 @@ def visible_patches(
     """
     grid = len(encoded.attention)
     if not 0 <= mask_ratio <= MOST_HIDDEN:
-        raise UserError(f"The mask ratio is a share from 0 to {MOST_HIDDEN} of the patches, not {mask_ratio}.")
+        raise UserError(
+            "The mask ratio is a share from 0 to {most} of the patches, not {ratio}.",
+            most=MOST_HIDDEN,
+            ratio=mask_ratio,
+        )
     if pattern == "attention":
         score = torch.from_numpy(encoded.attention).reshape(1, -1)
         return _to_grid(keep_highest(score, 1 - mask_ratio)[0], grid)
@@ -119,7 +125,9 @@ def visible_patches(
         if painted.all():
             raise UserError("Everything is painted over. Leave at least one patch visible.")
         return ~painted
-    raise UserError(f"The pattern must be one of {', '.join(PATTERNS)}, not {pattern!r}.")
+    raise UserError(
+        "The pattern must be one of {allowed}, not {value}.", allowed=", ".join(PATTERNS), value=repr(pattern)
+    )
 
 
 def _to_grid(index: torch.Tensor, grid: int) -> np.ndarray:
@@ -176,8 +184,9 @@ def reconstruct(encoded: Encoded, settings: Settings, painted: np.ndarray | None
     require_finite("the predicted patches", OTHER_MODEL, patches)
     if settings.target == "pixels" and loaded.detail is not None and loaded.detail.settings.normalise_pixels:
         raise UserError(
-            f"{encoded.model} was trained to predict standardised patches, which have no colour of their own. "
-            "Choose the target that lends each patch its true mean and contrast."
+            "{model} was trained to predict standardised patches, which have no colour of their own. Choose the "
+            "target that lends each patch its true mean and contrast.",
+            model=encoded.model,
         )
     if settings.target == "normalised":
         patches = lend_truth(patches, patchify(encoded.pixels, patch))

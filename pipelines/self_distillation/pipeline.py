@@ -104,10 +104,10 @@ def encode(
         UserError: for a model without a teacher or an unknown rule.
     """
     if rule not in RULES:
-        raise UserError(f"The rule must be one of {', '.join(RULES)}, not {rule!r}.")
+        raise UserError("The rule must be one of {allowed}, not {value}.", allowed=", ".join(RULES), value=repr(rule))
     loaded = load(model)
     if loaded.detail is None:
-        raise UserError(f"{model} has no teacher. Choose storybook-detailclip.")
+        raise UserError("{model} has no teacher. Choose storybook-detailclip.", model=model)
     square = centre_square(picture)
     pixels = torch.cat([loaded.pixels(view) for view in (square, second_view(square, seed))])
     with torch.no_grad():
@@ -201,11 +201,16 @@ def query(encoded: Encoded, settings: Settings) -> Result:
     """
     if settings.keep_ratio not in encoded.students:
         raise UserError(
-            f"The keep ratio must be one of {', '.join(map(str, encoded.students))}, not {settings.keep_ratio}."
+            "The keep ratio must be one of {allowed}, not {value}.",
+            allowed=", ".join(map(str, encoded.students)),
+            value=settings.keep_ratio,
         )
-    for name, value in (("teacher", settings.teacher_temperature), ("student", settings.student_temperature)):
+    for told, value in (
+        ("The teacher temperature must be above 0, not {value}.", settings.teacher_temperature),
+        ("The student temperature must be above 0, not {value}.", settings.student_temperature),
+    ):
         if not 0 < value < math.inf:
-            raise UserError(f"The {name} temperature must be above 0, not {value}.")
+            raise UserError(told, value=value)
     student = encoded.students[settings.keep_ratio]
     center_patch, center_cls = (encoded.center_patch, encoded.center_cls) if settings.centering else (0.0, 0.0)
     teacher = softmax(

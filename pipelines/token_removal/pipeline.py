@@ -107,7 +107,7 @@ def keep(heat: np.ndarray, keep_ratio: float, rule: Rule, seed: int = 0) -> np.n
         UserError: for an unknown rule, a ratio outside [0, 1], or blocks on an odd grid.
     """
     if rule not in RULES:
-        raise UserError(f"The rule must be one of {', '.join(RULES)}, not {rule!r}.")
+        raise UserError("The rule must be one of {allowed}, not {value}.", allowed=", ".join(RULES), value=repr(rule))
     values = torch.from_numpy(heat.reshape(1, -1)).float()
     if rule == "random":
         values = torch.rand(values.shape, generator=torch.Generator().manual_seed(seed))

@@ -271,7 +271,7 @@ def _paint(placed: Sequence[tuple[str, str | None, np.ndarray, int, int]], canva
     for (noun, colour, *_), mask in zip(placed, masks, strict=True):
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if not len(rows):
-            raise UserError(f"The {noun} is hidden completely; give it a place of its own.")
+            raise UserError("The {noun} is hidden completely; give it a place of its own.", noun=noun)
         box = int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
         objects.append(SceneObject(noun=noun, colour=colour, box=box, mask=mask))
     return objects
@@ -304,7 +304,7 @@ def scene(
     if count is None:
         count = int(rng.choice(3, p=(0.35, 0.45, 0.2))) + 1
     if count not in (1, 2, 3):
-        raise UserError(f"A scene has 1 to 3 objects, not {count}.")
+        raise UserError("A scene has 1 to 3 objects, not {count}.", count=count)
     background = tuple(PLACES)[rng.integers(len(PLACES))]
     chosen = []
     known = [noun for noun in nouns if hand is None or drawings.drawings(noun, hand)]
@@ -357,17 +357,29 @@ def compose(
         UserError: for an unknown noun, colour or background, an animal with a colour, or places that do not fit.
     """
     if len(objects) != len(places) or not objects:
-        raise UserError(f"Give one place per object: got {len(objects)} objects and {len(places)} places.")
+        raise UserError(
+            "Give one place per object: got {objects} objects and {places} places.",
+            objects=len(objects),
+            places=len(places),
+        )
     if background not in PLACES:
-        raise UserError(f"Unknown background {background!r}. Known: {', '.join(PLACES)}.")
+        raise UserError(
+            "Unknown background {background}. Known: {known}.", background=repr(background), known=", ".join(PLACES)
+        )
     rng = np.random.default_rng(seed)
     canvas = ground_of(background, size, rng)
     placed = []
     for (noun, colour), (x, y, side) in zip(objects, places, strict=True):
         if noun not in NOUNS + UNSEEN:
-            raise UserError(f"Unknown noun {noun!r}. Known: {', '.join(NOUNS + UNSEEN)}.")
+            raise UserError("Unknown noun {noun}. Known: {known}.", noun=repr(noun), known=", ".join(NOUNS + UNSEEN))
         if colour and (colour not in COLOURS or noun not in THINGS):
-            raise UserError(f"No {colour} {noun}: colours ({', '.join(COLOURS)}) go with things ({', '.join(THINGS)}).")
+            raise UserError(
+                "No {colour} {noun}: colours ({colours}) go with things ({things}).",
+                colour=colour,
+                noun=noun,
+                colours=", ".join(COLOURS),
+                things=", ".join(THINGS),
+            )
         cutout = by_hand(noun, colour, max(8, round(side * min(size))), bool(rng.integers(2)), hand)
         corner = round(x * size[0] - cutout.shape[1] / 2), round(y * size[1] - cutout.shape[0] / 2)
         placed.append((noun, colour, cutout, *corner))
@@ -398,9 +410,12 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0,
     unknown = [w for w in words if w not in known]
     if unknown:
         raise UserError(
-            f"The storybook world does not know {', '.join(map(repr, unknown[:8]))}. "
-            f"It has {', '.join(NOUNS + UNSEEN)}; colours {', '.join(COLOURS)}; places {', '.join(PLACES)}; "
-            "and left of, right of, above, below."
+            "The storybook world does not know {words}. It has {nouns}; colours {colours}; places {places}; and left "
+            "of, right of, above, below.",
+            words=", ".join(map(repr, unknown[:8])),
+            nouns=", ".join(NOUNS + UNSEEN),
+            colours=", ".join(COLOURS),
+            places=", ".join(PLACES),
         )
     objects: list[tuple[str, str | None]] = []
     cells: list[tuple[int, int]] = []
@@ -413,16 +428,27 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0,
             background = word
         elif word in COLOURS:
             if colour:
-                raise UserError(f"{text!r} gives one thing two colours, {colour} and {word}. Choose one.")
+                raise UserError(
+                    "{text} gives one thing two colours, {first} and {second}. Choose one.",
+                    text=repr(text),
+                    first=colour,
+                    second=word,
+                )
             colour = word
         elif word in ("left", "right"):
-            raise UserError(f"Write '{word} of' in {text!r}: a cat {word} of a red car.")
+            raise UserError("Write '{word} of' in {text}: a cat {word} of a red car.", word=word, text=repr(text))
         elif word in ("on", "in", "at"):
-            after = next((w for w in words[position + 1 :] if w != "the"), "nothing")
+            after = next((w for w in words[position + 1 :] if w != "the"), None)
             if after not in PLACES:
                 raise UserError(
-                    f"Only a place can follow {word!r}, not {after!r}: {', '.join(PLACES)}. "
-                    "Things stand left of, right of, above or below each other."
+                    "Only a place can follow {word}, not {after}: {places}. Things stand left of, right of, above or "
+                    "below each other."
+                    if after
+                    else "Only a place can follow {word}, not 'nothing': {places}. Things stand left of, right of, "
+                    "above or below each other.",
+                    word=repr(word),
+                    after=repr(after),
+                    places=", ".join(PLACES),
                 )
         elif word in NOUNS + UNSEEN:
             if cells:  # "cat left of car": the car stands one cell to the right of the cat
@@ -433,13 +459,19 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0,
             objects.append((word, colour))
             colour, step = None, None
     if colour:
-        raise UserError(f"{text!r} has a colour, {colour}, with no thing after it. Try: a {colour} car.")
+        raise UserError(
+            "{text} has a colour, {colour}, with no thing after it. Try: a {colour} car.",
+            text=repr(text),
+            colour=colour,
+        )
     if not 1 <= len(objects) <= 4:
         raise UserError(
-            f"A composed scene has 1 to 4 objects; {text!r} names {len(objects)}. Try: a cat left of a red car."
+            "A composed scene has 1 to 4 objects; {text} names {count}. Try: a cat left of a red car.",
+            text=repr(text),
+            count=len(objects),
         )
     if len(set(cells)) < len(cells):
-        raise UserError(f"Two objects of {text!r} would stand in the same place. Try another relation.")
+        raise UserError("Two objects of {text} would stand in the same place. Try another relation.", text=repr(text))
     across, down = np.array(cells).T
     columns, rows = across - across.min(), down - down.min()
     side = min(0.7, 0.92 / (max(columns.max(), rows.max()) + 1))
