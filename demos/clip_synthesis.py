@@ -16,7 +16,7 @@ from demos.ui.export import Panel, export_files
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
-from demos.ui.text import ASSETS, named, say, t
+from demos.ui.text import ASSETS, named, say, t, worded
 from demos.ui.words import synthesis_table
 from pipelines.clip_synthesis.settings import PARAMETRIZATIONS, VIEWS, Settings
 from pipelines.clip_synthesis.steps import Comparison, Reference, Step
@@ -57,7 +57,7 @@ def layout(tab: Tab) -> None:
 
 def _lay_out_controls(tab: Tab) -> None:
     tab.control("prompt", lines=1)
-    examples = list(EXAMPLES)
+    examples = [(worded(example), example) for example in EXAMPLES]
     tab.add("example", controls.Dropdown(examples, value=None, label=t("or one of these"), elem_id=tab.id("example")))
     for name in ("parametrization", "augment"):
         tab.control(name)
@@ -361,7 +361,7 @@ def _note(settings: Settings) -> str:
         "{model} is followed, {judge} judges. They were trained on {seen}.",
         model=settings.model,
         judge=settings.judge,
-        seen=MODELS[settings.model].seen,
+        seen=say(MODELS[settings.model].seen),
     )
 
 

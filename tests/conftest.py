@@ -118,7 +118,7 @@ class Said(dict):
     def __init__(self) -> None:
         self.unknown: set[str] = set()
 
-    def get(self, said: str, default: str | None = None) -> str | None:
+    def get(self, said, default=None):
         if said not in text.LANGUAGES[text.PERSIAN]:
             self.unknown.add(said)
         return default
@@ -126,8 +126,9 @@ class Said(dict):
 
 @pytest.fixture(scope="session")
 def said() -> Iterator[Said]:
-    text.LANGUAGES["en"] = Said()
-    yield text.LANGUAGES["en"]
+    english = Said()
+    text.LANGUAGES["en"] = english
+    yield english
     del text.LANGUAGES["en"]
 
 

@@ -20,7 +20,7 @@ from demos.ui.export import Panel, export_files
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
-from demos.ui.text import ASSETS, named, say, t
+from demos.ui.text import ASSETS, named, say, t, worded
 from demos.ui.words import missing_table
 from pipelines.diffusion import presence
 from pipelines.diffusion.settings import METHODS, Settings
@@ -91,7 +91,7 @@ def layout(tab: Tab) -> None:
 
 def _lay_out_controls(tab: Tab) -> None:
     tab.control("prompt", lines=1)
-    examples = list(EXAMPLES)
+    examples = [(worded(example), example) for example in EXAMPLES]
     tab.add("example", controls.Dropdown(examples, value=None, label=t("or one of these"), elem_id=tab.id("example")))
     tab.add("chips", _chips(tab))
     tab.control("subjects", visible="hidden")
@@ -117,7 +117,7 @@ def _lay_out_controls(tab: Tab) -> None:
 
 def _chips(tab: Tab) -> controls.CheckboxGroup:
     return controls.CheckboxGroup(
-        [(word, str(place)) for place, word in enumerate(EXAMPLES[0].split())],
+        [(worded(word), str(place)) for place, word in enumerate(EXAMPLES[0].split())],
         value=FIRST_SUBJECTS,
         label=t("Subjects: what the picture must show"),
         info=t("Found by themselves; click to correct"),
@@ -333,7 +333,7 @@ def reopen(open: str | None) -> dict | None:
     return {
         "picture": boxed(Image.open(io.BytesIO(run.picture)), run.verdict, run.names),
         "other": gr.Image(visible=False),
-        "status": say("Recorded: {prompt}", prompt=str(run.settings.get("prompt", ""))[:200]),
+        "status": say("Recorded: {prompt}", prompt=named(str(run.settings.get("prompt", ""))[:200])),
         "verdict": verdict_table([("", run.verdict)], run.names),
         "strip": "",
         "player": played(run),

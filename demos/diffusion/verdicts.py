@@ -135,7 +135,7 @@ def cost(pairs: Sequence[seeds.Pair]) -> str:
 
 def note_of(model: str, done: "Result", verdict: presence.Verdict | None) -> str:
     spec = MODELS[model]
-    told = [say("{name} was trained on {seen}. {notice}", name=spec.name, seen=spec.seen, notice=spec.notice)]
+    told = [say("{name} was trained on {seen}. {notice}", name=spec.name, seen=say(spec.seen), notice=say(spec.notice))]
     if done.flagged:
         told.append(say("Its safety checker objected to the picture and made it black."))
     if verdict is None and done.prompt.subjects:

@@ -18,7 +18,7 @@ from demos.ui.controls import in_address
 from demos.ui.export import KEY, query_in
 from demos.ui.pictures import texts_of
 from demos.ui.tab import QUIET, Tab
-from demos.ui.text import say
+from demos.ui.text import explained
 from pipelines.errors import UserError
 from pipelines.settings import Setting, shown
 
@@ -140,7 +140,7 @@ def read(known: Setting, text: str) -> Any:
     try:
         return known.check(_value(known, text))
     except UserError as error:
-        reason = say(error.message, **error.values)
+        reason = explained(error)
         raise UserError(
             "The address says {name}={given}. {reason}", name=known.name, given=shown(text), reason=reason
         ) from None

@@ -17,7 +17,7 @@ from anyio import to_thread
 from gradio.context import LocalContext
 
 from demos.ui.device import MAY_WAIT, Busy, NeedsDevice, computing_on, is_awaited, least_busy
-from demos.ui.text import say
+from demos.ui.text import explained, say
 from demos.ui.turns import Device, Work, turn_of
 from pipelines.errors import UserError
 
@@ -49,8 +49,7 @@ def _friendly(error: Exception) -> gr.Error:
     if isinstance(error, gr.Error):
         return error
     if isinstance(error, UserError):
-        told = say(error.message, **error.values) if error.values or isinstance(error, Busy) else str(error)
-        return gr.Error(told, print_exception=False)
+        return gr.Error(explained(error), print_exception=False)
     log.error("unexpected error in an event", exc_info=error)
     return gr.Error(
         say("Something went wrong on our side; it has been logged. Your picture and settings are still here."),

@@ -150,7 +150,9 @@ def honest_note(given: Given, model: str, better: Sequence[str]) -> str:
     """What this model has and has not seen, said under every picture it makes of a photograph."""
     spec = MODELS[model]
     if spec.seen != STORYBOOK:
-        return say("{name} was trained on {seen}. {notice}", name=spec.name, seen=spec.seen, notice=spec.notice)
+        return say(
+            "{name} was trained on {seen}. {notice}", name=spec.name, seen=say(spec.seen), notice=say(spec.notice)
+        )
     if given.scene is not None:
         return say("{name}, trained by this project on storybook scenes; this one it has never seen.", name=spec.name)
     warning = say(

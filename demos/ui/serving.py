@@ -20,6 +20,7 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -140,6 +141,7 @@ HEADERS = {
         "frame-ancestors 'self' https://huggingface.co https://*.hf.space"
     ),
 }
+NOT_SMALLER = ("/gradio_api/", "/fonts/")  # pictures, typefaces, short answers and streams
 TALLY = (ASSETS / "tally.js").read_text(encoding="utf-8")
 
 
@@ -170,6 +172,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, page: gr.Blocks, closed: Sequence[str] = CLOSED):
         self.app, self.page, self.closed = app, page, closed
+        self.smaller = GZipMiddleware(app, minimum_size=2000, compresslevel=5)
         self.posts = Recent(limits.POSTS, limits.POST_SECONDS)
         self.uploads = Recent(limits.UPLOADED_BYTES, limits.UPLOADED_SECONDS)
 
@@ -191,7 +194,8 @@ class Guard:
 
         listener = listener_of(scope)
         if listener is None:
-            return await self.app(scope, receive, send_with_headers)
+            app = self.app if path.startswith(NOT_SMALLER) else self.smaller
+            return await app(scope, receive, send_with_headers)
         line: Any = self.page._queue
         listeners = line.listeners
         listeners[listener] += 1

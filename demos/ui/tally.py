@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from demos.ui.controls import choice
-from demos.ui.text import say
+from demos.ui.text import explained, say
 from pipelines.errors import UserError
 
 CODE = re.compile(r"[a-z2-9]{4,12}")  # of a room; those that Share makes have six characters
@@ -105,7 +105,7 @@ def routes(page: gr.Blocks) -> list[Route]:
         try:
             counts = count(**given)
         except UserError as error:
-            return JSONResponse({"detail": say(error.message, **error.values)}, 400)
+            return JSONResponse({"detail": explained(error)}, 400)
         head = say("Guesses of the class, room {room}: {count}", room=given["room"], count=sum(counts.values()))
         return JSONResponse({"counts": counts, "told": head})
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import gradio as gr
 from gradio.context import LocalContext
 
+from pipelines.errors import UserError
 from pipelines.world import persian
 
 ASSETS = Path(__file__).parents[2] / "assets"
@@ -38,13 +39,22 @@ PERSIAN = "fa"
 LANGUAGES = {file.stem: _language(file) for file in sorted((ASSETS / "languages").glob("*.json"))}
 if PERSIAN in LANGUAGES:
     LANGUAGES[PERSIAN] |= persian.NOUN_WORDS | persian.COLOUR_WORDS | persian.OTHER_WORDS
-TEXT = gr.I18n(**LANGUAGES)
+# What the browser translates: only what the layout shows. Gradio looks up values of controls too, and the value
+# "attention" must not become the word on its button: so the keys of short texts have a mark that no eye sees.
+LAYOUT: dict[str, dict[str, str]] = {code: {} for code in ("en", *LANGUAGES)}
+TEXT = gr.I18n(**LAYOUT)
+MARK, SHORT = "\u2060", 80  # characters of a text that could be a value
 
 
 def t(text: str):
     """A visible string of the layout; the browser shows it in its own language."""
     assert not set("{}") & set(text), f"Gradio cannot translate a text with braces: {text}"
-    return TEXT(text)
+    key = text + MARK if len(text) <= SHORT else text
+    for code, layout in LAYOUT.items():
+        told = LANGUAGES.get(code, {}).get(text, text)
+        if told != key:
+            layout[key] = told
+    return TEXT(key)
 
 
 def numbered(number: int, title: str):
@@ -52,6 +62,13 @@ def numbered(number: int, title: str):
     for known in LANGUAGES.values():
         known[f"{number} · {title}"] = f"{number} · {known.get(title, title)}"
     return t(f"{number} · {title}")
+
+
+def worded(phrase: str):
+    """A phrase, or prompts, of the storybook world as a visible string of the layout: see `named`."""
+    if PERSIAN in LANGUAGES:
+        LANGUAGES[PERSIAN].setdefault(phrase, persian.from_english(phrase))
+    return t(phrase)
 
 
 def language() -> str:
@@ -71,3 +88,16 @@ def say(text: str, **values: object) -> str:
 def named(phrase: str) -> str:
     """A phrase, or a caption, of the storybook world in the visitor's language; any other stays as it is."""
     return persian.from_english(phrase) if language() == PERSIAN else phrase
+
+
+def explained(error: UserError) -> str:
+    """An error's message in the visitor's language, and so are those of its values that are texts of the app's."""
+    known = LANGUAGES.get(language(), {})
+    message = known.get(error.message, error.message)
+    if not error.values:
+        return message  # not a template: it may quote braces that somebody typed
+    return message.format(**{name: _worded(value, known) for name, value in error.values.items()})
+
+
+def _worded(value: object, known: dict[str, str]) -> object:
+    return known.get(value) or named(value) if isinstance(value, str) else value

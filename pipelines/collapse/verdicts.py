@@ -58,12 +58,15 @@ def of_lab(frames: Sequence[lab.Frame], guess: str | None = None) -> Verdict:
     when = collapsed_at([frame.b for frame in frames])
     message = (
         "After {steps} steps the whole method has loss {loss_a:.3f} and names {knows_a:.0%}; the other one has loss "
-        "{loss_b:.3f} and names {knows_b:.0%}."
+        "{loss_b:.3f} and names {knows_b:.0%}. The spread of its features is {std:.3f} in the end: it has not become a "
+        "single point."
     )
     if when is not None:
-        message += " The spread of its features is below {limit} from step {when} on, {std:.3f} in the end."
-    else:
-        message += " The spread of its features is {std:.3f} in the end: it has not become a single point."
+        message = (
+            "After {steps} steps the whole method has loss {loss_a:.3f} and names {knows_a:.0%}; the other one has "
+            "loss {loss_b:.3f} and names {knows_b:.0%}. The spread of its features is below {limit} from step {when} "
+            "on, {std:.3f} in the end."
+        )
     return judge(
         LAB_ANSWERS,
         guess,
@@ -158,7 +161,10 @@ def of_pretext(frames: Sequence[pretext.Frame], guess: str | None = None) -> Ver
     answer = "alike" if not differ(before, after) else "more" if after > before else "less"
     message = "Of the pictures' neighbours {after:.0%} tell the noun; before training it was {before:.0%}."
     if last.task_accuracy is not None:
-        message = "It solves its task for {task:.0%}, where chance is {chance:.1%}. " + message
+        message = (
+            "It solves its task for {task:.0%}, where chance is {chance:.1%}. Of the pictures' neighbours {after:.0%} "
+            "tell the noun; before training it was {before:.0%}."
+        )
     return judge(
         PRETEXT_ANSWERS,
         guess,

@@ -77,14 +77,20 @@ def of_universal(found: universal.Step, guess: str | None = None) -> Verdict:
     other = found.tried.get("other")
     told = (
         "The learned noise changes the name of {learned:.1%} of {count} pictures, random signs of the same strength "
-        "{random:.1%}, the learned noise with its pixels shuffled {shuffled:.1%}"
+        "{random:.1%}, the learned noise with its pixels shuffled {shuffled:.1%}."
     )
+    if other:
+        told = (
+            "The learned noise changes the name of {learned:.1%} of {count} pictures, random signs of the same "
+            "strength {random:.1%}, the learned noise with its pixels shuffled {shuffled:.1%}; another network is "
+            "fooled in {other:.1%}."
+        )
     more = learned.rate > random.rate and differ(learned.rate, random.rate, learned.pictures)
     return judge(
         UNIVERSAL_ANSWERS,
         guess,
         "random" if not more else "most" if learned.rate > 0.5 else "some",
-        f"{told}; another network is fooled in {{other:.1%}}." if other else f"{told}.",
+        told,
         learned=learned.rate,
         random=random.rate,
         shuffled=found.tried["shuffled"].rate,

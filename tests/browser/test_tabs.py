@@ -13,7 +13,7 @@ from inspect import signature
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import ConsoleMessage, Page, expect
 
 import app
 from demos import clip_synthesis
@@ -30,6 +30,11 @@ SLIDERS = {"self_distillation": "keep_ratio"}  # where another one than the meas
 ADDRESS = {lesson.slug: address_of(lesson, app.LESSONS) for lesson in app.LESSONS}
 
 
+def _of_leaving(message: ConsoleMessage) -> bool:
+    """A page that is left breaks its answer stream off, and Gradio writes that down."""
+    return message.text.startswith("AbortError: signal is aborted")
+
+
 class Watched:
     """A page, and everything on it that should not have happened."""
 
@@ -38,7 +43,7 @@ class Watched:
         self.outside: list[str] = []
         self.errors: list[str] = []
         page.on("request", lambda r: None if r.url.startswith((url, "data:", "blob:")) else self.outside.append(r.url))
-        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" and not _of_leaving(m) else None)
         page.on("pageerror", lambda e: self.errors.append(str(e)))
         page.set_default_timeout(60_000)
 
