@@ -43,6 +43,7 @@ from pipelines.shares import wilson
 from pipelines.training import autoencoder
 from pipelines.training.loop import write_json
 from pipelines.world import storybook
+from pipelines.world.prompts import prompt_set
 
 NAME = "storybook-diffusion"
 SINGLE_SEEDS, PAIR_SEEDS = range(10), range(4)
@@ -241,7 +242,7 @@ def singles() -> list[tuple[str, int]]:
 
 
 def couples(most: int | None = None) -> list[tuple[str, int]]:
-    prompts = storybook.prompt_set()
+    prompts = prompt_set()
     return [
         (prompt, seed) for prompt in prompts[:: max(1, len(prompts) // (most or len(prompts)))] for seed in PAIR_SEEDS
     ]

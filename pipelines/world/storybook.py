@@ -9,7 +9,6 @@ This module knows numpy and Pillow only: no torch, no model.
 """
 
 import functools
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,28 +225,6 @@ def random_caption(
     return f"a picture of {text}" if rng.random() < 0.15 else text
 
 
-WORN = ("glasses", "crown", "bow")  # what the prompt set joins to an animal by "with", without a colour
-
-
-def prompt_set() -> list[str]:
-    """276 prompts with two objects each, after the prompt set of Attend-and-Excite: 66 pairs of animals, 144 of an
-    animal and a thing, 66 of two things. Pairs and grammar are its own; colours are drawn here once and for all, so
-    that they are spread evenly."""
-    rng = np.random.default_rng(276)
-
-    def coloured(thing: str, other_than: str = "") -> str:
-        return f"{rng.choice([colour for colour in COLOURS if colour != other_than])} {thing}"
-
-    prompts = [f"{article(a)} and {article(b)}" for a, b in itertools.combinations(ANIMALS, 2)]
-    for animal, thing in itertools.product(ANIMALS, THINGS):
-        joined = f"with {article(thing)}" if thing in WORN else f"and {article(coloured(thing))}"
-        prompts.append(f"{article(animal)} {joined}")
-    for a, b in itertools.combinations(THINGS, 2):
-        first = coloured(a)
-        prompts.append(f"{article(first)} and {article(coloured(b, first.split()[0]))}")
-    return prompts
-
-
 # ----------------------------------------------------------------------------------------------------------- scenes
 
 
@@ -428,12 +405,8 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0,
             background = word
         elif word in COLOURS:
             if colour:
-                raise UserError(
-                    "{text} gives one thing two colours, {first} and {second}. Choose one.",
-                    text=repr(text),
-                    first=colour,
-                    second=word,
-                )
+                told = "{text} gives one thing two colours, {first} and {second}. Choose one."
+                raise UserError(told, text=repr(text), first=colour, second=word)
             colour = word
         elif word in ("left", "right"):
             raise UserError("Write '{word} of' in {text}: a cat {word} of a red car.", word=word, text=repr(text))
@@ -459,11 +432,8 @@ def compose_text(text: str, size: tuple[int, int] = (SIZE, SIZE), seed: int = 0,
             objects.append((word, colour))
             colour, step = None, None
     if colour:
-        raise UserError(
-            "{text} has a colour, {colour}, with no thing after it. Try: a {colour} car.",
-            text=repr(text),
-            colour=colour,
-        )
+        told = "{text} has a colour, {colour}, with no thing after it. Try: a {colour} car."
+        raise UserError(told, text=repr(text), colour=colour)
     if not 1 <= len(objects) <= 4:
         raise UserError(
             "A composed scene has 1 to 4 objects; {text} names {count}. Try: a cat left of a red car.",

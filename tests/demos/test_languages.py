@@ -10,6 +10,7 @@ import pytest
 from demos.ui.page import title_of
 from demos.ui.text import ASSETS, LANGUAGES, LAYOUT, MARK, PERSIAN, language, say, sections
 from pipelines.world import persian, storybook
+from pipelines.world.prompts import prompt_set
 
 ROOT = ASSETS.parent
 FILE = json.loads((ASSETS / "languages" / "fa.json").read_bytes())
@@ -161,7 +162,7 @@ def test_persian_words_mean_the_models_words(text, english):
 
 
 def test_every_caption_comes_back_from_persian():
-    captions = [storybook.scene(seed).full_caption for seed in range(200)] + storybook.prompt_set()
+    captions = [storybook.scene(seed).full_caption for seed in range(200)] + prompt_set()
     assert {persian.to_english(persian.from_english(caption)) for caption in captions} == set(captions)
     assert set(persian.NOUN_WORDS) == {*storybook.NOUNS, *storybook.UNSEEN}
     assert set(persian.COLOUR_WORDS) == set(storybook.COLOURS)

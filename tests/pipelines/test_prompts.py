@@ -10,6 +10,7 @@ from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
 from pipelines.training import tokenizer
 from pipelines.world import storybook
+from pipelines.world.prompts import prompt_set
 
 
 def found(text: str) -> list[str]:
@@ -61,7 +62,7 @@ def test_subjects_are_the_nouns_with_their_adjectives(text, subjects):
 
 
 def test_every_prompt_of_the_set_has_its_two_subjects():
-    prompts = storybook.prompt_set()
+    prompts = prompt_set()
     assert len(prompts) == len(set(prompts)) == 276
     for prompt in prompts:
         subjects = sketch(prompt).subjects
@@ -73,7 +74,7 @@ def test_every_prompt_of_the_set_has_its_two_subjects():
 
 
 def test_prompt_set_has_the_published_proportions():
-    animals = [sum(word in storybook.ANIMALS for word in prompt.split()) for prompt in storybook.prompt_set()]
+    animals = [sum(word in storybook.ANIMALS for word in prompt.split()) for prompt in prompt_set()]
     assert [animals.count(n) for n in (2, 1, 0)] == [66, 144, 66]
 
 
