@@ -25,6 +25,7 @@ from pipelines.reconstruction.settings import PATTERNS, Settings
 if TYPE_CHECKING:
     from pipelines.reconstruction.pipeline import Encoded, Result
 
+LINKED = [f"reconstruction-{each}" for each in ("left", "pasted", "error", "original", "predicted", "baseline")]
 ROW_RATIOS = (0.25, 0.5, 0.75, 0.9)
 BETTER = ("mae-base",)  # on photographs
 CANVAS = 448  # pixels of a side of what is painted on
@@ -239,7 +240,7 @@ def present(given: Given, encoded: "Encoded", found: "Result") -> dict:
         "error": drawing.heat_over(encoded.picture, found.error / max(worst, 1e-9), 0.85),
         "baseline": drawing.enlarge(found.interpolated),
         "slider": (original, predicted if found.visible.all() else pasted),
-        "facts": _facts(numbers),
+        "facts": _facts(numbers) + drawing.patches(found.visible.shape, LINKED),
         "formula": _formula(numbers),
         "note": pictures.honest_note(given, encoded.model, BETTER),
         "numbers": numbers,

@@ -25,6 +25,9 @@ from pipelines.self_distillation.settings import Settings
 if TYPE_CHECKING:
     from pipelines.self_distillation.pipeline import Encoded, Result
 
+LINKED = [
+    f"self_distillation-{each}" for each in ("seen", "kl", "ids-teacher", "ids-student", "pca-teacher", "pca-student")
+]
 BREAKS = {  # what each button sets: teacher temperature, student temperature, centring
     "Healthy": (0.07, 0.1, True),
     "Centring off": (0.07, 0.1, False),  # a trained network hardly notices: it is training that needs it
@@ -208,7 +211,7 @@ def present(
         "verdict": _verdict(numbers),
         "bars": patch_bars(found, row, column),
         "cls_bars": _class_bars(found),
-        "facts": _facts(numbers),
+        "facts": _facts(numbers) + drawing.patches(found.removed.shape, LINKED),
         "formula": _formula(found, settings),
         "note": pictures.honest_note(given, encoded.model, ()),
         "numbers": numbers | {"settings": settings_as_json(settings)},

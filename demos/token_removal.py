@@ -227,7 +227,7 @@ def present(given: Given, encoded: "Encoded", found: "Result", settings: Setting
     return {
         "heat": heat,
         "kept": kept,
-        "facts": _facts(numbers),
+        "facts": _facts(numbers) + drawing.patches(found.kept.shape, ("token_removal-heat", "token_removal-kept")),
         "formula": _formula(numbers, settings.keep_ratio),
         "note": pictures.honest_note(given, encoded.model, BETTER),
         "chart": _chart(points, settings.keep_ratio),

@@ -4,7 +4,7 @@ P begins and ends it, Escape ends it, S is a spotlight around the pointer. Page 
 remote sends, go from tab to tab; the arrow keys do so where a tab has the focus.
 """
 
-TOGGLE = "() => { document.body.classList.toggle('presenting'); }"
+TOGGLE = "() => document.body.classList.toggle('presenting') || document.body.classList.remove('spotlight')"
 
 KEYS = """() => {
 document.addEventListener('pointermove', event => {
@@ -22,7 +22,7 @@ document.addEventListener('keydown', event => {
   }
   if (event.target.closest('input:not([type=range]), textarea, select')) return;
   const presenting = document.body.classList.contains('presenting');
-  if (event.key === 'p' || event.key === 'P') document.body.classList.toggle('presenting');
+  if (event.key === 'p' || event.key === 'P') (%s)();
   else if (presenting && (event.key === 's' || event.key === 'S')) document.body.classList.toggle('spotlight');
   else if (presenting && event.key === 'Escape') document.body.classList.remove('presenting', 'spotlight');
   else if (presenting && (event.key === 'PageDown' || event.key === 'PageUp')) {
@@ -32,4 +32,4 @@ document.addEventListener('keydown', event => {
     event.preventDefault();
   }
 });
-}"""
+}""".replace("%s", TOGGLE)

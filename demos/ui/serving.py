@@ -21,6 +21,7 @@ from PIL import Image
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -142,7 +143,7 @@ HEADERS = {
     ),
 }
 NOT_SMALLER = ("/gradio_api/", "/fonts/")  # pictures, typefaces, short answers and streams
-TALLY = (ASSETS / "tally.js").read_text(encoding="utf-8")
+TALLY, LINKED = ((ASSETS / name).read_text(encoding="utf-8") for name in ("tally.js", "linked.js"))
 
 
 class Recent:
@@ -207,23 +208,24 @@ class Guard:
                 del listeners[listener]
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
+        LocalContext.request.set(Request(scope))  # type: ignore[arg-type]  # for the language
         address = (scope.get("client") or ("?",))[0]
         if _is_of_another_site(dict(scope["headers"])):
-            return _refused("Requests are taken from this page and from programs, not from other pages.", 403)
+            return _refused(say("Requests are taken from this page and from programs, not from other pages."), 403)
         if self.posts.refuses(address, 1):
-            return _refused("Too many requests. Please wait a few seconds.", 429)
+            return _refused(say("Too many requests. Please wait a few seconds."), 429)
         headers = dict(scope["headers"])
         length = headers.get(b"content-length", b"0")
         if b"transfer-encoding" in headers or not length.isdigit():  # a body in chunks could be of any size
-            return _refused("The request does not say how long it is.", 411)
+            return _refused(say("The request does not say how long it is."), 411)
         if "/upload" not in scope["path"]:
-            return _refused("Request too large.", 413) if int(length) > limits.BODY_BYTES else None
+            return _refused(say("Request too large."), 413) if int(length) > limits.BODY_BYTES else None
         if int(length) > limits.UPLOAD_BYTES:
-            return _refused("This file is larger than 12 MB, the limit. Make it smaller first.", 413)
+            return _refused(say("This file is larger than 12 MB, the limit. Make it smaller first."), 413)
         if disk_left() - int(length) < LEAST_DISK:
-            return _refused("This server has no room left for files. Please try again later.", 507)
+            return _refused(say("This server has no room left for files. Please try again later."), 507)
         if self.uploads.refuses(address, int(length)):
-            return _refused("Too many files came from your address. Please wait a few minutes.", 429)
+            return _refused(say("Too many files came from your address. Please wait a few minutes."), 429)
         return None
 
 
@@ -253,7 +255,7 @@ def launch_settings(app: gr.Blocks, *, api: bool = True, mcp: bool = False, metr
         theme=THEME,
         css_paths=[ASSETS / "style.css"],
         i18n=TEXT,
-        js=f"() => {{ {' '.join(f'({each})();' for each in (DIRECTION, DIGITS, BACK, KEYS, TALLY))} }}",
+        js=f"() => {{ {' '.join(f'({each})();' for each in (DIRECTION, DIGITS, BACK, KEYS, TALLY, LINKED))} }}",
         show_error=False,
         max_file_size=limits.FILE_BYTES,
         max_threads=limits.THREADS,
