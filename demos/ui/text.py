@@ -100,4 +100,6 @@ def explained(error: UserError) -> str:
 
 
 def _worded(value: object, known: dict[str, str]) -> object:
-    return known.get(value) or named(value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return known[value] if value in known else named(value)
