@@ -126,7 +126,7 @@ class Said(dict):
 
 
 @pytest.fixture(scope="session")
-def said() -> Iterator[Said]:
+def words_said() -> Iterator[Said]:
     english = Said()
     text.LANGUAGES["en"] = english
     yield english
@@ -141,10 +141,10 @@ def source_texts() -> set[str]:
 
 
 @pytest.fixture(autouse=True)
-def what_is_said_is_translated(said) -> Iterator[None]:
+def what_is_said_is_translated(words_said) -> Iterator[None]:
     """Whatever the app says in any test has a translation, also what no search of its source would find."""
     yield
-    found, said.unknown = said.unknown, set()
+    found, words_said.unknown = words_said.unknown, set()
     found = {each for each in found - set(MODELS) if re.search("[A-Za-z]{2}", each)}
     missing = sorted(found & source_texts())
     assert not missing, f"no Persian for {missing}"

@@ -85,7 +85,8 @@ def test_every_text_of_the_page_is_translated(page):
 
 def test_no_translation_is_of_a_text_that_is_gone(page):
     source = {node.value for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Constant)}
-    data = " ".join(file.read_text(encoding="utf-8") for file in (ASSETS / "models").glob("*/*.json"))
+    files = [*(ASSETS / "models").glob("*/*.json"), *(ASSETS / "studies").glob("*.json")]
+    data = " ".join(file.read_text(encoding="utf-8") for file in files)
     lessons = {title for name in LESSONS for title, _ in sections(ASSETS / "lessons" / name)}
     known = source | lessons | page_texts(page)
     unused = sorted(text for text in FILE if text not in known and json.dumps(text) not in data)
