@@ -129,7 +129,6 @@ def test_an_exported_figure_brings_its_state_back(watched: Watched, tmp_path):  
     expect(page.locator("#token_removal-facts")).to_contain_text(re.compile(r"3\d%"))
     page.get_by_role("button", name="Numbers as JSON, and export").locator("visible=true").click()
     links = page.locator("#token_removal-files a")
-    page.wait_for_timeout(3000)  # a run that ends after an export takes the files of the one before away
     page.locator("#token_removal-export").click()
     expect(links).to_have_count(2)  # the slide, the numbers
     address = links.nth(0).get_attribute("href")
