@@ -7,6 +7,7 @@ escaped here.
 
 import base64
 import colorsys
+import functools
 import html
 import io
 from collections.abc import Sequence
@@ -15,9 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from demos.ui.text import ASSETS, language, say
+from demos.ui.text import ASSETS, PERSIAN, language, say
 
-PERSIAN = ASSETS / "fonts" / "Vazirmatn-FD-Regular.woff2"
+VAZIRMATN = ASSETS / "fonts" / "Vazirmatn-FD-Regular.woff2"
 SIDE = 448  # pixels, the side at which square pictures are shown
 
 _VIRIDIS = np.array(
@@ -171,7 +172,12 @@ class Frame:
 
 def typeface(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """What is written in pictures with, `size` pixels high: Persian needs one that has its letters."""
-    return ImageFont.truetype(PERSIAN, size) if language() == "fa" else ImageFont.load_default(size)
+    return _typeface(size, language() == PERSIAN)
+
+
+@functools.lru_cache(maxsize=32)
+def _typeface(size: int, persian: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.truetype(VAZIRMATN, size) if persian else ImageFont.load_default(size)
 
 
 def frames(image: Image.Image, found: Sequence[Frame], scale: float) -> Image.Image:

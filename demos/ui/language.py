@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from demos.ui.text import ASSETS, LANGUAGES
+from demos.ui.text import ASSETS, CHOSEN, LANGUAGES
 
 KNOWN = json.dumps(["en", *LANGUAGES])
 RIGHT_TO_LEFT = ("ar", "fa", "he", "ur")
@@ -21,14 +21,14 @@ CHOOSE = """<script>(() => {
   const known = KNOWN, asked = new URLSearchParams(location.search).get('lang');
   window.chooseLanguage = code => {
     const kind = location.protocol === 'https:' ? 'SameSite=None; Secure' : 'SameSite=Lax';
-    document.cookie = `language=${code}; path=/; max-age=31536000; ${kind}`;
+    document.cookie = `COOKIE=${code}; path=/; max-age=31536000; ${kind}`;
   };
   if (known.includes(asked)) window.chooseLanguage(asked);
-  const chosen = /(?:^|; )language=([a-z]+)/.exec(document.cookie)?.[1];
+  const chosen = /(?:^|; )COOKIE=([a-z]+)/.exec(document.cookie)?.[1];
   if (!known.includes(chosen)) return;
   Object.defineProperty(navigator, 'language', {get: () => chosen});
   Object.defineProperty(navigator, 'languages', {get: () => [chosen]});
-})()</script>""".replace("KNOWN", KNOWN)
+})()</script>""".replace("KNOWN", KNOWN).replace("COOKIE", CHOSEN)
 
 SWITCH = """() => {
   const codes = KNOWN, here = codes.indexOf(document.documentElement.lang.split('-')[0]);

@@ -30,12 +30,13 @@ SPECIAL = (gr.SelectData, gr.Request)  # parameters that Gradio fills in by itse
 # What comes while the same handler is at work is done after it, not dropped: a click is never lost.
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
 
-# Exported files stay where the same run is done again: then only the time it took is another.
+# Exported files stay where the same run is done again: then only the time it took is another. In brackets, for Gradio
+# takes a list for one value a part.
 KEEP = """(numbers, files) => {
   const now = JSON.stringify(numbers, (name, value) => /^(milli)?seconds/.test(name) ? undefined : value);
   const same = (window.numbersOf ||= {}).TAB === now;
   window.numbersOf.TAB = now;
-  return same ? files : null;
+  return [same ? files : null];
 }"""
 
 

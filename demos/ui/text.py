@@ -96,10 +96,10 @@ def explained(error: UserError) -> str:
     message = known.get(error.message, error.message)
     if not error.values:
         return message  # not a template: it may quote braces that somebody typed
-    return message.format(**{name: _worded(value, known) for name, value in error.values.items()})
+    return message.format(**{name: _in_words(value, known) for name, value in error.values.items()})
 
 
-def _worded(value: object, known: dict[str, str]) -> object:
+def _in_words(value: object, known: dict[str, str]) -> object:
     if not isinstance(value, str):
         return value
     return known[value] if value in known else named(value)

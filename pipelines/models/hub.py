@@ -33,6 +33,7 @@ MOST_HEADER = 100_000_000  # bytes of a safetensors header, as in the library
 ANSWER_SECONDS = 8  # how long the hub may take to say that it is there
 SPARE = 1e9  # bytes of the disk that a download leaves free
 bundled_only = False  # of this process: see `keep_to_bundled`
+ADVICE = "The bundled storybook models work without it."
 # What is there but damaged looks whole to snapshot_download: those files are fetched anew, by name.
 DOWNLOAD = (
     "import sys; from huggingface_hub import hf_hub_download, snapshot_download; "
@@ -166,17 +167,17 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
         if told:
             raise ModelUnavailable(
                 "The files of {name} in {folder} are damaged or incomplete ({files}), and the hub is off limits. Load "
-                "it again with a connection, which fetches what is missing, or delete that folder. The bundled "
-                "storybook models work without it.",
+                "it again with a connection, which fetches what is missing, or delete that folder. {advice}",
                 name=spec.name,
                 folder=repository(spec),
                 files=told,
+                advice=ADVICE,
             )
         raise ModelUnavailable(
-            "{name} ({source}) is not in this computer's cache, and the hub is off limits. The bundled storybook "
-            "models work without it.",
+            "{name} ({source}) is not in this computer's cache, and the hub is off limits. {advice}",
             name=spec.name,
             source=spec.source,
+            advice=ADVICE,
         )
     revision = _ask(spec)
     quiet = {**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}  # what nobody reads would fill the pipe
@@ -191,11 +192,12 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
             assert process.stderr is not None, "it is a pipe"
             reason = (process.stderr.read().decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
             raise ModelUnavailable(
-                "The download of {name} broke off ({reason}). Try again: it goes on where it stopped; where that fails "
-                "again, delete {folder} first. The bundled storybook models work without it.",
+                "The download of {name} broke off ({reason}). Try again: it goes on where it stopped; where that "
+                "fails again, delete {folder} first. {advice}",
                 name=spec.name,
                 reason=reason.split(":")[0][:80],
                 folder=repository(spec),
+                advice=ADVICE,
             )
     finally:
         process.kill()
@@ -204,13 +206,13 @@ def fetch(spec: ModelSpec) -> Iterator[float]:
         told = told_of(spec)
         raise ModelUnavailable(
             "{name} has been downloaded, but its files are damaged or incomplete ({files}). Delete {folder} and load "
-            "it again. The bundled storybook models work without it."
+            "it again. {advice}"
             if told
-            else "{name} has been downloaded, but its files are not there. Delete {folder} and load it again. The "
-            "bundled storybook models work without it.",
+            else "{name} has been downloaded, but its files are not there. Delete {folder} and load it again. {advice}",
             name=spec.name,
             files=told,
             folder=repository(spec),
+            advice=ADVICE,
         )
     yield 1.0
 
@@ -234,11 +236,12 @@ def prefetch(names: Sequence[str]) -> Iterator[tuple[str, float]]:
     if needed > free - SPARE:
         raise ModelUnavailable(
             "{needed} GB have to be fetched, and {folder} has {free} GB left, of which {spare} GB stay free. Name "
-            "fewer models, or set HF_HOME to a folder on another disk. The bundled storybook models work without it.",
+            "fewer models, or set HF_HOME to a folder on another disk. {advice}",
             needed=f"{needed / 1e9:.1f}",
             folder=folder,
             free=f"{free / 1e9:.1f}",
             spare=f"{SPARE / 1e9:g}",
+            advice=ADVICE,
         )
     for name in names:
         for share in fetch(MODELS[name]):
@@ -271,11 +274,12 @@ def _ask(spec: ModelSpec) -> str:
     except Exception as error:  # whatever went wrong on the way, the user needs the same two facts
         raise ModelUnavailable(
             "{name} ({source}, {size} MB) has to be downloaded, and the hub does not answer ({reason}). Check the "
-            "connection and try again. The bundled storybook models work without it.",
+            "connection and try again. {advice}",
             name=spec.name,
             source=spec.source,
             size=spec.megabytes,
             reason=type(error).__name__,
+            advice=ADVICE,
         ) from error
     finally:
         ask.shutdown(wait=False, cancel_futures=True)

@@ -21,7 +21,7 @@ from pipelines.errors import UserError
 from pipelines.models.classifiers import Classifier, open_timm
 from pipelines.models.detectors import Detector, open_grounding_dino
 from pipelines.models.encoders import Model, open_openclip, open_transformers
-from pipelines.models.hub import ModelUnavailable, locate, repository
+from pipelines.models.hub import ADVICE, ModelUnavailable, locate, repository
 from pipelines.models.parts import device
 from pipelines.models.readers import Reader, open_reader
 from pipelines.models.registry import MODELS, Family, ModelSpec
@@ -92,10 +92,11 @@ def open_model(spec: ModelSpec) -> Loaded:
         logging.getLogger(__name__).warning("could not open %s", spec.name, exc_info=True)
         raise ModelUnavailable(
             "The files of {name} cannot be read ({reason}): damaged, or another model's. Delete {folder} and load it "
-            "again. The bundled storybook models work without it.",
+            "again. {advice}",
             name=spec.name,
             reason=type(error).__name__,
             folder=repository(spec) if spec.tier == "hub" else folder,
+            advice=ADVICE,
         ) from error
 
 

@@ -131,9 +131,17 @@ def test_an_exported_figure_brings_its_state_back(watched: Watched, tmp_path):  
     links = page.locator("#token_removal-files a")
     page.locator("#token_removal-export").click()
     expect(links).to_have_count(2)  # the slide, the numbers
+    took = page.locator("#token_removal-facts").inner_text()
+    page.locator("#token_removal-prompt textarea, #token_removal-prompt input").first.press("Enter")
+    expect(page.locator("#token_removal-facts")).not_to_have_text(took, use_inner_text=True)  # another time, in ms
+    page.wait_for_timeout(1000)
+    expect(links).to_have_count(2)
     address = links.nth(0).get_attribute("href")
     assert address is not None
     (tmp_path / "slide.png").write_bytes(page.request.get(address).body())
+    watched.set_slider("#token_removal-keep-ratio", 0.4)
+    expect(page.locator("#token_removal-facts")).to_contain_text(re.compile(r"4\d%"))
+    expect(links).to_have_count(0)  # they are of another run now
     page.goto(f"{watched.url}?tab=token_removal")
     watched.errors.clear()  # a page that is left tells that its open stream has ended
     expect(page.locator("#token_removal-facts")).to_contain_text(re.compile(r"5\d%"))

@@ -30,6 +30,12 @@ def test_a_key_leaves_what_a_class_looks_at(watched: Watched):  # noqa: F811
     page.mouse.move(300, 400)
     shade = page.evaluate("getComputedStyle(document.body, '::after').backgroundImage")
     assert shade.startswith("radial-gradient(circle at 300px 400px, rgba(0, 0, 0, 0)"), shade
+    page.keyboard.press("p")  # ends the spotlight with it
+    expect(prompt).to_be_visible()
+    page.keyboard.press("p")
+    expect(prompt).to_be_hidden()
+    assert page.evaluate("getComputedStyle(document.body, '::after').content") == "none"
+    page.keyboard.press("s")
     page.keyboard.press("Escape")
     expect(prompt).to_be_visible()
     assert page.evaluate("getComputedStyle(document.body, '::after').content") == "none"
