@@ -30,13 +30,13 @@ SPECIAL = (gr.SelectData, gr.Request)  # parameters that Gradio fills in by itse
 # What comes while the same handler is at work is done after it, not dropped: a click is never lost.
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
 
-# Exported files stay where the same run is done again: then only the time it took is another. In brackets, for Gradio
-# takes a list for one value a part.
-KEEP = """(numbers, files) => {
+# Exported files stay where the same run is done again: then only the time it took is another. An empty list of values
+# changes nothing; to send the files through the page would bring older ones back where it crosses another answer.
+KEEP = """(numbers) => {
   const now = JSON.stringify(numbers, (name, value) => /^(milli)?seconds/.test(name) ? undefined : value);
   const same = (window.numbersOf ||= {}).TAB === now;
   window.numbersOf.TAB = now;
-  return [same ? files : null];
+  return same ? [] : [null];
 }"""
 
 
@@ -352,8 +352,7 @@ class Tab:
     def connect(self) -> None:
         """What all tabs do at the end of a run: say whether the screen is of it, and stop."""
         if "files" in self.parts:  # exported files go when the numbers on show are those of another run
-            both = [self["numbers"], self["files"]]
-            self["numbers"].change(None, both, self["files"], js=KEEP.replace("TAB", self.slug))
+            self["numbers"].change(None, self["numbers"], self["files"], js=KEEP.replace("TAB", self.slug))
         for run in self.runs:
             if "told" in self.parts:
                 self.quick(run.success, stale.tell_done, ["told"])
