@@ -17,21 +17,24 @@
       shown.setAttribute("aria-live", "polite");
       question.after(shown);
     }
+    const inputs = [...question.querySelectorAll("input[type=radio]")];
+    if (shown.querySelectorAll("p").length !== inputs.length) {
+      const rows = inputs.map(() => {
+        const row = document.createElement("p"), track = document.createElement("div");
+        track.append(document.createElement("i"));
+        row.append(document.createElement("span"), track, document.createElement("b"));
+        return row;
+      });
+      shown.replaceChildren(document.createElement("h2"), ...rows);
+    }
     const most = Math.max(1, ...Object.values(found.counts));
-    const rows = [...question.querySelectorAll("input[type=radio]")].map((input) => {
-      const row = document.createElement("p"), bar = document.createElement("i"), count = document.createElement("b");
-      const value = found.counts[input.value] || 0;
-      const name = document.createElement("span"), track = document.createElement("div");
-      name.textContent = input.closest("label").textContent.trim();
-      count.textContent = value;
-      bar.style.width = `${(100 * value) / most}%`;
-      track.append(bar);
-      row.append(name, track, count);
-      return row;
+    shown.querySelector("h2").textContent = found.told;
+    shown.querySelectorAll("p").forEach((row, place) => {  // the same rows each time, so that bars grow
+      const value = found.counts[inputs[place].value] || 0;
+      row.querySelector("span").textContent = inputs[place].closest("label").textContent.trim();
+      row.querySelector("b").textContent = value;
+      row.querySelector("i").style.width = `${(100 * value) / most}%`;
     });
-    const head = document.createElement("h2");
-    head.textContent = found.told;
-    shown.replaceChildren(head, ...rows);
   }
 
   async function ask(question, options, query = "") {

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, controls, drawing
+from demos.ui import address, charts, controls, drawing, tries
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -17,6 +17,7 @@ from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
 from demos.ui.text import ASSETS, named, say, t, worded
+from demos.ui.tries import Try, among
 from demos.ui.words import synthesis_table
 from pipelines.clip_synthesis.settings import PARAMETRIZATIONS, VIEWS, Settings
 from pipelines.clip_synthesis.steps import Comparison, Reference, Step
@@ -64,6 +65,7 @@ def _lay_out_controls(tab: Tab) -> None:
     with gr.Row():
         tab.button("start", "Start", variant="primary", min_width=110)
         tab.button("continue", "Go on", min_width=110)
+    tries.lay_out(tab, TRIES)
     with gr.Row():
         tab.button("compare", "Compare all parametrizations", min_width=150)
         tab.button("views_or_not", "With and without views", min_width=150)
@@ -113,6 +115,7 @@ def wire(tab: Tab) -> None:
     tab.main(tab.quick(tab["example"].input, take_example, ["prompt"]).success)
     tab.main(tab.fetched.success)
     tab.quick(tab["export"].click, export, ["files"])
+    tries.connect(tab, TRIES, runs_first=False)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers
@@ -394,6 +397,31 @@ def numbers_of(settings: Settings, shown: Sequence[Any], real: Reference | None)
         "parts": shown[-1].parts,
         "real": None if real is None else {"similarity": real.similarity, "held_out": real.similarity_held_out},
     }
+
+
+def _convincing(name: str, line: str, **then: object) -> Try:
+    return Try(
+        name=name,
+        line=line,
+        question="Which place does the prompt take among 100 captions, for a CLIP that was never followed?",
+        answers=("the first", "2nd to 10th", "a later one"),
+        then=then,
+        answer=lambda before, after: among(after["rank_held_out"], 2, 11),
+        message="Rank {rank}. The CLIP that is followed believes {followed}, the other one {other}.",
+        values=lambda before, after: {
+            "rank": after["rank_held_out"],
+            "followed": f"{after['similarity']:.2f}",
+            "other": f"{after['similarity_held_out']:.2f}",
+        },
+    )
+
+
+TRIES = (
+    _convincing("raw", "Raw pixels, without varied views.", parametrization="pixels", augment=False),
+    _convincing("one_view", "One view at each step in place of eight.", cutouts=1),
+    _convincing("two_things", "Ask for two things: a cat and a dog.", prompt="a cat and a dog"),
+    _convincing("few_steps", "Stop after 10 of 80 steps.", steps=10),
+)
 
 
 LESSON = Lesson(

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, classifier, drawing, pictures, scenes
+from demos.ui import address, charts, classifier, drawing, pictures, scenes, tries
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -18,6 +18,7 @@ from demos.ui.models import at_hand, model_names, teacher_models
 from demos.ui.pictures import Given
 from demos.ui.tab import Tab
 from demos.ui.text import say, t
+from demos.ui.tries import Numbers, Try, among
 from demos.ui.words import ablation_table
 from pipelines.errors import UserError
 from pipelines.reconstruction.settings import PATTERNS, Settings
@@ -53,6 +54,7 @@ def layout(tab: Tab) -> None:
 
 
 def _lay_out_controls(tab: Tab) -> None:
+    tries.lay_out(tab, TRIES)
     scenes.picture_controls(tab, seed=10)
     tab.control("pattern")
     with tab.accordion("paint_box", "Paint what to hide"):
@@ -125,6 +127,7 @@ def wire(tab: Tab) -> None:
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
     tab.of_picture = ("row",)
+    tries.connect(tab, TRIES, progress="pasted")
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers
@@ -319,6 +322,44 @@ def _headline(n: dict) -> str:
 def _gain(n: dict) -> float:
     """dB of the model over interpolation from the neighbours."""
     return n["psnr_masked"] - n["psnr_neighbours"]
+
+
+def _psnrs(before: Numbers, after: Numbers) -> dict[str, object]:
+    return {"before": f"{before['psnr_masked']:.1f}", "after": f"{after['psnr_masked']:.1f}"}
+
+
+def _hiding(name: str, line: str, **then: object) -> Try:
+    return Try(
+        name=name,
+        line=line,
+        question="What happens to the PSNR of the hidden patches?",
+        answers=("it falls by more than 2 dB", "it stays, within 2 dB", "it rises by more than 2 dB"),
+        state={"pattern": "random"},
+        then=then,
+        answer=lambda before, after: among(after["psnr_masked"] - before["psnr_masked"], -2, 2),
+        message="It was {before} dB with random patches and is {after} dB.",
+        values=_psnrs,
+    )
+
+
+TRIES = (
+    _hiding("block", "Hide one block in the middle in place of random patches.", pattern="block"),
+    _hiding("lowest", "Hide what has the lowest attention in place of random patches.", pattern="attention"),
+    _hiding("most", "Hide nine tenths at random in place of one half.", mask_ratio=0.9),
+    Try(
+        name="detail",
+        line="Hide nothing, but give the model a picture of a quarter of the resolution.",
+        question="How much of the detail comes back, beyond bicubic enlarging?",
+        answers=("nothing: less than 0.2 dB", "0.2 to 2 dB", "more than 2 dB"),
+        then={"mask_ratio": 0, "low_resolution": 4},
+        answer=lambda before, after: among(after["psnr_sharpened"] - after["psnr_bicubic"], 0.2, 2),
+        message="Bicubic {before} dB, the model {after} dB.",
+        values=lambda before, after: {
+            "before": f"{after['psnr_bicubic']:.1f}",
+            "after": f"{after['psnr_sharpened']:.1f}",
+        },
+    ),
+)
 
 
 LESSON = Lesson(

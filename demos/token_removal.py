@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, classifier, controls, drawing, pictures, scenes
+from demos.ui import address, charts, classifier, controls, drawing, pictures, scenes, tries
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -18,6 +18,7 @@ from demos.ui.models import at_hand, model_names, quality_of
 from demos.ui.pictures import Given
 from demos.ui.tab import Tab
 from demos.ui.text import named, say, t
+from demos.ui.tries import NO_YES, Try, among
 from demos.ui.words import ablation_table
 from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
@@ -57,6 +58,7 @@ def layout(tab: Tab) -> None:
 
 
 def _lay_out_controls(tab: Tab) -> None:
+    tries.lay_out(tab, TRIES)
     tab.control("prompt", render=False)
     scenes.picture_controls(tab, seed=16, caption="prompt")
     tab.control("rule")
@@ -116,6 +118,7 @@ def wire(tab: Tab) -> None:
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
     tab.of_picture = ("heads",)
+    tries.connect(tab, TRIES, progress="kept")
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers
@@ -317,6 +320,64 @@ def head_pictures(encoded: "Encoded") -> list[tuple]:
         for i, layer in enumerate(encoded.attention, 1)
         for j, head in enumerate(layer, 1)
     ]
+
+
+TRIES = (
+    Try(
+        name="lowest",
+        line="Keep the other half: the patches with the lowest attention.",
+        question="As many patches. How near is what is left to the whole picture?",
+        answers=("cosine below 0.7: another picture", "0.7 to 0.95", "above 0.95: nothing is lost"),
+        then={"rule": "inverse"},
+        answer=lambda before, after: among(after["cosine_to_full"], 0.7, 0.95),
+        message="Cosine to the whole: {before} with the highest attention, {after} with the lowest.",
+        values=lambda before, after: {
+            "before": f"{before['cosine_to_full']:.2f}",
+            "after": f"{after['cosine_to_full']:.2f}",
+        },
+    ),
+    Try(
+        name="few",
+        line="Keep one patch in sixteen, those with the highest attention.",
+        question="Is the best guess still the same?",
+        answers=NO_YES,
+        then={"keep_ratio": 0.05},
+        answer=lambda before, after: after["guesses_full"][0][0] == after["guesses_kept"][0][0],
+        message="Of the whole: {before}. Of {kept} of {total} patches: {after}.",
+        values=lambda before, after: {
+            "before": named(after["guesses_full"][0][0]),
+            "after": named(after["guesses_kept"][0][0]),
+            "kept": after["tokens_kept"],
+            "total": after["tokens_total"],
+        },
+    ),
+    Try(
+        name="chance",
+        line="Let chance decide which half stays.",
+        question="How much of the things stays?",
+        answers=("less than 40 %", "40 to 60 %", "more than 60 %"),
+        then={"rule": "random"},
+        answer=lambda before, after: among(after["object_patches_kept"], 0.4, 0.6),
+        message="Patches of the things that stay: {before} by attention, {after} by chance.",
+        values=lambda before, after: {
+            "before": f"{before['object_patches_kept']:.0%}",
+            "after": f"{after['object_patches_kept']:.0%}",
+        },
+    ),
+    Try(
+        name="photograph",
+        line="Show a photograph of a cat to a model that has only seen drawings.",
+        question="Does it say cat?",
+        answers=NO_YES,
+        then={"picture": "cat (fur)"},
+        answer=lambda before, after: after["guesses_full"][0][0] == "cat",
+        message="Its best guess: {name}, {share} sure. That it is sure does not make it right.",
+        values=lambda before, after: {
+            "name": named(after["guesses_full"][0][0]),
+            "share": f"{after['guesses_full'][0][1]:.0%}",
+        },
+    ),
+)
 
 
 LESSON = Lesson(

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 os.environ.update(GRADIO_ANALYTICS_ENABLED="False", HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # tests run side by side, so none may take all cores
     os.environ["OMP_NUM_THREADS"] = "1"
+    # Gradio takes the first free port from here on, and two that look at once would take the same one.
+    os.environ["GRADIO_SERVER_PORT"] = str(7860 + 100 * int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")))
 
 import open_clip
 import pytest

@@ -9,7 +9,8 @@ import regex
 from PIL import Image
 
 from demos.detection.answers import Answer, asked_of, evaluate, fill, frames_of, kept_truth, truth_line, truth_of
-from demos.ui import address, charts, classifier, controls, drawing, pictures, scenes
+from demos.detection.tries import TRIES
+from demos.ui import address, charts, classifier, controls, drawing, pictures, scenes, tries
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -53,6 +54,7 @@ def layout(tab: Tab) -> None:
 
 
 def _lay_out_controls(tab: Tab) -> None:
+    tries.lay_out(tab, TRIES)
     first = asked_of(storybook.scene(storybook.TEST[FIRST]))
     tab.control("prompt", value=first, lines=1, render=False)
     scenes.picture_controls(tab, FIRST, "prompt", asked_of, otherwise=gr.skip())
@@ -124,6 +126,7 @@ def wire(tab: Tab) -> None:
     tab.quick([tab["prompt"].submit, tab["model"].input, tab["backend"].input], forget_click, ["picked", "corner"])
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
+    tries.connect(tab, TRIES, progress="boxes")
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

@@ -12,8 +12,9 @@ from PIL import Image
 
 from demos.diffusion import seeds
 from demos.diffusion.player import Player, peaks_chart, played
+from demos.diffusion.tries import TRIES
 from demos.diffusion.verdicts import boxed, cost, facts_of, note_of, numbers_of, progress, verdict_table, versions
-from demos.ui import address, controls, drawing, pictures
+from demos.ui import address, controls, drawing, pictures, tries
 from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.export import Panel, export_files
@@ -97,6 +98,7 @@ def _lay_out_controls(tab: Tab) -> None:
     tab.control("subjects", visible="hidden")
     tab.control("method")
     tab.button("draw", "Draw", variant="primary")
+    tries.lay_out(tab, TRIES)
     with gr.Row():
         tab.button("count", "Count what goes missing", min_width=160)
         many = controls.Slider(1, MOST_SEEDS, 8, step=1, label=t("over seeds"), elem_id=tab.id("many"), min_width=130)
@@ -161,6 +163,7 @@ def wire(tab: Tab) -> None:
     tab.quick(tab["save"].click, save, ["files"])
     tab.quick(tab["export"].click, export, ["files"])
     tab.quick(tab["open"].upload, reopen, shows)
+    tries.connect(tab, TRIES, runs_first=False)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

@@ -27,6 +27,6 @@ def test_guesses_of_two_pages_are_counted_together(opened):
     question.nth(0).check()
     expect(shown.locator("p b").nth(1)).to_have_text("0")
     expect(shown.locator("p b").nth(0)).to_have_text("1")
-    assert shown.locator("p i").nth(0).evaluate("bar => bar.offsetWidth > 40")
+    teacher.wait_for_function("bar => bar.offsetWidth > 40", arg=shown.locator("p i").nth(0).element_handle())
     pupil.locator(".masthead a", has_text="Games").click()
     expect(pupil).to_have_url(re.compile(f"games.*room={room}"))

@@ -9,7 +9,8 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, classifier, drawing, pictures, scenes
+from demos.self_distillation.tries import TRIES
+from demos.ui import address, charts, classifier, drawing, pictures, scenes, tries
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -53,6 +54,7 @@ def layout(tab: Tab) -> None:
 
 
 def _lay_out_controls(tab: Tab) -> None:
+    tries.lay_out(tab, TRIES)
     scenes.picture_controls(tab, seed=8)
     tab.control("teacher_temperature")
     tab.control("student_temperature")
@@ -115,6 +117,7 @@ def wire(tab: Tab) -> None:
     tab.quick(tab["training_box"].expand, show_training, ["training"])
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
+    tries.connect(tab, TRIES, progress="kl")
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

@@ -1,0 +1,164 @@
+"""Predict, then run: the lines of "What to try" as buttons. One sets the state that its question is about and asks; an
+answer changes the state, runs the lesson, and is held against what came out.
+
+The right answer is read from the numbers of the run, never from here: on another picture or model it may be another.
+"""
+
+import bisect
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+
+from demos.ui import controls, lab
+from demos.ui.tab import Tab
+from demos.ui.text import say, t
+from pipelines.predictions import Verdict, judge
+
+Numbers = Mapping[str, Any]
+NO_YES = ("no", "yes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Try:
+    """One line: what is done, what is asked, and how the run answers.
+
+    `state` and `then` are settings by name, and `picture` as an address names it (demos/ui/scenes.py). What `state`
+    does not name takes its default; but the model stays, which is the visitor's choice.
+    """
+
+    name: str
+    line: str
+    question: str
+    answers: Sequence[str]
+    state: Mapping[str, object] = field(default_factory=dict)
+    then: Mapping[str, object]
+    answer: Callable[[Numbers, Numbers], int]  # of the numbers before and after: the place of the answer
+    message: str  # a template of `values`: what was measured
+    values: Callable[[Numbers, Numbers], dict[str, object]]
+
+    @property
+    def keyed(self) -> dict[str, str]:
+        """The answers as a page sends them: key -> text."""
+        return {str(place): text for place, text in enumerate(self.answers)}
+
+
+def among(value: float, *bounds: float) -> int:
+    """The place of a number among rising bounds: 0 below the first, 1 from the first on, and so on."""
+    return bisect.bisect_right(bounds, value)
+
+
+def button_of(each: Try) -> str:
+    """The name of its part."""
+    return f"try_{each.name}"
+
+
+def question_of(each: Try) -> str:
+    """The name of its part."""
+    return f"guess_{each.name}"
+
+
+# ------------------------------------------------------------------------------------------------------------- layout
+
+
+def lay_out(tab: Tab, tries: Sequence[Try]) -> None:
+    """Parts: the button of each line and its question, which comes when the button was pressed; `foretold`, the
+    verdict; `score` and `tally`, which the browser keeps; `trying`, for `connect`.
+    """
+    with gr.Accordion(t("What to try: predict, then run"), elem_id=tab.id("tries"), elem_classes="tries"):
+        for each in tries:
+            tab.button(button_of(each), each.line, size="sm")
+            name, texts = question_of(each), [(t(text), key) for key, text in each.keyed.items()]
+            asked: dict[str, Any] = {"value": "", "visible": False, "elem_id": tab.id(name), "elem_classes": "ask"}
+            tab.add(name, controls.Radio(texts, label=t(each.question), **asked))
+        tab.html("foretold")
+        tab.markdown("score", elem_classes="note")
+    tab.add("tally", gr.BrowserState({}, storage_key=f"patchlight-{tab.slug}", secret=lab.SECRET))
+    tab.state("trying")  # (place of what is tried, key of the guess, numbers before it)
+
+
+def connect(tab: Tab, tries: Sequence[Try], runs_first: bool = True, **settings: Any) -> None:
+    """Connect what `lay_out` laid out.
+
+    Args:
+        runs_first: whether a button runs the lesson, so that the question stands beside what it is about; else it is
+            about what a recorded run shows.
+        settings: of the lesson's main event.
+    """
+    asking = Asking(tab, tries)
+    for each in tries:
+        begin = functools.partial(asking.begin, each)
+        begun = tab.quick(tab[button_of(each)].click, begin, [*asking.state, *asking.questions, "foretold", "trying"])
+        begun = tab.main(begun.success, **settings) if runs_first else begun
+        tab.quick(begun.success, asking.ask, [*asking.questions, "trying"])
+    chosen = [tab[name].select for name in asking.questions]
+    guessed = tab.quick(chosen, asking.guess, [*asking.state, "foretold", "trying"])
+    ran = tab.main(guessed.success, **settings)
+    tab.quick(ran.success, asking.reveal, [*asking.questions, "foretold", "tally", "score", "trying"])
+    tab.quick(tab.chosen, lab.score, ["score"])
+
+
+# ----------------------------------------------------------------------------------------------------------- handlers
+
+
+class Asking:
+    """The handlers of a tab's questions, in the order of their running. `trying` is what they hand on."""
+
+    def __init__(self, tab: Tab, tries: Sequence[Try]):
+        self.tab, self.tries = tab, tries
+        self.questions = [question_of(each) for each in tries]
+        self.settings = [name for name in tab.settings if name in tab.parts and name != "model"]
+        fills = [part for each in tab.addressed.values() for part in each.fills]
+        self.state = list(dict.fromkeys([*self.settings, *fills]))
+
+    def begin(self, asked: Try) -> dict:
+        """The state that the question is about."""
+        usual = {name: self.tab.settings[name].default for name in self.settings}
+        usual = {name: list(value) if isinstance(value, tuple) else value for name, value in usual.items()}
+        usual |= self._parts({name: each.default for name, each in self.tab.addressed.items()})
+        hidden = {name: controls.Radio(value="", visible=False, interactive=True) for name in self.questions}
+        trying = self.tries.index(asked), "", None
+        return {**usual, **self._parts(asked.state), **hidden, "foretold": "", "trying": trying}
+
+    def ask(self, trying: tuple | None, numbers: dict | None) -> dict | None:
+        """The question, once the state is on show."""
+        if trying is None:
+            return None
+        place, *_ = trying
+        return {self.questions[place]: controls.Radio(visible=True), "trying": (place, "", numbers)}
+
+    def guess(self, trying: tuple | None, chosen: gr.SelectData) -> dict | None:
+        """An answer, and what is changed now."""
+        if trying is None:
+            return None
+        place, _, before = trying
+        key = controls.choice(say("The answer"), str(chosen.index), self.tries[place].keyed)
+        return {**self._parts(self.tries[place].then), "foretold": "", "trying": (place, key, before)}
+
+    def reveal(self, trying: tuple | None, numbers: dict | None, tally: dict | None) -> dict | None:
+        """What the run says of the answer."""
+        if trying is None or not trying[1] or not numbers:
+            return None
+        place, key, before = trying
+        asked = self.tries[place]
+        said = verdict_of(asked, key, before or {}, numbers)
+        kept = lab.tally_of(tally)
+        kept = {"right": kept["right"] + bool(said.right), "of": kept["of"] + 1}
+        closed = {self.questions[place]: controls.Radio(interactive=False), "trying": None}
+        return {**closed, "foretold": lab.verdict(said, asked.keyed), "tally": kept, **lab.score(kept)}
+
+    def _parts(self, state: Mapping[str, object]) -> dict:
+        """What the page shows of a state: a picture brings its own words, which a setting may change."""
+        shown: dict = {}
+        for name, known in self.tab.addressed.items():
+            if name in state:
+                shown |= known.restore(str(state[name]))
+        return shown | {name: value for name, value in state.items() if name not in self.tab.addressed}
+
+
+def verdict_of(asked: Try, key: str | None, before: Numbers, after: Numbers) -> Verdict:
+    """What a run says of a guess."""
+    answer = str(int(asked.answer(before, after)))
+    return judge(asked.keyed, key, answer, asked.message, **asked.values(before, after))
