@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw, ImageOps
 from demos.ui import drawing
 from demos.ui.controls import in_address
 from demos.ui.lesson import Lesson
-from demos.ui.text import say
-from pipelines.settings import settings_of
+from demos.ui.text import PERSIAN, language, say
+from pipelines.settings import Setting, settings_of
 
 KEY = "patchlight"  # PNG text chunk of what an exported figure shows
 WIDTH, HEIGHT, MARGIN, GAP = 1920, 1080, 60, 28  # pixels
@@ -109,7 +109,8 @@ def query_in(told: str) -> dict[str, str]:
 def lines_of(lesson: Lesson, settings: dict, numbers: dict, picture: str, address: str) -> list[str]:
     """What made it, what came out, and what it is of."""
     known = {name: value for name, value in settings.items() if value not in (None, "", [], ())}
-    made = [f"{say(each.label)}: {_shown(known[n])}" for n, each in settings_of(lesson.settings).items() if n in known]
+    all_settings = settings_of(lesson.settings).items()
+    made = [f"{say(each.label)}: {_named(each, known[name])}" for name, each in all_settings if name in known]
     came = [f"{name.replace('_', ' ')} {_shown(value)}" for name, value in numbers.items() if _is_number(value)]
     of = [say("Picture: {name}", name=picture)] if picture else []
     return [" · ".join(parts) for parts in (made, came, [*of, f"Patchlight ?{address}"]) if parts]
@@ -119,6 +120,12 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
+def _named(setting: Setting, value: object) -> str:
+    """A choice by its text, as the page shows it."""
+    texts = setting.choices or {}
+    return say(texts[value]) if isinstance(value, str) and value in texts else _shown(value)
+
+
 def _shown(value: object) -> str:
     if isinstance(value, bool):
         return say("yes") if value else say("no")
@@ -126,7 +133,10 @@ def _shown(value: object) -> str:
 
 
 def slide(lesson: Lesson, panels: Sequence[Panel], lines: Sequence[str]) -> Image.Image:
-    """1920 x 1080: the lesson's title and claim, the pictures with their captions and scales, and small lines below."""
+    """1920 x 1080: the lesson's title and claim, the pictures with their captions and scales, and small lines below.
+
+    In Persian it begins at the right.
+    """
     sheet = Image.new("RGB", (WIDTH, HEIGHT), "white")
     pen, across = ImageDraw.Draw(sheet), WIDTH - 2 * MARGIN
     below = _write(pen, say(lesson.title), (MARGIN, MARGIN // 2), across, TITLE, INK, most=1)
@@ -150,14 +160,16 @@ def _lay_out(sheet: Image.Image, pen: ImageDraw.ImageDraw, panels: Sequence[Pane
     under += SCALE if any(panel.scale for panel in panels) else 0
     box = wide, high - under - GAP // 2
     for place, (panel, told) in enumerate(zip(panels, captions, strict=True)):
-        left, upper = MARGIN + place % columns * (wide + GAP), top + place // columns * high
+        column, row = place % columns, place // columns
+        left, upper = MARGIN + (columns - 1 - column if _from_right() else column) * (wide + GAP), top + row * high
         enlarged = min(box[0] / panel.picture.width, box[1] / panel.picture.height)
         how = Image.Resampling.NEAREST if enlarged >= 2 else Image.Resampling.LANCZOS
         fitted = ImageOps.contain(panel.picture.convert("RGB"), box, how)
-        sheet.paste(fitted, (left, upper))
+        inner = left + wide - fitted.width if _from_right() else left
+        sheet.paste(fitted, (inner, upper))
         edge = upper + fitted.height + 8
         if panel.scale:
-            edge = _scale(sheet, pen, panel.scale, (left, edge), fitted.width)
+            edge = _scale(sheet, pen, panel.scale, (inner, edge), fitted.width)
         for line in told:
             edge = _write(pen, line, (left, edge), wide, CAPTION, INK, most=1)
 
@@ -170,6 +182,10 @@ def _scale(sheet: Image.Image, pen: ImageDraw.ImageDraw, ends: tuple[str, str], 
     pen.text((at[0], at[1] + 12), ends[0], font=font, fill=PALE)
     pen.text((at[0] + wide - font.getlength(ends[1]), at[1] + 12), ends[1], font=font, fill=PALE)
     return at[1] + SCALE
+
+
+def _from_right() -> bool:
+    return language() == PERSIAN
 
 
 def _wrapped(text: str, size: int, width: int) -> list[str]:
@@ -187,7 +203,9 @@ def _write(
 ) -> int:
     """Lines of text from a place down: where the next one begins."""
     x, y = at
+    font = drawing.typeface(size)
     for line in _wrapped(text, size, width)[:most]:
-        pen.text((x, y), line, font=drawing.typeface(size), fill=paint)
+        indent = width - pen.textlength(line, font) if _from_right() else 0
+        pen.text((x + indent, y), line, font=font, fill=paint)
         y += round(LINE * size)
     return y

@@ -90,8 +90,8 @@ def test_the_other_films_are_drawn(opened, slug, settings):
     expect(page.locator(f"#{slug}-verdict .verdict")).to_be_visible(timeout=LONG)
     film = page.locator(f"#{slug}-film")
     expect(film.locator(".run")).to_have_count(2)
-    assert film.locator(".panels").first.locator("circle, rect, img[src]").count() > 0
-    assert film.locator(".curves polyline[points]").count() >= 6
+    expect(film.locator(".panels").first.locator("circle, rect, img[src]")).not_to_have_count(0)
+    expect(film.locator(".curves polyline[points]").nth(5)).to_be_attached()
     expect(page.locator(f"#{slug}-pictures img")).to_be_visible()
 
 

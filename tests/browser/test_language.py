@@ -21,7 +21,7 @@ def test_the_language_is_switched_on_the_page_and_kept(watched: Watched):  # noq
     assert "tab=token_removal" in page.url
     family = page.locator("#token_removal-facts .headline b").evaluate("part => getComputedStyle(part).fontFamily")
     assert family.startswith('"Vazirmatn FD"')  # its digits are Persian ones
-    assert page.evaluate("document.fonts.check('16px \"Vazirmatn FD\"', '۱گ')")
+    page.wait_for_function("document.fonts.check('16px \"Vazirmatn FD\"', '۱گ')")
     # no value of a control became a translation: the rule is still chosen, and a change runs
     expect(page.locator("#token_removal-rule input:checked")).to_have_value("attention")
     number = page.locator("#token_removal-facts .headline b").first

@@ -44,6 +44,7 @@ def test_what_is_written_on_it_is_what_made_it():
         token_removal.LESSON, export.settings_as_json(Settings(keep_ratio=0.3)), numbers, "coffee", "tab=token_removal"
     )
     assert "Keep ratio: 0.3" in made and "storybook-detailclip" in made and "Seed" in made
+    assert "Who decides: attention, 2×2 blocks (DetailCLIP)" in made, "a choice as the page says it"
     assert came == "cosine to full 0.9123 · tokens kept 68"
     assert of == "Picture: coffee · Patchlight ?tab=token_removal"
 
@@ -63,6 +64,21 @@ def test_pictures_lie_beside_each_other_and_leave_the_words_alone(count):
         assert columns.min() >= 60 and columns.max() < 1860 and rows.max() < 900
         spans.append((rows.min(), columns.min()))
     assert len(set(spans)) == count
+
+
+def test_a_persian_slide_begins_at_the_right(monkeypatch):
+    panels = [Panel(picture=Image.new("RGB", (64, 64), (0, 0, blue)), caption="a") for blue in (90, 150)]
+
+    def places() -> list[tuple[int, int]]:
+        sheet = np.asarray(export.slide(token_removal.LESSON, panels, ["a line"]))
+        columns = [np.nonzero((sheet == (0, 0, blue)).all(2))[1] for blue in (90, 150)]
+        return [(int(each.min()), int(each.max())) for each in columns]
+
+    (first, _), (second, _) = places()
+    assert first == export.MARGIN < second
+    monkeypatch.setattr(export, "language", lambda: "fa")
+    (_, first), (_, second) = places()
+    assert first == export.WIDTH - export.MARGIN - 1 > second
 
 
 def test_a_map_has_a_scale_with_its_ends():
