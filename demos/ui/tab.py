@@ -26,7 +26,7 @@ from pipelines.settings import checked, settings_of
 from pipelines.world import persian
 
 SETTINGS = "settings"  # the parameter of a handler that takes all settings at once
-SPECIAL = (gr.SelectData, gr.Request)  # parameters that Gradio fills in by itself
+SPECIAL = (gr.SelectData, gr.EventData, gr.Request)  # parameters that Gradio fills in by itself
 # What comes while the same handler is at work is done after it, not dropped: a click is never lost.
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "trigger_mode": "always_last"}
 

@@ -5,7 +5,6 @@ The right answer is read from the numbers of the run, never from here: on anothe
 """
 
 import bisect
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -88,11 +87,10 @@ def connect(tab: Tab, tries: Sequence[Try], runs_first: bool = True, **settings:
         settings: of the lesson's main event.
     """
     asking = Asking(tab, tries)
-    for each in tries:
-        begin = functools.partial(asking.begin, each)
-        begun = tab.quick(tab[button_of(each)].click, begin, [*asking.state, *asking.questions, "foretold", "trying"])
-        begun = tab.main(begun.success, **settings) if runs_first else begun
-        tab.quick(begun.success, asking.ask, [*asking.questions, "trying"])
+    pressed = [tab[button_of(each)].click for each in tries]
+    begun = tab.quick(pressed, asking.begin, [*asking.state, *asking.questions, "foretold", "trying"])
+    begun = tab.main(begun.success, **settings) if runs_first else begun
+    tab.quick(begun.success, asking.ask, [*asking.questions, "trying"])
     chosen = [tab[name].select for name in asking.questions]
     guessed = tab.quick(chosen, asking.guess, [*asking.state, "foretold", "trying"])
     ran = tab.main(guessed.success, **settings)
@@ -108,19 +106,23 @@ class Asking:
 
     def __init__(self, tab: Tab, tries: Sequence[Try]):
         self.tab, self.tries = tab, tries
+        self.buttons = [tab[button_of(each)] for each in tries]
         self.questions = [question_of(each) for each in tries]
         self.settings = [name for name in tab.settings if name in tab.parts and name != "model"]
         fills = [part for each in tab.addressed.values() for part in each.fills]
         self.state = list(dict.fromkeys([*self.settings, *fills]))
 
-    def begin(self, asked: Try) -> dict:
-        """The state that the question is about."""
+    def begin(self, pressed: gr.EventData) -> dict | None:
+        """The state that the question of a button is about."""
+        if pressed.target not in self.buttons:
+            return None
+        place = self.buttons.index(pressed.target)
         usual = {name: self.tab.settings[name].default for name in self.settings}
         usual = {name: list(value) if isinstance(value, tuple) else value for name, value in usual.items()}
         usual |= self._parts({name: each.default for name, each in self.tab.addressed.items()})
         hidden = {name: controls.Radio(value="", visible=False, interactive=True) for name in self.questions}
-        trying = self.tries.index(asked), "", None
-        return {**usual, **self._parts(asked.state), **hidden, "foretold": "", "trying": trying}
+        shown = {**usual, **self._parts(self.tries[place].state), **hidden}
+        return {**shown, "foretold": "", "trying": (place, "", None)}
 
     def ask(self, trying: tuple | None, numbers: dict | None) -> dict | None:
         """The question, once the state is on show."""

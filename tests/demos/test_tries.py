@@ -74,7 +74,7 @@ def test_a_line_sets_its_state_asks_runs_and_is_held_against_the_run(slug, line,
     page = Page(slug, tries, tmp_path)
     question = page.asking.questions[tries.index(line)]
     page.values |= {"seed": 7} if "seed" in page.values else {}  # of somebody who has played before
-    page.do(page.asking.begin, asked=line)
+    page.do(page.asking.begin, pressed=types.SimpleNamespace(target=page.asking.buttons[tries.index(line)]))
     assert page.values.get("seed", 42) == 42
     page.run()
     page.do(page.asking.ask)
@@ -119,6 +119,7 @@ def test_a_heavy_lesson_is_judged_by_what_its_run_says():
 
 def test_an_answer_that_is_none_is_refused_and_nothing_is_asked_without_a_button(tmp_path):
     page = Page("token_removal", TOKEN_REMOVAL, tmp_path)
+    assert page.asking.begin(types.SimpleNamespace(target=page.served.tab["stop"])) is None
     assert page.asking.guess(None, chosen(0)) is None and page.asking.reveal(None, {}, {}) is None
     for wrong in (3, -1, "0; drop", None):
         with pytest.raises(UserError):
