@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, classifier, drawing, pictures, scenes, tries
+from demos.ui import address, charts, classifier, drawing, links, pictures, scenes, tries
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -243,7 +243,7 @@ def present(given: Given, encoded: "Encoded", found: "Result") -> dict:
         "error": drawing.heat_over(encoded.picture, found.error / max(worst, 1e-9), 0.85),
         "baseline": drawing.enlarge(found.interpolated),
         "slider": (original, predicted if found.visible.all() else pasted),
-        "facts": _facts(numbers) + drawing.patches(found.visible.shape, LINKED),
+        "facts": _facts(numbers) + links.patches(found.visible.shape, LINKED),
         "formula": _formula(numbers),
         "note": pictures.honest_note(given, encoded.model, BETTER),
         "numbers": numbers,

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from demos.ui import address, charts, classifier, controls, drawing, pictures, scenes, tries
+from demos.ui import address, charts, classifier, controls, drawing, links, pictures, scenes, tries
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -230,7 +230,7 @@ def present(given: Given, encoded: "Encoded", found: "Result", settings: Setting
     return {
         "heat": heat,
         "kept": kept,
-        "facts": _facts(numbers) + drawing.patches(found.kept.shape, ("token_removal-heat", "token_removal-kept")),
+        "facts": _facts(numbers) + links.patches(found.kept.shape, ("token_removal-heat", "token_removal-kept")),
         "formula": _formula(numbers, settings.keep_ratio),
         "note": pictures.honest_note(given, encoded.model, BETTER),
         "chart": _chart(points, settings.keep_ratio),

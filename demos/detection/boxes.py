@@ -1,6 +1,7 @@
 """Words to boxes, and a threshold that is your choice. Wraps pipelines/detection."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from demos.ui.device import on_device
 from demos.ui.events import lazily
 from demos.ui.export import Panel, export_files, settings_as_json
 from demos.ui.lesson import Lesson, Measure
+from demos.ui.links import Link
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
 from demos.ui.text import named, say, t
@@ -229,7 +231,7 @@ def present(found: list[Answer], settings: Settings, picked: int | None) -> dict
     return {
         "boxes": picture_of(answer, settings.faint, picked),
         "other": gr.update(value=beside, visible=beside is not None),
-        "bars": charts.score_bars(*_word_scores(encoded, picked), answer.threshold, _title(answer, picked)),
+        "bars": _bars(answer, picked),
         "table": _tables(answer),
         "facts": _facts(answer),
         "formula": _formula(answer, picked),
@@ -248,17 +250,30 @@ def _title(answer: Answer, picked: int) -> str:
     return say("Guess {number}, {phrase}: its score for every word", number=picked + 1, phrase=named(shown[0].phrase))
 
 
-def _word_scores(encoded: "Encoded", picked: int) -> tuple[list[str], list[float]]:
+def _bars(answer: Answer, picked: int) -> str:
     """The phrases by falling score of this guess, each followed by its words where it has several."""
-    names, scores = [], []
+    encoded = answer.encoded
+    names: list[str] = []
+    scores: list[float] = []
+    tags: list[str] = []
     for place in encoded.scores[picked].argsort()[::-1][:MOST_BARS]:
         names.append(named(encoded.phrases[place]))
         scores.append(float(encoded.scores[picked, place]))
+        tags.append(Link(word=encoded.phrases[place]).attributes)
         words = range(*encoded.spans[place])
         if len(words) > 1:
             names += [f"\u2003{named(encoded.words[w])}" for w in words]
             scores += [float(encoded.word_scores[picked, w]) for w in words]
-    return names, scores
+            tags += [""] * len(words)
+    return charts.score_bars(names, scores, answer.threshold, _title(answer, picked), tags)
+
+
+def _link(answer: Answer, phrase: str, box: Sequence[float]) -> Link:
+    """A box that is shown, with its phrase."""
+    width, height = answer.given.picture.size
+    left, top, right, bottom = box
+    shares = left / width, top / height, right / width, bottom / height
+    return Link(word=phrase, boxes=[shares], pictures=("detection-boxes", "detection-other"))
 
 
 def numbers_of(answer: Answer, settings: Settings) -> dict:
@@ -296,12 +311,15 @@ def _tables(answer: Answer) -> str:
     for d, hit, iou in zip(answer.kept, answer.matching.truth, answer.matching.overlap, strict=True):
         compared = [f"{iou:.2f}", told.get(hit, say("found"))] if answer.true is not None else ["–", "–"]
         rows.append([named(d.phrase), f"{d.score:.2f}", " ".join(f"{side:.0f}" for side in d.box), *compared])
+    tags = [_link(answer, d.phrase, d.box).attributes for d in answer.kept]
     if not rows:
-        rows = [[say("nothing reaches the threshold"), "", "", "", ""]]
+        rows, tags = [[say("nothing reaches the threshold"), "", "", "", ""]], [""]
     head = [say("phrase"), say("score"), say("box, pixels"), say("IoU with ground truth"), say("so it is")]
     heads = [say("word by word"), say("highest score"), say("to the threshold"), say("boxes"), say("in the picture")]
     by_word = [_word_row(answer, place, phrase) for place, phrase in enumerate(answer.encoded.phrases)]
-    return f'<div class="tables">{charts.grid_table(head, rows)}{charts.grid_table(heads, by_word)}</div>'
+    words = [Link(word=phrase).attributes for phrase in answer.encoded.phrases]
+    tables = charts.grid_table(head, rows, tags) + charts.grid_table(heads, by_word, words)
+    return f'<div class="tables">{tables}</div>'
 
 
 def _word_row(answer: Answer, place: int, phrase: str) -> list[str]:

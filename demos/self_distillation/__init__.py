@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from demos.self_distillation.tries import TRIES
-from demos.ui import address, charts, classifier, drawing, pictures, scenes, tries
+from demos.ui import address, charts, classifier, drawing, links, pictures, scenes, tries
 from demos.ui.cache import lru_cached
 from demos.ui.device import on_device
 from demos.ui.events import lazily
@@ -214,7 +214,7 @@ def present(
         "verdict": _verdict(numbers),
         "bars": patch_bars(found, row, column),
         "cls_bars": _class_bars(found),
-        "facts": _facts(numbers) + drawing.patches(found.removed.shape, LINKED),
+        "facts": _facts(numbers) + links.patches(found.removed.shape, LINKED),
         "formula": _formula(found, settings),
         "note": pictures.honest_note(given, encoded.model, ()),
         "numbers": numbers | {"settings": settings_as_json(settings)},

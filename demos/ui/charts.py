@@ -202,12 +202,17 @@ def histogram(values: Sequence[float], x_label: str, y_label: str, mark_x: float
     return f'<figure class="chart">{_chart(parts, title, x_label, y_label, top)}</figure>'
 
 
-def score_bars(names: Sequence[str], scores: Sequence[float], mark: float, title: str) -> str:
-    """One bar from 0 to 1 per name with a line at `mark`: every word's score of one box."""
+def score_bars(
+    names: Sequence[str], scores: Sequence[float], mark: float, title: str, attributes: Sequence[str] = ()
+) -> str:
+    """One bar from 0 to 1 per name with a line at `mark`: every word's score of one box.
+
+    `attributes` are of its rows' tags (demos/ui/links.py).
+    """
     rows = []
-    for name, score in zip(names, scores, strict=True):
+    for name, score, tag in zip(names, scores, attributes or [""] * len(names), strict=True):
         bar = _bar(100 * score, SERIES[0] if score >= mark else SERIES[5], score, mark)
-        rows.append(f"<tr><th>{html.escape(name)}</th><td>{bar}</td></tr>")
+        rows.append(f"<tr{tag}><th>{html.escape(name)}</th><td>{bar}</td></tr>")
     return f'<figure class="bars"><h2>{html.escape(title)}</h2><table>{"".join(rows)}</table></figure>'
 
 
@@ -255,8 +260,11 @@ def facts(rows: Sequence[tuple[str, str, str]]) -> str:
     return f'<table class="facts">{cells}</table>'
 
 
-def grid_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A plain table with a head."""
+def grid_table(head: Sequence[str], rows: Sequence[Sequence[str]], attributes: Sequence[str] = ()) -> str:
+    """A plain table with a head; `attributes` are of its rows' tags (demos/ui/links.py)."""
     top = "".join(f"<th>{html.escape(cell)}</th>" if cell else "<td></td>" for cell in head)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    body = "".join(
+        f"<tr{tag}>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+        for row, tag in zip(rows, attributes or [""] * len(rows), strict=True)
+    )
     return f'<div class="scroll" tabindex="0"><table class="plain"><tr>{top}</tr>{body}</table></div>'

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from demos.ui.text import ASSETS, PERSIAN, language, say
+from demos.ui.text import ASSETS, PERSIAN, language
 
 VAZIRMATN = ASSETS / "fonts" / "Vazirmatn-FD-Regular.woff2"
 SIDE = 448  # pixels, the side at which square pictures are shown
@@ -306,18 +306,3 @@ def figures(found: Sequence[tuple[np.ndarray | Image.Image, str]]) -> str:
         for picture, told in found
     )
     return f'<div class="four">{cells}</div>'
-
-
-def patches(grid: tuple[int, ...], pictures: Sequence[str]) -> str:
-    """Links the patches of pictures: one under the pointer, or of the keyboard, is marked in all (assets/linked.js).
-
-    Args:
-        grid: rows and columns.
-        pictures: ids of the parts that show them.
-    """
-    told = html.escape(say("Patches: the arrow keys go from one to the next, Enter chooses."))
-    sizes = " ".join(map(str, grid))
-    return (
-        f'<p class="patches" tabindex="0" role="application" aria-label="{told}" data-grid="{sizes}" '
-        f'data-of="{" ".join(pictures)}">{told} <b aria-live="polite"></b></p>'
-    )
