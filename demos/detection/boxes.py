@@ -128,7 +128,8 @@ def wire(tab: Tab) -> None:
     tab.quick([tab["prompt"].submit, tab["model"].input, tab["backend"].input], forget_click, ["picked", "corner"])
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
-    tries.connect(tab, TRIES, progress="boxes")
+    for run in tries.connect(tab, TRIES, progress="boxes"):
+        tab.catch_up(run)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

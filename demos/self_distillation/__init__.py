@@ -117,7 +117,8 @@ def wire(tab: Tab) -> None:
     tab.quick(tab["training_box"].expand, show_training, ["training"])
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
-    tries.connect(tab, TRIES, progress="kl")
+    for run in tries.connect(tab, TRIES, progress="kl"):
+        tab.catch_up(run)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers

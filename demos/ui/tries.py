@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
+from gradio.events import Dependency
 
 from demos.ui import controls, lab
 from demos.ui.tab import Tab
@@ -78,8 +79,8 @@ def lay_out(tab: Tab, tries: Sequence[Try]) -> None:
     tab.state("trying")  # (place of what is tried, key of the guess, numbers before it)
 
 
-def connect(tab: Tab, tries: Sequence[Try], runs_first: bool = True, **settings: Any) -> None:
-    """Connect what `lay_out` laid out.
+def connect(tab: Tab, tries: Sequence[Try], runs_first: bool = True, **settings: Any) -> list[Dependency]:
+    """Connect what `lay_out` laid out. The returned events run the lesson.
 
     Args:
         runs_first: whether a button runs the lesson, so that the question stands beside what it is about; else it is
@@ -89,13 +90,14 @@ def connect(tab: Tab, tries: Sequence[Try], runs_first: bool = True, **settings:
     asking = Asking(tab, tries)
     pressed = [tab[button_of(each)].click for each in tries]
     begun = tab.quick(pressed, asking.begin, [*asking.state, *asking.questions, "foretold", "trying"])
-    begun = tab.main(begun.success, **settings) if runs_first else begun
-    tab.quick(begun.success, asking.ask, [*asking.questions, "trying"])
+    runs = [tab.main(begun.success, **settings)] if runs_first else []
+    tab.quick((runs[0] if runs else begun).success, asking.ask, [*asking.questions, "trying"])
     chosen = [tab[name].select for name in asking.questions]
     guessed = tab.quick(chosen, asking.guess, [*asking.state, "foretold", "trying"])
     ran = tab.main(guessed.success, **settings)
     tab.quick(ran.success, asking.reveal, [*asking.questions, "foretold", "tally", "score", "trying"])
     tab.quick(tab.chosen, lab.score, ["score"])
+    return [*runs, ran]
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers
