@@ -65,7 +65,7 @@ def _lay_out_controls(tab: Tab) -> None:
     with gr.Row():
         tab.button("start", "Start", variant="primary", min_width=110)
         tab.button("continue", "Go on", min_width=110)
-    tries.lay_out(tab, TRIES)
+    tries.lay_out(tab)
     with gr.Row():
         tab.button("compare", "Compare all parametrizations", min_width=150)
         tab.button("views_or_not", "With and without views", min_width=150)
@@ -115,7 +115,7 @@ def wire(tab: Tab) -> None:
     tab.main(tab.quick(tab["example"].input, take_example, ["prompt"]).success)
     tab.main(tab.fetched.success)
     tab.quick(tab["export"].click, export, ["files"])
-    tries.connect(tab, TRIES, runs_first=False)
+    tries.connect(tab, runs_first=False)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers
@@ -436,4 +436,5 @@ LESSON = Lesson(
     wire=wire,
     seconds=LONGEST,
     tables={"What breaks if it is removed": synthesis_table},
+    tries=TRIES,
 )

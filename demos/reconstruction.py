@@ -18,7 +18,7 @@ from demos.ui.models import at_hand, model_names, teacher_models
 from demos.ui.pictures import Given
 from demos.ui.tab import Tab
 from demos.ui.text import say, t
-from demos.ui.tries import Numbers, Try, among
+from demos.ui.tries import Try, among, both
 from demos.ui.words import ablation_table
 from pipelines.errors import UserError
 from pipelines.reconstruction.settings import PATTERNS, Settings
@@ -54,7 +54,7 @@ def layout(tab: Tab) -> None:
 
 
 def _lay_out_controls(tab: Tab) -> None:
-    tries.lay_out(tab, TRIES)
+    tries.lay_out(tab)
     scenes.picture_controls(tab, seed=10)
     tab.control("pattern")
     with tab.accordion("paint_box", "Paint what to hide"):
@@ -127,7 +127,7 @@ def wire(tab: Tab) -> None:
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
     tab.of_picture = ("row",)
-    tries.connect(tab, TRIES, progress="pasted")
+    tries.connect(tab, progress="pasted")
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers
@@ -324,10 +324,6 @@ def _gain(n: dict) -> float:
     return n["psnr_masked"] - n["psnr_neighbours"]
 
 
-def _psnrs(before: Numbers, after: Numbers) -> dict[str, object]:
-    return {"before": f"{before['psnr_masked']:.1f}", "after": f"{after['psnr_masked']:.1f}"}
-
-
 def _hiding(name: str, line: str, **then: object) -> Try:
     return Try(
         name=name,
@@ -338,7 +334,7 @@ def _hiding(name: str, line: str, **then: object) -> Try:
         then=then,
         answer=lambda before, after: among(after["psnr_masked"] - before["psnr_masked"], -2, 2),
         message="It was {before} dB with random patches and is {after} dB.",
-        values=_psnrs,
+        values=both("psnr_masked", ".1f"),
     )
 
 
@@ -375,4 +371,5 @@ LESSON = Lesson(
     wire=wire,
     tables={"What breaks if it is removed": ablation_table},
     measure=Measure(slider="mask_ratio", through=(0.3, 0.7, 0.4, 0.5), follows="left"),
+    tries=TRIES,
 )

@@ -18,7 +18,7 @@ from demos.ui.models import at_hand, model_names, quality_of
 from demos.ui.pictures import Given
 from demos.ui.tab import Tab
 from demos.ui.text import named, say, t
-from demos.ui.tries import NO_YES, Try, among
+from demos.ui.tries import NO_YES, Try, among, both
 from demos.ui.words import ablation_table
 from pipelines.errors import UserError
 from pipelines.models.registry import MODELS
@@ -58,7 +58,7 @@ def layout(tab: Tab) -> None:
 
 
 def _lay_out_controls(tab: Tab) -> None:
-    tries.lay_out(tab, TRIES)
+    tries.lay_out(tab)
     tab.control("prompt", render=False)
     scenes.picture_controls(tab, seed=16, caption="prompt")
     tab.control("rule")
@@ -118,7 +118,7 @@ def wire(tab: Tab) -> None:
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
     tab.of_picture = ("heads",)
-    tries.connect(tab, TRIES, progress="kept")
+    tries.connect(tab, progress="kept")
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers
@@ -331,10 +331,7 @@ TRIES = (
         then={"rule": "inverse"},
         answer=lambda before, after: among(after["cosine_to_full"], 0.7, 0.95),
         message="Cosine to the whole: {before} with the highest attention, {after} with the lowest.",
-        values=lambda before, after: {
-            "before": f"{before['cosine_to_full']:.2f}",
-            "after": f"{after['cosine_to_full']:.2f}",
-        },
+        values=both("cosine_to_full", ".2f"),
     ),
     Try(
         name="few",
@@ -359,10 +356,7 @@ TRIES = (
         then={"rule": "random"},
         answer=lambda before, after: among(after["object_patches_kept"], 0.4, 0.6),
         message="Patches of the things that stay: {before} by attention, {after} by chance.",
-        values=lambda before, after: {
-            "before": f"{before['object_patches_kept']:.0%}",
-            "after": f"{after['object_patches_kept']:.0%}",
-        },
+        values=both("object_patches_kept", ".0%"),
     ),
     Try(
         name="photograph",
@@ -392,4 +386,5 @@ LESSON = Lesson(
     wire=wire,
     tables={"What breaks if it is removed": ablation_table},
     measure=Measure(slider="keep_ratio", through=(0.3, 0.7, 0.4, 0.5), follows="kept"),
+    tries=TRIES,
 )

@@ -4,16 +4,12 @@ from collections.abc import Mapping
 
 import gradio as gr
 
-from demos.ui import controls
 from demos.ui.tab import Tab
-from demos.ui.text import t
 
 
 def ask(tab: Tab, name: str, question: str, answers: Mapping[str, str], button: str) -> None:
     """Lay out the parts `<name>_guess` and `<name>_run`; a handler of the lesson wakes the button by `awake`."""
-    texts = [(t(text), key) for key, text in answers.items()]
-    guess = f"{name}_guess"
-    tab.add(guess, controls.Radio(texts, value="", label=t(question), elem_id=tab.id(guess), elem_classes="ask"))
+    tab.question(f"{name}_guess", question, answers)
     tab.button(f"{name}_run", button, variant="primary", size="md", interactive=False)
 
 

@@ -56,7 +56,7 @@ def layout(tab: Tab) -> None:
 
 
 def _lay_out_controls(tab: Tab) -> None:
-    tries.lay_out(tab, TRIES)
+    tries.lay_out(tab)
     first = asked_of(storybook.scene(storybook.TEST[FIRST]))
     tab.control("prompt", value=first, lines=1, render=False)
     scenes.picture_controls(tab, FIRST, "prompt", asked_of, otherwise=gr.skip())
@@ -128,7 +128,7 @@ def wire(tab: Tab) -> None:
     tab.quick([tab["prompt"].submit, tab["model"].input, tab["backend"].input], forget_click, ["picked", "corner"])
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
-    for run in tries.connect(tab, TRIES, progress="boxes"):
+    for run in tries.connect(tab, progress="boxes"):
         tab.catch_up(run)
 
 
@@ -448,4 +448,5 @@ LESSON = Lesson(
         follows="boxes",
         besides={"prompt": " . ".join(storybook.NOUNS)},
     ),
+    tries=TRIES,
 )

@@ -1,15 +1,11 @@
 """What to try in detection, foretold: demos/ui/tries.py asks it."""
 
 from demos.ui.text import named, say
-from demos.ui.tries import NO_YES, Numbers, Try, among
+from demos.ui.tries import NO_YES, Numbers, Try, among, both
 from pipelines.world import storybook
 
 ALL = " . ".join(storybook.NOUNS) + " ."
 COLOURED = "green car"
-
-
-def _phrases(numbers: Numbers) -> list[str]:
-    return [found["phrase"] for found in numbers["detections"]]
 
 
 def _found(before: Numbers, after: Numbers) -> dict[str, object]:
@@ -26,7 +22,7 @@ TRIES = (
         state={"picture": "a tree and an umbrella", "prompt": "cat . dog ."},
         then={"prompt": ALL},
         answer=lambda before, after: among(len(after["detections"]), 1, 2),
-        message="Found: {found}. It has no word for what is there, and only what it has can be said.",
+        message="Found: {found}. None of the 24 nouns is there.",
         values=_found,
     ),
     Try(
@@ -36,7 +32,7 @@ TRIES = (
         answers=NO_YES,
         state={"picture": "a red car left of a blue car", "prompt": "car ."},
         then={"prompt": f"red car . {COLOURED} . car ."},
-        answer=lambda before, after: COLOURED in _phrases(after),
+        answer=lambda before, after: COLOURED in [found["phrase"] for found in after["detections"]],
         message="Found: {found}.",
         values=_found,
     ),
@@ -49,11 +45,7 @@ TRIES = (
         then={"box_threshold": 0.05},
         answer=lambda before, after: among(after["false_positives"] - before["false_positives"], 1, 3),
         message="False alarms: {before} before, {after} now. Found: {found}.",
-        values=lambda before, after: {
-            "before": before["false_positives"],
-            "after": after["false_positives"],
-            **_found(before, after),
-        },
+        values=lambda before, after: {**both("false_positives", "d")(before, after), **_found(before, after)},
     ),
     Try(
         name="strict",
@@ -63,8 +55,8 @@ TRIES = (
         state={"prompt": ALL},
         then={"box_threshold": 0.92},
         answer=lambda before, after: min(2, after["true_positives"]),
-        message="Found: {found}. What is lost was right: the price of a strict threshold.",
-        values=_found,
+        message="True things found: {before} before, {after} now. Found: {found}.",
+        values=lambda before, after: {**both("true_positives", "d")(before, after), **_found(before, after)},
     ),
     Try(
         name="print",

@@ -98,7 +98,7 @@ def _lay_out_controls(tab: Tab) -> None:
     tab.control("subjects", visible="hidden")
     tab.control("method")
     tab.button("draw", "Draw", variant="primary")
-    tries.lay_out(tab, TRIES)
+    tries.lay_out(tab)
     with gr.Row():
         tab.button("count", "Count what goes missing", min_width=160)
         many = controls.Slider(1, MOST_SEEDS, 8, step=1, label=t("over seeds"), elem_id=tab.id("many"), min_width=130)
@@ -163,7 +163,7 @@ def wire(tab: Tab) -> None:
     tab.quick(tab["save"].click, save, ["files"])
     tab.quick(tab["export"].click, export, ["files"])
     tab.quick(tab["open"].upload, reopen, shows)
-    tries.connect(tab, TRIES, runs_first=False)
+    tries.connect(tab, runs_first=False)
 
 
 # ----------------------------------------------------------------------------------------------------------- handlers
@@ -394,4 +394,5 @@ LESSON = Lesson(
     shows=tuple("picture other status verdict strip player charts facts note kept files numbers".split()),
     wire=wire,
     tables={"Good and bad numbers": missing_table},
+    tries=TRIES,
 )

@@ -54,7 +54,7 @@ def layout(tab: Tab) -> None:
 
 
 def _lay_out_controls(tab: Tab) -> None:
-    tries.lay_out(tab, TRIES)
+    tries.lay_out(tab)
     scenes.picture_controls(tab, seed=8)
     tab.control("teacher_temperature")
     tab.control("student_temperature")
@@ -117,7 +117,7 @@ def wire(tab: Tab) -> None:
     tab.quick(tab["training_box"].expand, show_training, ["training"])
     classifier.connect(tab)
     tab.compute(tab["export"].click, export, ["files"])
-    for run in tries.connect(tab, TRIES, progress="kl"):
+    for run in tries.connect(tab, progress="kl"):
         tab.catch_up(run)
 
 
@@ -409,4 +409,5 @@ LESSON = Lesson(
     wire=wire,
     tables={"What breaks if it is removed": ablation_table},
     measure=Measure(slider="teacher_temperature", through=(0.05, 0.09, 0.2, 0.07), follows="seen"),
+    tries=TRIES,
 )

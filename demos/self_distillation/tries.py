@@ -1,6 +1,6 @@
 """What to try in self-distillation, foretold: demos/ui/tries.py asks it."""
 
-from demos.ui.tries import Numbers, Try, among
+from demos.ui.tries import Numbers, Try, among, both
 
 STATES = ("alive: a few likely ones for each patch", "too sharp: sure of one", "uniform: all equally likely")
 
@@ -10,12 +10,7 @@ def _state(before: Numbers, after: Numbers) -> int:
 
 
 def _entropies(before: Numbers, after: Numbers) -> dict[str, object]:
-    values = {
-        "before": before["teacher_entropy"],
-        "after": after["teacher_entropy"],
-        "most": after["teacher_entropy_max"],
-    }
-    return {name: f"{value:.2f}" for name, value in values.items()}
+    return {**both("teacher_entropy", ".2f")(before, after), "most": f"{after['teacher_entropy_max']:.2f}"}
 
 
 def _breaking(name: str, line: str, **then: object) -> Try:
@@ -42,8 +37,7 @@ def _agreeing(name: str, line: str, state: dict, **then: object) -> Try:
         answer=lambda before, after: among(after["agreement"], 0.5, 0.75),
         message="Same first choice: {before} before, {after} now; chance would be {chance}.",
         values=lambda before, after: {
-            "before": f"{before['agreement']:.0%}",
-            "after": f"{after['agreement']:.0%}",
+            **both("agreement", ".0%")(before, after),
             "chance": f"{1 / after['prototypes']:.1%}",
         },
     )

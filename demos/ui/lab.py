@@ -37,8 +37,7 @@ def ask(tab: Tab, question: str, answers: Mapping[str, str], button: str = "Run"
     Args:
         answers: key -> text, of `pipelines.<method>.verdicts`.
     """
-    texts = [(t(text), key) for key, text in answers.items()]
-    tab.add("guess", controls.Radio(texts, value="", label=t(question), elem_id=tab.id("guess"), elem_classes="ask"))
+    tab.question("guess", question, answers)
     with gr.Row(elem_classes="act"):
         tab.button("run", button, variant="primary", size="md", interactive=False, scale=3, min_width=120)
         tab.stop(size="md", scale=1, min_width=70)
@@ -46,6 +45,11 @@ def ask(tab: Tab, question: str, answers: Mapping[str, str], button: str = "Run"
     with gr.Row():
         tab.markdown("announced", elem_classes="note")
         tab.markdown("score", elem_classes="note")
+    keep_tally(tab)
+
+
+def keep_tally(tab: Tab) -> None:
+    """The part `tally`: how many runs were foreseen, of how many; the browser keeps it."""
     tab.add("tally", gr.BrowserState({}, storage_key=f"patchlight-{tab.slug}", secret=SECRET))
 
 
@@ -151,9 +155,14 @@ def count(numbers: dict | None, tally: dict | None) -> dict | None:
     right = ((numbers or {}).get("verdict") or {}).get("right")
     if right is None:
         return None
+    return {**counted(tally, right), **_asleep()}
+
+
+def counted(tally: dict | None, right: bool) -> dict:
+    """One run more in the tally."""
     kept = tally_of(tally)
     kept = {"right": kept["right"] + int(right), "of": kept["of"] + 1}
-    return {"tally": kept, **score(kept), **_asleep()}
+    return {"tally": kept, **score(kept)}
 
 
 def score(tally: dict | None) -> dict:

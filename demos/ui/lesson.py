@@ -2,12 +2,13 @@
 find everything about it here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from demos.ui.tab import Tab
+    from demos.ui.tries import Try
 
 CHAPTERS = {  # address -> title, in teaching order; the first is the page that opens
     "see": "See",
@@ -51,6 +52,7 @@ class Lesson:
     seconds: float = 120  # the longest that `main` may take
     tables: Mapping[str, Callable[[], str]] = field(default_factory=dict)  # section of the words -> measured table
     measure: Measure | None = None
+    tries: Sequence["Try"] = ()  # what to try, foretold
 
     def __post_init__(self) -> None:
         assert self.chapter in CHAPTERS, self.chapter

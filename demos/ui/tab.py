@@ -164,6 +164,12 @@ class Tab:
         """A button that ends whatever this tab has under way. Place it; `run` connects it."""
         self._stop = self.button("stop", "Stop", variant="stop", **{"size": "sm", **changes})
 
+    def question(self, name: str, text: str, answers: Mapping[str, str], **changes: Any) -> None:
+        """What is asked before a run; a class's guesses are counted (demos/ui/tally.py). `answers`: key -> text."""
+        texts = [(t(answer), key) for key, answer in answers.items()]
+        changes = {"value": "", "label": t(text), "elem_id": self.id(name), "elem_classes": "ask", **changes}
+        self.add(name, controls.Radio(texts, **changes))
+
     def numbers_and_export(self) -> None:
         """The accordion with the parts `numbers` (as JSON), `export` (a button) and `files`."""
         with gr.Accordion(t("Numbers as JSON, and export"), open=False):

@@ -25,8 +25,8 @@ NO_YES = ("no", "yes")
 class Try:
     """One line: what is done, what is asked, and how the run answers.
 
-    `state` and `then` are settings by name, and `picture` as an address names it (demos/ui/scenes.py). What `state`
-    does not name takes its default; but the model stays, which is the visitor's choice.
+    `state` and `then` are settings by name, and `picture` as an address names it (demos/ui/scenes.py). What neither
+    names takes its default, the model too: the line is about that one.
     """
 
     name: str
@@ -50,6 +50,11 @@ def among(value: float, *bounds: float) -> int:
     return bisect.bisect_right(bounds, value)
 
 
+def both(name: str, form: str) -> Callable[[Numbers, Numbers], dict[str, object]]:
+    """The values {before} and {after} of a message: the number of this name, in this format."""
+    return lambda before, after: {"before": format(before[name], form), "after": format(after[name], form)}
+
+
 def button_of(each: Try) -> str:
     """The name of its part."""
     return f"try_{each.name}"
@@ -63,23 +68,21 @@ def question_of(each: Try) -> str:
 # ------------------------------------------------------------------------------------------------------------- layout
 
 
-def lay_out(tab: Tab, tries: Sequence[Try]) -> None:
+def lay_out(tab: Tab) -> None:
     """Parts: the button of each line and its question, which comes when the button was pressed; `foretold`, the
     verdict; `score` and `tally`, which the browser keeps; `trying`, for `connect`.
     """
     with gr.Accordion(t("What to try: predict, then run"), elem_id=tab.id("tries"), elem_classes="tries"):
-        for each in tries:
+        for each in tab.lesson.tries:
             tab.button(button_of(each), each.line, size="sm")
-            name, texts = question_of(each), [(t(text), key) for key, text in each.keyed.items()]
-            asked: dict[str, Any] = {"value": "", "visible": False, "elem_id": tab.id(name), "elem_classes": "ask"}
-            tab.add(name, controls.Radio(texts, label=t(each.question), **asked))
+            tab.question(question_of(each), each.question, each.keyed, visible=False)
         tab.html("foretold")
         tab.markdown("score", elem_classes="note")
-    tab.add("tally", gr.BrowserState({}, storage_key=f"patchlight-{tab.slug}", secret=lab.SECRET))
+    lab.keep_tally(tab)
     tab.state("trying")  # (place of what is tried, key of the guess, numbers before it)
 
 
-def connect(tab: Tab, tries: Sequence[Try], runs_first: bool = True, **settings: Any) -> list[Dependency]:
+def connect(tab: Tab, runs_first: bool = True, **settings: Any) -> list[Dependency]:
     """Connect what `lay_out` laid out. The returned events run the lesson.
 
     Args:
@@ -87,8 +90,8 @@ def connect(tab: Tab, tries: Sequence[Try], runs_first: bool = True, **settings:
             about what a recorded run shows.
         settings: of the lesson's main event.
     """
-    asking = Asking(tab, tries)
-    pressed = [tab[button_of(each)].click for each in tries]
+    asking = Asking(tab)
+    pressed = [button.click for button in asking.buttons]
     begun = tab.quick(pressed, asking.begin, [*asking.state, *asking.questions, "foretold", "trying"])
     runs = [tab.main(begun.success, **settings)] if runs_first else []
     tab.quick((runs[0] if runs else begun).success, asking.ask, [*asking.questions, "trying"])
@@ -106,11 +109,11 @@ def connect(tab: Tab, tries: Sequence[Try], runs_first: bool = True, **settings:
 class Asking:
     """The handlers of a tab's questions, in the order of their running. `trying` is what they hand on."""
 
-    def __init__(self, tab: Tab, tries: Sequence[Try]):
-        self.tab, self.tries = tab, tries
-        self.buttons = [tab[button_of(each)] for each in tries]
-        self.questions = [question_of(each) for each in tries]
-        self.settings = [name for name in tab.settings if name in tab.parts and name != "model"]
+    def __init__(self, tab: Tab):
+        self.tab, self.tries = tab, tab.lesson.tries
+        self.buttons = [tab[button_of(each)] for each in self.tries]
+        self.questions = [question_of(each) for each in self.tries]
+        self.settings = [name for name in tab.settings if name in tab.parts]
         fills = [part for each in tab.addressed.values() for part in each.fills]
         self.state = list(dict.fromkeys([*self.settings, *fills]))
 
@@ -119,12 +122,8 @@ class Asking:
         if pressed.target not in self.buttons:
             return None
         place = self.buttons.index(pressed.target)
-        usual = {name: self.tab.settings[name].default for name in self.settings}
-        usual = {name: list(value) if isinstance(value, tuple) else value for name, value in usual.items()}
-        usual |= self._parts({name: each.default for name, each in self.tab.addressed.items()})
         hidden = {name: controls.Radio(value="", visible=False, interactive=True) for name in self.questions}
-        shown = {**usual, **self._parts(self.tries[place].state), **hidden}
-        return {**shown, "foretold": "", "trying": (place, "", None)}
+        return {**self._shown(self.tries[place].state), **hidden, "foretold": "", "trying": (place, "", None)}
 
     def ask(self, trying: tuple | None, numbers: dict | None) -> dict | None:
         """The question, once the state is on show."""
@@ -134,12 +133,13 @@ class Asking:
         return {self.questions[place]: controls.Radio(visible=True), "trying": (place, "", numbers)}
 
     def guess(self, trying: tuple | None, chosen: gr.SelectData) -> dict | None:
-        """An answer, and what is changed now."""
+        """An answer, and what is changed now; of the rest, what was moved meanwhile goes back."""
         if trying is None:
             return None
         place, _, before = trying
-        key = controls.choice(say("The answer"), str(chosen.index), self.tries[place].keyed)
-        return {**self._parts(self.tries[place].then), "foretold": "", "trying": (place, key, before)}
+        asked = self.tries[place]
+        key = controls.choice(say("The answer"), str(chosen.index), asked.keyed)
+        return {**self._shown({**asked.state, **asked.then}), "foretold": "", "trying": (place, key, before)}
 
     def reveal(self, trying: tuple | None, numbers: dict | None, tally: dict | None) -> dict | None:
         """What the run says of the answer."""
@@ -148,17 +148,17 @@ class Asking:
         place, key, before = trying
         asked = self.tries[place]
         said = verdict_of(asked, key, before or {}, numbers)
-        kept = lab.tally_of(tally)
-        kept = {"right": kept["right"] + bool(said.right), "of": kept["of"] + 1}
         closed = {self.questions[place]: controls.Radio(interactive=False), "trying": None}
-        return {**closed, "foretold": lab.verdict(said, asked.keyed), "tally": kept, **lab.score(kept)}
+        return {**closed, "foretold": lab.verdict(said, asked.keyed), **lab.counted(tally, bool(said.right))}
 
-    def _parts(self, state: Mapping[str, object]) -> dict:
-        """What the page shows of a state: a picture brings its own words, which a setting may change."""
-        shown: dict = {}
+    def _shown(self, state: Mapping[str, object]) -> dict:
+        """What the page shows of a state, all else as usual: a picture brings its own words, which a setting may
+        change.
+        """
+        usual = {name: self.tab.settings[name].default for name in self.settings}
+        shown = {name: list(value) if isinstance(value, tuple) else value for name, value in usual.items()}
         for name, known in self.tab.addressed.items():
-            if name in state:
-                shown |= known.restore(str(state[name]))
+            shown |= known.restore(str(state.get(name, known.default)))
         return shown | {name: value for name, value in state.items() if name not in self.tab.addressed}
 
 

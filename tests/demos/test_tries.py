@@ -1,5 +1,6 @@
 """What to try, foretold: every line begins in a state that is valid, and its run gives one of its answers."""
 
+import functools
 import inspect
 import types
 from typing import Any
@@ -10,33 +11,27 @@ from gradio.processing_utils import get_pil_metadata
 from PIL import Image
 
 import app
-from demos.clip_synthesis import TRIES as CLIP_SYNTHESIS
-from demos.detection.tries import TRIES as DETECTION
-from demos.diffusion.tries import TRIES as DIFFUSION
-from demos.reconstruction import TRIES as RECONSTRUCTION
-from demos.self_distillation.tries import TRIES as SELF_DISTILLATION
-from demos.token_removal import TRIES as TOKEN_REMOVAL
 from demos.ui.text import LANGUAGES, PERSIAN
 from demos.ui.tries import Asking, Try, among, verdict_of
 from pipelines.errors import UserError
+from pipelines.settings import settings_of
 from tests.demos.served import Served, last
 
-LIGHT = {
-    "self_distillation": SELF_DISTILLATION,
-    "token_removal": TOKEN_REMOVAL,
-    "reconstruction": RECONSTRUCTION,
-    "detection": DETECTION,
-}
-HEAVY = {"diffusion": DIFFUSION, "clip_synthesis": CLIP_SYNTHESIS}
-LESSONS = {lesson.slug: lesson for lesson in app.LESSONS}
+LESSONS = {lesson.slug: lesson for lesson in app.LESSONS if lesson.tries}
+HEAVY = ("diffusion", "clip_synthesis")
+
+
+@functools.cache
+def served_of(slug: str) -> Served:
+    return Served(LESSONS[slug])
 
 
 class Page:
     """A page with one tab: the values of its parts, and what its handlers do to them."""
 
-    def __init__(self, slug: str, tries: tuple[Try, ...], folder):
-        self.served, self.folder = Served(LESSONS[slug]), folder
-        self.asking = Asking(self.served.tab, tries)
+    def __init__(self, slug: str, folder):
+        self.served, self.folder = served_of(slug), folder
+        self.asking = Asking(self.served.tab)
         self.values: dict[str, Any] = {
             name: getattr(part, "value", None) for name, part in self.served.tab.parts.items()
         }
@@ -64,25 +59,36 @@ def chosen(place: int) -> gr.SelectData:
     return types.SimpleNamespace(index=place)  # type: ignore[return-value]
 
 
-def lines(lessons: dict[str, tuple[Try, ...]]) -> list:
-    return [pytest.param(slug, each, id=f"{slug}-{each.name}") for slug, tries in lessons.items() for each in tries]
+def lines(light_alone: bool) -> list:
+    found = [(slug, each) for slug, lesson in LESSONS.items() for each in lesson.tries]
+    return [
+        pytest.param(slug, each, id=f"{slug}-{each.name}")
+        for slug, each in found
+        if not (light_alone and slug in HEAVY)
+    ]
 
 
-@pytest.mark.parametrize(("slug", "line"), lines(LIGHT))
+def line_of(slug: str, name: str) -> Try:
+    return next(each for each in LESSONS[slug].tries if each.name == name)
+
+
+@pytest.mark.parametrize(("slug", "line"), lines(light_alone=True))
 def test_a_line_sets_its_state_asks_runs_and_is_held_against_the_run(slug, line, tmp_path):
-    tries = LIGHT[slug]
-    page = Page(slug, tries, tmp_path)
-    question = page.asking.questions[tries.index(line)]
-    page.values |= {"seed": 7} if "seed" in page.values else {}  # of somebody who has played before
-    page.do(page.asking.begin, pressed=types.SimpleNamespace(target=page.asking.buttons[tries.index(line)]))
-    assert page.values.get("seed", 42) == 42
+    page = Page(slug, tmp_path)
+    place, settings = LESSONS[slug].tries.index(line), page.served.tab.settings
+    question, moved = page.asking.questions[place], {"seed": 7, "nms_iou": 0.1}  # by somebody who has played before
+    page.values |= moved
+    page.do(page.asking.begin, pressed=types.SimpleNamespace(target=page.asking.buttons[place]))
+    assert all(page.values[name] == settings[name].default for name in moved if name in settings)
+    assert all(page.values[name] == value for name, value in line.state.items())
     page.run()
     page.do(page.asking.ask)
     assert page.values[question].visible, "the question comes when the state is on show"
     before = page.values["numbers"]
+    page.values |= moved  # meanwhile
     page.do(page.asking.guess, chosen=chosen(0))
-    for name, value in line.then.items():
-        assert name in ("picture", "prompt") or page.values[name] == value
+    assert all(page.values[name] == settings[name].default for name in moved if name in settings)
+    assert all(page.values[name] == value for name, value in {**line.state, **line.then}.items())
     page.run()
     said = verdict_of(line, "0", before, page.values["numbers"])
     page.values["tally"] = {"right": 3, "of": 5}
@@ -95,9 +101,9 @@ def test_a_line_sets_its_state_asks_runs_and_is_held_against_the_run(slug, line,
     assert page.values["tally"]["of"] == 6, "a run is counted once"
 
 
-@pytest.mark.parametrize(("slug", "line"), lines({**LIGHT, **HEAVY}))
+@pytest.mark.parametrize(("slug", "line"), lines(light_alone=False))
 def test_a_line_is_valid_and_in_both_languages(slug, line):
-    settings = Served(LESSONS[slug]).tab.settings
+    settings = settings_of(LESSONS[slug].settings)
     for name, value in {**line.state, **line.then}.items():
         if name != "picture":
             assert settings[name].check(value) == value
@@ -106,19 +112,19 @@ def test_a_line_is_valid_and_in_both_languages(slug, line):
 
 
 def test_a_heavy_lesson_is_judged_by_what_its_run_says():
-    excited = next(each for each in DIFFUSION if each.name == "excite")
+    excited = line_of("diffusion", "excite")
     there = {"presence": {"cat": True, "frog": True}, "presence_all": True, "seconds": 3.0}
     lost = {"presence": {"cat": True, "frog": False}, "presence_all": False, "seconds": 1.0}
     assert verdict_of(excited, "1", {}, there).right and not verdict_of(excited, "1", {}, lost).right
     assert "frog ✗" in verdict_of(excited, "1", {}, lost).text
-    raw = next(each for each in CLIP_SYNTHESIS if each.name == "raw")
+    raw = line_of("clip_synthesis", "raw")
     for rank, answer in ((1, "0"), (2, "1"), (10, "1"), (11, "2"), (97, "2")):
         numbers = {"rank_held_out": rank, "similarity": 0.9, "similarity_held_out": -0.3}
         assert verdict_of(raw, None, {}, numbers).answer == answer
 
 
 def test_an_answer_that_is_none_is_refused_and_nothing_is_asked_without_a_button(tmp_path):
-    page = Page("token_removal", TOKEN_REMOVAL, tmp_path)
+    page = Page("token_removal", tmp_path)
     assert page.asking.begin(types.SimpleNamespace(target=page.served.tab["stop"])) is None
     assert page.asking.guess(None, chosen(0)) is None and page.asking.reveal(None, {}, {}) is None
     for wrong in (3, -1, "0; drop", None):
