@@ -16,7 +16,7 @@ from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
 from demos.ui.pictures import PHOTOGRAPHS, photograph, read_picture
 from demos.ui.tab import Tab
-from demos.ui.text import say, t
+from demos.ui.text import named, say, t
 from pipelines.cues.settings import NETWORKS, TEXTURES, TextureSettings
 from pipelines.cues.verdicts import TEXTURE, TEXTURE_ANSWERS, of_texture
 from pipelines.world import storybook
@@ -229,9 +229,9 @@ def sheet(asked: "Pictures", look: "Look | None") -> str:
         shape, pattern = int(asked.shapes[place]), int(asked.textures[place])
         told = say(
             "{shape} in {pattern}, which {owner} wore",
-            shape=say(storybook.article(storybook.ANIMALS[shape])),
+            shape=named(storybook.article(storybook.ANIMALS[shape])),
             pattern=say(PATTERNS[pattern]),
-            owner=say(storybook.article(storybook.ANIMALS[pattern])),
+            owner=named(storybook.article(storybook.ANIMALS[pattern])),
         )
         order, good = 2, None
         if look is not None:
@@ -296,8 +296,8 @@ def skin(found: "Dressed", shape: str) -> str:
     captions = {
         "photograph": say("the photograph"),
         "skin": say("its skin alone"),
-        "dressed": say("{shape} in this skin", shape=say(storybook.article(shape))),
-        "flat": say("{shape} without a skin", shape=say(storybook.article(shape))),
+        "dressed": say("{shape} in this skin", shape=named(storybook.article(shape))),
+        "flat": say("{shape} without a skin", shape=named(storybook.article(shape))),
     }
     told = []
     for picture, names, caption in zip(found.pictures, found.names, captions.values(), strict=True):

@@ -15,7 +15,7 @@ from demos.ui.events import lazily
 from demos.ui.lesson import Lesson
 from demos.ui.models import at_hand, model_names
 from demos.ui.tab import Tab
-from demos.ui.text import say, t
+from demos.ui.text import named, say, t
 from pipelines.detection.settings import ThresholdSettings
 from pipelines.detection.verdicts import (
     ALWAYS_NO,
@@ -194,7 +194,7 @@ def boxes(found: "Counted", settings: ThresholdSettings, counted: bool = True) -
             f'<section class="{right}" data-box="{name}"><header>{html.escape(say(title))} {told}</header>'
             f"<div>{_pictures(places, found.scores, sources, counted)}</div></section>"
         )
-    heads = [say("holds {thing}", thing=storybook.article(settings.word)), say("holds none")]
+    heads = [say("holds {thing}", thing=named(storybook.article(settings.word))), say("holds none")]
     head = "".join(f"<h2>{html.escape(text)}</h2>" for text in heads)
     note = say("Bold: of the {drawn} pictures here. Beside it: at this base rate.", drawn=len(found.scores))
     return f'<div class="confusion">{head}{"".join(cells)}</div><p class="cell-told">{html.escape(note)}</p>'

@@ -10,7 +10,7 @@ import pytest
 from PIL.PngImagePlugin import PngInfo
 
 from demos.cues import LESSONS, drawings, order, scramble, texture_shape, transfer, universal
-from demos.ui import studies
+from demos.ui import studies, text
 from demos.ui.pictures import photograph, scene_picture
 from pipelines.cues import scramble as scramble_pipeline
 from pipelines.cues import texture_shape as texture_pipeline
@@ -26,7 +26,7 @@ from pipelines.cues.settings import (
     UniversalSettings,
 )
 from pipelines.errors import UserError
-from pipelines.world import storybook
+from pipelines.world import persian, storybook
 from tests.demos.served import Served, last
 
 
@@ -210,6 +210,16 @@ def test_a_shape_wears_the_skin_of_a_photograph(tmp_path):
         texture_shape.texture_shape_skin(str(file), "sofa")
     with pytest.raises(UserError, match="Choose or upload a picture first"):
         texture_shape.texture_shape_skin(None)
+
+
+def test_a_skin_is_told_of_in_the_visitors_language(tmp_path, monkeypatch):
+    """Every animal with its article, whichever phrases the pages have laid out before."""
+    monkeypatch.setattr(text, "language", lambda: "fa")
+    file = tmp_path / "cat.png"
+    photograph("cat (fur)").save(file)
+    for animal in storybook.ANIMALS[:2]:
+        told = texture_shape.texture_shape_skin(str(file), animal)["skin"]
+        assert storybook.article(animal) not in told and persian.from_english(storybook.article(animal)) in told
 
 
 # ----------------------------------------------------------------------------------------------------- scrambled parts
